@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that dpd raises on purpose. A message tells what, which, what was expected and the next step."""
+
+
+class DpdError(Exception):
+    """Anything an operator or a peer can cause; the command line prints it in one line and no traceback."""
+
+
+class SettingsError(DpdError):
+    """A settings file that cannot be used: names file, key, value and what is allowed."""
+
+
+class ServiceError(DpdError):
+    """A listener that cannot start or go on: port in use, missing capability, no such interface."""
+
+
+class ContentError(DpdError):
+    """The content library refuses: names the package or file and why."""
+
+
+class ContentNotFound(ContentError):
+    """No such package, version or object in the library."""
+
+
+class ContentCorrupt(ContentError):
+    """Bytes are not what their format, length or hash says."""
+
+
+class LibraryInUse(ContentError):
+    """Another process holds the library; one library has one daemon."""
+
+
+class SessionError(DpdError):
+    """A multicast session cannot be joined, started or finished."""
+
+
+class ProtocolError(DpdError):
+    """Base of what goes wrong on the wire."""
+
+
+class MalformedMessage(ProtocolError):
+    """The peer's fault: bytes that are no message. `reason` is a short closed label for counters."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class MisuseError(ProtocolError):
+    """Our fault: a machine was driven in a way its contract forbids."""

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UDP as the kernel offers it: sockets, the interface a datagram came by, multicast groups, segmentation offload.
+
+Standard library alone, since the receiver on the target uses it too. asyncio's own datagram transport allocates
+256 KiB for each packet and uvloop's shows no ancillary data; so sockets are raw and non-blocking, on `add_reader`,
+and drained in batches into one buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dpd.errors import ServiceError
+from dpd.protocol.machine import Address, Buffer, Datagram
+
+# Names that Python 3.11's socket module lacks; values from <linux/udp.h>, <linux/in.h>, <asm-generic/socket.h>.
+UDP_SEGMENT = 103
+UDP_GRO = 104
+IP_PKTINFO = 8
+IP_MULTICAST_ALL = 49
+SO_RCVBUFFORCE = 33
+SO_RXQ_OVFL = 40
+
+MAX_TRAIN_BYTES = 65507  # one UDP datagram over IPv4, and so the most that UDP_SEGMENT takes
+MAX_TRAIN_SEGMENTS = 64  # UDP_MAX_SEGMENTS before Linux 6.9
+BATCH = 64  # datagrams drained at one wake-up, so that a flood on one port cannot starve the others
+RECEIVE_BYTES = 65536  # GRO hands over whole trains; a smaller buffer cuts them and looks like loss
+
+# Errors by which a kernel or a network card refuses a train: no checksum offload, an old kernel, a tunnel.
+NO_SEGMENTATION = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE})
+# Errors of one destination or one full queue; the next datagram may well pass.
+TRANSIENT = frozenset(
+    {errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.ENETDOWN}
+)
+
+_PKTINFO = struct.Struct("@i4s4s")  # struct in_pktinfo: interface index, local address, destination in the header
+
+
+def open_udp(address: str, port: int, *, broadcast: bool = False, pktinfo: bool = False, purpose: str = "UDP") -> socket.socket:
+    """A bound, non-blocking socket. Raises ServiceError that says what stands in the way and how to clear it.
+
+    `pktinfo`: each datagram tells its interface and the address it was sent to (IPv4). `purpose` is for the message.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if broadcast:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if pktinfo and family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        raise ServiceError(explain_bind(error, f"{purpose} ({address} UDP {port})", "udp", port)) from None
+    return sock
+
+
+def explain_bind(error: OSError, what: str, protocol: str, port: int) -> str:
+    """Why a port cannot be had, and the command that shows or clears the reason."""
+    if error.errno == errno.EADDRINUSE:
+        flags = "ulpn" if protocol == "udp" else "tlpn"
+        return (
+            f"{what}: port {port} is in use; `ss -H{flags} 'sport = :{port}'` (as root) names the process that holds it: "
+            "stop that one, or choose another port in the settings"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{what}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE: run it as the systemd service dpd.service, or "
+            "`setcap cap_net_bind_service=+ep` on the Python that runs dpd, or choose a high port in the settings"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{what}: this machine does not have that address; `ip -br address` lists those it has"
+    return f"{what}: {error.strerror}"
+
+
+def receive_batch(sock: socket.socket, handle: Callable[[Datagram], None], limit: int = BATCH) -> int:
+    """Hand over what waits in the socket, at most `limit` datagrams. Returns how many there were."""
+    for count in range(limit):
+        try:
+            payload, ancillary, _, source = sock.recvmsg(RECEIVE_BYTES, 128)
+        except (BlockingIOError, InterruptedError):
+            return count
+        except OSError as error:
+            if error.errno in TRANSIENT:  # a queued ICMP error of an earlier send; the socket is fine
+                continue
+            raise
+        interface, local = 0, ""
+        for level, kind, content in ancillary:
+            if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(content) >= _PKTINFO.size:
+                interface, _, destination = _PKTINFO.unpack_from(content)
+                local = socket.inet_ntoa(destination)
+        handle(Datagram(payload, (source[0], source[1]), local, interface))
+    return limit
+
+
+def send_datagram(
+    sock: socket.socket, payload: Buffer, destination: Address, *, interface: int = 0, local: str = ""
+) -> bool:
+    """Send one datagram, by `interface` and from `local` where given (IPv4). False: the kernel would not take it now."""
+    ancillary = []
+    if interface or local:
+        source = socket.inet_aton(local) if local else bytes(4)
+        ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(interface, source, bytes(4)))]
+    try:
+        sock.sendmsg([payload], ancillary, 0, destination)
+    except OSError as error:
+        if error.errno in TRANSIENT:
+            return False
+        raise
+    return True
+
+
+@dataclass(slots=True)
+class TrainSender:
+    """Sends trains of equal datagrams by UDP_SEGMENT and falls back to one call each where the kernel refuses.
+
+    `offload` turns False at the first refusal and stays so: a card that lacks the feature will not grow it.
+    """
+
+    sock: socket.socket
+    offload: bool = True
+
+    def send(self, pieces: Sequence[Buffer], segment_size: int, destination: Address | None = None) -> int:
+        """Send the gathered pieces as datagrams of `segment_size` bytes, the last perhaps shorter. Returns the number of
+        datagrams that the kernel took. `pieces` must start a new piece at every datagram boundary."""
+        total = sum(map(len, pieces))
+        count = -(-total // segment_size)
+        if self.offload and count > 1:
+            ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", segment_size))]
+            try:
+                self._sendmsg(pieces, ancillary, destination)
+            except OSError as error:
+                if error.errno not in NO_SEGMENTATION:
+                    raise
+                self.offload = False
+            else:
+                return count
+        return self._send_one_by_one(pieces, segment_size, destination)
+
+    def _send_one_by_one(self, pieces: Sequence[Buffer], segment_size: int, destination: Address | None) -> int:
+        sent = 0
+        datagram: list[Buffer] = []
+        size = 0
+        for piece in pieces:
+            datagram.append(piece)
+            size += len(piece)
+            if size >= segment_size:
+                self._sendmsg(datagram, [], destination)
+                sent += 1
+                datagram, size = [], 0
+        if datagram:
+            self._sendmsg(datagram, [], destination)
+            sent += 1
+        return sent
+
+    def _sendmsg(self, pieces: Sequence[Buffer], ancillary: list[tuple[int, int, bytes]], destination: Address | None) -> None:
+        if destination is None:
+            self.sock.sendmsg(pieces, ancillary)
+        else:
+            self.sock.sendmsg(pieces, ancillary, 0, destination)
+
+
+class UdpReader:
+    """Feeds the datagrams of a socket to a callback, on any asyncio loop, until closed."""
+
+    def __init__(self, sock: socket.socket, handle: Callable[[Datagram], None]) -> None:
+        self.sock = sock
+        self._handle = handle
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        receive_batch(self.sock, self._handle)
+
+    def close(self) -> None:
+        """Stop reading and close the socket; safe to call twice."""
+        if self.sock.fileno() >= 0:
+            self._loop.remove_reader(self.sock.fileno())
+            self.sock.close()
+
+
+def join_group(sock: socket.socket, group: str, interface_address: str = "0.0.0.0") -> None:
+    """Ask for a group's datagrams, and for no other group's (IP_MULTICAST_ALL off). Raises OSError."""
+    sock.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+    membership = socket.inet_aton(group) + socket.inet_aton(interface_address)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+
+
+def grow_receive_buffer(sock: socket.socket, size_bytes: int) -> int:
+    """Ask for a large receive buffer, past the system's limit where allowed. Returns what the kernel granted, in bytes
+    of its own accounting (about twice the payload)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size_bytes)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size_bytes)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def interface_address(name: str) -> str:
+    """The first IPv4 address of an interface. Raises ServiceError where there is none."""
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        # SIOCGIFADDR fills struct ifreq: 16 bytes of name, then struct sockaddr_in with the address at offset 4.
+        answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("16s24x", name.encode()[:15]))
+    except OSError:
+        raise ServiceError(f"interface {name}: no such interface, or it has no IPv4 address; `ip -br -4 address` lists them") from None
+    finally:
+        probe.close()
+    return socket.inet_ntoa(answer[20:24])

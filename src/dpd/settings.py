@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings: one TOML file becomes frozen dataclasses, one per table, units in the names.
+
+Every key has a default, so an empty file is a working configuration. What is wrong is told in one line that names the
+file, the key, the value and what is allowed; nothing half-read ever leaves this module. Each field carries its rule in
+its metadata, so that the check, the message and `config/dpd.toml` come from one place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from dpd.errors import SettingsError
+
+DEFAULT_PATH = Path("/etc/dpd/dpd.toml")
+RULE_CLASSES = ("PXEClient", "HTTPClient", "iPXE")
+
+Check = Callable[[Any], bool]
+
+
+def _key(default: Any, allowed: str, check: Check, *, live: bool = True) -> Any:
+    """One setting. `allowed` completes the sentence "expected …"; `live` is False where a change needs a restart."""
+    return field(default=default, metadata={"allowed": allowed, "check": check, "live": live})
+
+
+def _range(default: int | float, low: int | float, high: int | float, unit: str = "", *, live: bool = True) -> Any:
+    allowed = f"a number from {low} to {high}" + (f" ({unit})" if unit else "")
+    return _key(default, allowed, lambda value: low <= value <= high, live=live)
+
+
+def _flag(default: bool, *, live: bool = True) -> Any:
+    return _key(default, "true or false", lambda _: True, live=live)
+
+
+def _text(default: str, allowed: str = "a text", check: Check = lambda _: True, *, live: bool = True) -> Any:
+    return _key(default, allowed, check, live=live)
+
+
+def _choice(default: str, *choices: str, live: bool = True) -> Any:
+    return _key(default, "one of " + ", ".join(f'"{c}"' for c in choices), lambda value: value in choices, live=live)
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ipv4(value: str) -> bool:
+    return _is_address(value) and ipaddress.ip_address(value).version == 4
+
+
+def _is_endpoint(value: str) -> bool:
+    host, separator, port = value.rpartition(":")
+    return bool(separator) and _is_address(host.strip("[]")) and port.isdigit() and int(port) < 65536
+
+
+def _is_multicast_network(value: str) -> bool:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError:
+        return False
+    return network.version == 4 and network.is_multicast
+
+
+def _address(default: str, *, live: bool = False) -> Any:
+    return _text(default, 'an IP address such as "0.0.0.0"', _is_address, live=live)
+
+
+def _endpoint(default: str, what: str) -> Any:
+    return _text(default, f'"" or {what} as ADDRESS:PORT', lambda v: v == "" or _is_endpoint(v), live=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """[daemon]: where state lives, how the process logs and stops."""
+
+    state_dir: str = _text("/var/lib/dpd", "an absolute path", lambda v: v.startswith("/"), live=False)
+    drain_timeout_s: float = _range(60.0, 0, 86400, "seconds")
+    log_format: str = _choice("auto", "auto", "text", "journal", "json", live=False)
+    log_level: str = _choice("info", "debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class PxeRule:
+    """[[pxe.rule]]: the first rule whose class and architecture fit gives the client its loader.
+
+    `loader` is a boot file name below [boot] directory, or for HTTPClient (and iPXE, if wished) a URL in which
+    {server} and {http_port} are filled in for the subnet of the client.
+    """
+
+    name: str = _text("", "a non-empty text", lambda v: v != "")
+    client_class: str = _choice("PXEClient", *RULE_CLASSES)
+    client_arch: tuple[int, ...] = _key(
+        (), "a list of option 93 codes, 0 to 65535; empty fits every one", lambda v: all(0 <= code <= 65535 for code in v)
+    )
+    loader: str = _text("", "a boot file name or URL of 1 to 127 ASCII characters", lambda v: v.isascii() and 0 < len(v) < 128)
+
+
+DEFAULT_RULES = (
+    PxeRule(name="ipxe", client_class="iPXE", client_arch=(), loader="boot.ipxe"),
+    PxeRule(name="uefi-x64-http", client_class="HTTPClient", client_arch=(16,), loader="http://{server}:{http_port}/boot/ipxe.efi"),
+    PxeRule(name="uefi-arm64-http", client_class="HTTPClient", client_arch=(19,), loader="http://{server}:{http_port}/boot/ipxe-arm64.efi"),
+    PxeRule(name="uefi-x64", client_class="PXEClient", client_arch=(7, 9), loader="ipxe.efi"),
+    PxeRule(name="uefi-arm64", client_class="PXEClient", client_arch=(11,), loader="ipxe-arm64.efi"),
+    PxeRule(name="bios", client_class="PXEClient", client_arch=(0,), loader="undionly.kpxe"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PxeSettings:
+    """[pxe]: the proxyDHCP answers on ports 67 and 4011."""
+
+    enabled: bool = _flag(True, live=False)
+    respond: bool = _flag(True)
+    listen: str = _text("0.0.0.0", "an IPv4 address", _is_ipv4, live=False)
+    port: int = _range(67, 0, 65535, "UDP port", live=False)
+    boot_port: int = _range(4011, 0, 65535, "UDP port", live=False)
+    client_port: int = _range(68, 1, 65535, "UDP port of the clients")
+    interfaces: tuple[str, ...] = _key((), "a list of interface names; empty means every one", lambda v: all(v))
+    server_address: str = _text(
+        "", '"" (the address of the interface asked) or an IPv4 address', lambda v: v == "" or _is_ipv4(v)
+    )
+    response_delay_s: int = _range(0, 0, 32, "seconds the client must have been asking; iPXE is exempt")
+    rule: tuple[PxeRule, ...] = _key(DEFAULT_RULES, "an array of tables", lambda _: True)
+
+
+@dataclass(frozen=True, slots=True)
+class BootSettings:
+    """[boot]: the boot files which TFTP and HTTP serve. Names are looked up in an index of this directory."""
+
+    directory: str = _text("/var/lib/dpd/boot", "an absolute path", lambda v: v.startswith("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class TftpSettings:
+    """[tftp]: the read server."""
+
+    enabled: bool = _flag(True, live=False)
+    listen: str = _address("0.0.0.0")
+    port: int = _range(69, 0, 65535, "UDP port", live=False)
+    max_blksize: int = _range(1468, 512, 65464, "bytes, RFC 2348")
+    max_windowsize: int = _range(64, 1, 65535, "blocks, RFC 7440")
+    max_transfers: int = _range(512, 1, 65536, "transfers at once")
+    max_transfers_per_client: int = _range(16, 1, 65536, "transfers at once from one address")
+    timeout_s: float = _range(1.0, 0.2, 60, "seconds before the first retransmission; adapts to the client afterwards")
+    attempts: int = _range(6, 1, 30, "retransmissions before a transfer is given up")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """[http]: content, boot files and the multicast join, for clients."""
+
+    enabled: bool = _flag(True, live=False)
+    listen: str = _address("0.0.0.0")
+    port: int = _range(8080, 0, 65535, "TCP port", live=False)
+    max_connections: int = _range(2000, 1, 100000, "connections at once")
+
+
+@dataclass(frozen=True, slots=True)
+class MulticastSettings:
+    """[multicast]: one session per published image, started by the first receiver that joins."""
+
+    enabled: bool = _flag(True, live=False)
+    interface: str = _text("", '"" (the kernel\'s route) or an interface name', live=False)
+    group_range: str = _text(
+        "239.192.0.0/24", "an IPv4 multicast network such as 239.192.0.0/24", _is_multicast_network, live=False
+    )
+    port_low: int = _range(63000, 1024, 65535, "UDP port", live=False)
+    port_high: int = _range(63999, 1024, 65535, "UDP port", live=False)
+    ttl: int = _range(1, 0, 255, "router hops")
+    rate_mbit_s: float = _range(0.0, 0, 400000, "Mbit/s on the wire for each session; 0 means as fast as its receivers")
+    max_clients: int = _range(1000, 1, 10000, "receivers in one session")
+    member_timeout_s: float = _range(10.0, 1, 600, "seconds of silence before a receiver is no longer waited for")
+    segmentation_offload: bool = _flag(True)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """[control]: the API for the operator and the site server."""
+
+    socket: str = _text("/run/dpd/control.sock", "an absolute path", lambda v: v.startswith("/"), live=False)
+    socket_group: str = _text("", '"" or the group that may use the socket', live=False)
+    listen: str = _endpoint("", "an address for TCP")
+    token_file: str = _text("", '"" or the file with the bearer token that TCP clients must send', live=False)
+    certificate: str = _text("", '"" or a PEM file', live=False)
+    private_key: str = _text("", '"" or a PEM file', live=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """[metrics]: the page that Prometheus reads."""
+
+    listen: str = _endpoint("127.0.0.1:9467", "an address for /metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole file. `path` is where it came from, empty for the defaults."""
+
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    pxe: PxeSettings = field(default_factory=PxeSettings)
+    boot: BootSettings = field(default_factory=BootSettings)
+    tftp: TftpSettings = field(default_factory=TftpSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    multicast: MulticastSettings = field(default_factory=MulticastSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting that differs between two files; `live` says whether a reload can apply it."""
+
+    key: str
+    old: Any
+    new: Any
+    live: bool
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a settings file. Raises SettingsError with one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such settings file; `dpd serve` without --config uses the defaults") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from None
+    return parse_settings(text, str(path))
+
+
+def parse_settings(text: str, path: str) -> Settings:
+    """Settings out of TOML text; `path` is for the messages. Raises SettingsError with one line."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    tables: dict[str, Any] = {}
+    known = {f.name for f in fields(Settings)} - {"path"}
+    for name, content in document.items():
+        if name not in known:
+            raise SettingsError(f"{path}: unknown table [{name}]; allowed: " + ", ".join(f"[{k}]" for k in sorted(known)))
+        if not isinstance(content, dict):
+            raise SettingsError(f"{path}: {name} = {_shown(content)}: expected a table, written [{name}]")
+        tables[name] = _read_table(get_type_hints(Settings)[name], content, name, path)
+    settings = Settings(**tables, path=path)
+    _check_combinations(settings, path)
+    return settings
+
+
+def _read_table(cls: type, content: Mapping[str, Any], where: str, path: str) -> Any:
+    rules = {f.name: f for f in fields(cls)}
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{where}.{key}"
+        if key not in rules:
+            raise SettingsError(f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(sorted(rules))}")
+        rule = rules[key].metadata
+        converted = _convert(hints[key], value, name, rule["allowed"], path)
+        if not rule["check"](converted):
+            raise SettingsError(f"{path}: {name} = {_shown(value)}: expected {rule['allowed']}")
+        values[key] = converted
+    table = cls(**values)
+    for key, rule_field in rules.items():  # a key without a usable default, such as a rule's name
+        if key not in values and not rule_field.metadata["check"](getattr(table, key)):
+            raise SettingsError(f"{path}: {where}.{key} is missing: expected {rule_field.metadata['allowed']}")
+    return table
+
+
+def _convert(hint: Any, value: Any, name: str, allowed: str, path: str) -> Any:
+    """The value in the type of its field; a bool is no number, a whole number may stand for a float."""
+    wrong = SettingsError(f"{path}: {name} = {_shown(value)}: expected {allowed}")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise wrong
+        item = get_args(hint)[0]
+        if is_dataclass(item):
+            if not all(isinstance(entry, dict) for entry in value):
+                raise wrong
+            return tuple(_read_table(item, entry, f"{name}[{i}]", path) for i, entry in enumerate(value))  # type: ignore[arg-type]
+        return tuple(_convert(item, entry, name, allowed, path) for entry in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        raise wrong
+    return value
+
+
+def _check_combinations(settings: Settings, path: str) -> None:
+    """What no single key can tell."""
+    multicast, control = settings.multicast, settings.control
+    if multicast.port_low > multicast.port_high:
+        raise SettingsError(
+            f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"
+        )
+    if bool(control.certificate) != bool(control.private_key):
+        missing = "control.private_key" if control.certificate else "control.certificate"
+        raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')
+    if control.listen and not control.token_file:
+        raise SettingsError(f'{path}: control.token_file = "": expected a token file, since control.listen opens the API on TCP')
+    if control.listen and not control.certificate and not _is_loopback(control.listen):
+        raise SettingsError(
+            f'{path}: control.listen = "{control.listen}": expected a loopback address, or control.certificate and control.private_key for TLS'
+        )
+
+
+def _is_loopback(endpoint: str) -> bool:
+    return ipaddress.ip_address(endpoint.rpartition(":")[0].strip("[]")).is_loopback
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML would have it, cut short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def compare_settings(old: Settings, new: Settings) -> list[Change]:
+    """Every key that differs, in the order of the file."""
+    changes = []
+    for table in fields(Settings):
+        if table.name == "path":
+            continue
+        before, after = getattr(old, table.name), getattr(new, table.name)
+        for key in fields(before):
+            was, becomes = getattr(before, key.name), getattr(after, key.name)
+            if was != becomes:
+                changes.append(Change(f"{table.name}.{key.name}", was, becomes, bool(key.metadata["live"])))
+    return changes
