@@ -99,15 +99,29 @@ class PxeRule:
     name: str = _text("", "a non-empty text", lambda v: v != "")
     client_class: str = _choice("PXEClient", *RULE_CLASSES)
     client_arch: tuple[int, ...] = _key(
-        (), "a list of option 93 codes, 0 to 65535; empty fits every one", lambda v: all(0 <= code <= 65535 for code in v)
+        (),
+        "a list of option 93 codes, 0 to 65535; empty fits every one",
+        lambda v: all(0 <= code <= 65535 for code in v),
     )
-    loader: str = _text("", "a boot file name or URL of 1 to 127 ASCII characters", lambda v: v.isascii() and 0 < len(v) < 128)
+    loader: str = _text(
+        "", "a boot file name or URL of 1 to 127 ASCII characters", lambda v: v.isascii() and 0 < len(v) < 128
+    )
 
 
 DEFAULT_RULES = (
     PxeRule(name="ipxe", client_class="iPXE", client_arch=(), loader="boot.ipxe"),
-    PxeRule(name="uefi-x64-http", client_class="HTTPClient", client_arch=(16,), loader="http://{server}:{http_port}/boot/ipxe.efi"),
-    PxeRule(name="uefi-arm64-http", client_class="HTTPClient", client_arch=(19,), loader="http://{server}:{http_port}/boot/ipxe-arm64.efi"),
+    PxeRule(
+        name="uefi-x64-http",
+        client_class="HTTPClient",
+        client_arch=(16,),
+        loader="http://{server}:{http_port}/boot/ipxe.efi",
+    ),
+    PxeRule(
+        name="uefi-arm64-http",
+        client_class="HTTPClient",
+        client_arch=(19,),
+        loader="http://{server}:{http_port}/boot/ipxe-arm64.efi",
+    ),
     PxeRule(name="uefi-x64", client_class="PXEClient", client_arch=(7, 9), loader="ipxe.efi"),
     PxeRule(name="uefi-arm64", client_class="PXEClient", client_arch=(11,), loader="ipxe-arm64.efi"),
     PxeRule(name="bios", client_class="PXEClient", client_arch=(0,), loader="undionly.kpxe"),
@@ -247,7 +261,9 @@ def parse_settings(text: str, path: str) -> Settings:
     known = {f.name for f in fields(Settings)} - {"path"}
     for name, content in document.items():
         if name not in known:
-            raise SettingsError(f"{path}: unknown table [{name}]; allowed: " + ", ".join(f"[{k}]" for k in sorted(known)))
+            raise SettingsError(
+                f"{path}: unknown table [{name}]; allowed: " + ", ".join(f"[{k}]" for k in sorted(known))
+            )
         if not isinstance(content, dict):
             raise SettingsError(f"{path}: {name} = {_shown(content)}: expected a table, written [{name}]")
         tables[name] = _read_table(get_type_hints(Settings)[name], content, name, path)
@@ -263,7 +279,9 @@ def _read_table(cls: type, content: Mapping[str, Any], where: str, path: str) ->
     for key, value in content.items():
         name = f"{where}.{key}"
         if key not in rules:
-            raise SettingsError(f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(sorted(rules))}")
+            raise SettingsError(
+                f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(sorted(rules))}"
+            )
         rule = rules[key].metadata
         converted = _convert(hints[key], value, name, rule["allowed"], path)
         if not rule["check"](converted):
@@ -306,7 +324,9 @@ def _check_combinations(settings: Settings, path: str) -> None:
         missing = "control.private_key" if control.certificate else "control.certificate"
         raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')
     if control.listen and not control.token_file:
-        raise SettingsError(f'{path}: control.token_file = "": expected a token file, since control.listen opens the API on TCP')
+        raise SettingsError(
+            f'{path}: control.token_file = "": expected a token file, since control.listen opens the API on TCP'
+        )
     if control.listen and not control.certificate and not _is_loopback(control.listen):
         raise SettingsError(
             f'{path}: control.listen = "{control.listen}": expected a loopback address, or control.certificate and control.private_key for TLS'

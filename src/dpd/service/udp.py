@@ -36,13 +36,23 @@ RECEIVE_BYTES = 65536  # GRO hands over whole trains; a smaller buffer cuts them
 NO_SEGMENTATION = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE})
 # Errors of one destination or one full queue; the next datagram may well pass.
 TRANSIENT = frozenset(
-    {errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.ENETDOWN}
+    {
+        errno.EAGAIN,
+        errno.ENOBUFS,
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EPERM,
+        errno.ENETDOWN,
+    }
 )
 
 _PKTINFO = struct.Struct("@i4s4s")  # struct in_pktinfo: interface index, local address, destination in the header
 
 
-def open_udp(address: str, port: int, *, broadcast: bool = False, pktinfo: bool = False, purpose: str = "UDP") -> socket.socket:
+def open_udp(
+    address: str, port: int, *, broadcast: bool = False, pktinfo: bool = False, purpose: str = "UDP"
+) -> socket.socket:
     """A bound, non-blocking socket. Raises ServiceError that says what stands in the way and how to clear it.
 
     `pktinfo`: each datagram tells its interface and the address it was sent to (IPv4). `purpose` is for the message.
@@ -160,7 +170,9 @@ class TrainSender:
             sent += 1
         return sent
 
-    def _sendmsg(self, pieces: Sequence[Buffer], ancillary: list[tuple[int, int, bytes]], destination: Address | None) -> None:
+    def _sendmsg(
+        self, pieces: Sequence[Buffer], ancillary: list[tuple[int, int, bytes]], destination: Address | None
+    ) -> None:
         if destination is None:
             self.sock.sendmsg(pieces, ancillary)
         else:
@@ -210,7 +222,9 @@ def interface_address(name: str) -> str:
         # SIOCGIFADDR fills struct ifreq: 16 bytes of name, then struct sockaddr_in with the address at offset 4.
         answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("16s24x", name.encode()[:15]))
     except OSError:
-        raise ServiceError(f"interface {name}: no such interface, or it has no IPv4 address; `ip -br -4 address` lists them") from None
+        raise ServiceError(
+            f"interface {name}: no such interface, or it has no IPv4 address; `ip -br -4 address` lists them"
+        ) from None
     finally:
         probe.close()
     return socket.inet_ntoa(answer[20:24])
