@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over a source: copied, hashed whole, hashed by slab and checked against its integrity table at once.
+
+Each hash has its own thread (hashlib releases the interpreter lock) and takes the buffers in order, while this thread
+reads the next buffer and writes. What is written is the very buffer that was hashed, so a source that changes in the
+page cache meanwhile cannot end up with a hash of other bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dpd.errors import ContentCorrupt, ContentError
+
+Progress = Callable[[int, int], None]
+
+_READ_BYTES = 1 << 20  # at least: below, the system calls and thread hops show
+_BUFFERS = 4  # one being read, one being written, two for the slowest hash to lag behind
+
+
+class Check(Protocol):
+    """Takes a stream in order; `finish` speaks when it has ended."""
+
+    def update(self, piece: memoryview, /) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file to publish, and what it looked like when it was opened."""
+
+    path: Path
+    descriptor: int
+    size_bytes: int
+    mtime_ns: int
+
+    def check_unchanged(self) -> None:
+        """Raises ContentError if the file was written to since it was opened."""
+        now = os.fstat(self.descriptor)
+        if (now.st_size, now.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+            raise ContentError(
+                f"{self.path}: changed while it was read (from {self.size_bytes} to {now.st_size} bytes); publish it again when its writer is done"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What one pass found out."""
+
+    sha256: str
+    slab_hashes: tuple[bytes, ...]
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Raises ContentError that says why this file cannot be published."""
+    try:  # O_NONBLOCK: opening a FIFO would wait for its writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ContentError(f"{path}: no such file; give the path as this machine sees it") from None
+    except OSError as error:
+        raise ContentError(f"{path}: cannot be opened: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ContentError(f"{path}: not a regular file; expected an image such as install.wim")
+        if status.st_size == 0:
+            raise ContentError(f"{path}: empty; expected an image such as install.wim")
+        yield Source(path, descriptor, status.st_size, status.st_mtime_ns)
+    finally:
+        os.close(descriptor)
+
+
+def take_in(source: Source, part: Path, slab_bytes: int, check: Check | None, progress: Progress) -> Digests:
+    """Copy the source to `part`, on the disk when this returns. Raises ContentError or OSError; the caller cleans up."""
+    whole, slabs = _Whole(), _Slabs(slab_bytes)
+    checks: list[Check] = [whole, slabs, *([check] if check is not None else [])]
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        _reserve(descriptor, source.size_bytes)
+        _stream(source, descriptor, slab_bytes, checks, progress)
+        for each in checks:
+            each.finish()
+        os.fsync(descriptor)
+        source.check_unchanged()
+    finally:
+        os.close(descriptor)
+    return Digests(whole.hash.hexdigest(), tuple(slabs.hashes))
+
+
+class _Whole:
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def update(self, piece: memoryview) -> None:
+        self.hash.update(piece)
+
+    def finish(self) -> None:
+        pass
+
+
+class _Slabs:
+    """Pieces are whole slabs; only the last one of the file may end in a shorter one."""
+
+    def __init__(self, slab_bytes: int) -> None:
+        self.hashes: list[bytes] = []
+        self._slab_bytes = slab_bytes
+
+    def update(self, piece: memoryview) -> None:
+        for at in range(0, len(piece), self._slab_bytes):
+            self.hashes.append(hashlib.sha256(piece[at : at + self._slab_bytes]).digest())
+
+    def finish(self) -> None:
+        pass
+
+
+def _reserve(descriptor: int, size_bytes: int) -> None:
+    """Take the room before the work, so that a full disk is told in the first second; also keeps the blob in one piece."""
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some network and FUSE file systems cannot
+            raise
+
+
+def _stream(source: Source, target: int, slab_bytes: int, checks: Sequence[Check], progress: Progress) -> None:
+    piece_bytes = slab_bytes * -(-_READ_BYTES // slab_bytes)
+    ring = [memoryview(bytearray(min(piece_bytes, source.size_bytes))) for _ in range(_BUFFERS)]
+    busy: list[list[Future[None]]] = [[] for _ in ring]
+    position = turn = 0
+    with ExitStack() as stack:
+        lanes = [stack.enter_context(ThreadPoolExecutor(1, "publish-hash")) for _ in checks]
+        while position < source.size_bytes:
+            slot = turn % _BUFFERS
+            _wait(busy[slot])
+            piece = _read_piece(source, ring[slot][: source.size_bytes - position], position)
+            busy[slot] = [lane.submit(check.update, piece) for lane, check in zip(lanes, checks, strict=True)]
+            _write_piece(target, piece, position)
+            position, turn = position + len(piece), turn + 1
+            progress(position, source.size_bytes)
+        for futures in busy:
+            _wait(futures)
+
+
+def _wait(futures: Sequence[Future[None]]) -> None:
+    for future in futures:
+        future.result()
+
+
+def _read_piece(source: Source, view: memoryview, position: int) -> memoryview:
+    try:
+        length = fill(source.descriptor, view, position)
+    except OSError as error:
+        raise ContentError(f"{source.path}: cannot be read at byte {position}: {error.strerror}") from None
+    if length < len(view):
+        source.check_unchanged()
+        raise ContentCorrupt(f"ends at byte {position + length}, expected {source.size_bytes} bytes")
+    return view
+
+
+def fill(descriptor: int, view: memoryview, position: int) -> int:
+    """Read until the view is full or the file ends; how many bytes were read."""
+    filled = 0
+    while filled < len(view):
+        count = os.preadv(descriptor, [view[filled:]], position + filled)
+        if count == 0:
+            break
+        filled += count
+    return filled
+
+
+def _write_piece(descriptor: int, view: memoryview, position: int) -> None:
+    written = 0
+    while written < len(view):
+        written += os.pwrite(descriptor, view[written:], position + written)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The library's files: who may open it, what lies where, and nothing half-written under a final name.
+
+lock                     held by the process that owns the library, with its pid inside
+library.db               the catalogue
+incoming/<random>.part   a blob being copied in
+blobs/<ab>/<sha256>      contents, each once however many packages share it
+manifests/<sha256>.json  signed manifests, named by the hash of what is signed
+keys/manifest.ed25519    the key that signs them
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from dpd.errors import ContentError, LibraryInUse
+
+_FOLDERS = {"incoming": 0o750, "blobs": 0o750, "manifests": 0o750, "keys": 0o700}
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class Store:
+    """The directory tree of one library, locked for this process while open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for folder, mode in _FOLDERS.items():
+                (root / folder).mkdir(mode=mode, parents=True, exist_ok=True)
+            self._lock = _take_lock(root)
+        except OSError as error:
+            raise ContentError(f"library {root}: {error.filename or ''}: {error.strerror}") from None
+
+    @property
+    def database(self) -> Path:
+        return self.root / "library.db"
+
+    @property
+    def key(self) -> Path:
+        return self.root / "keys" / "manifest.ed25519"
+
+    def blob(self, sha256: str) -> Path:
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def manifest(self, name: str) -> Path:
+        return self.root / "manifests" / f"{name}.json"
+
+    def new_part(self) -> Path:
+        """A name for a blob whose hash is not known yet."""
+        return self.root / "incoming" / f"{secrets.token_hex(8)}.part"
+
+    def free_bytes(self) -> int:
+        """What an ordinary user may still write here."""
+        status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
+    def adopt(self, part: Path, sha256: str) -> None:
+        """Give a part, already on the disk, its final name. It replaces an equal blob, so that publishing again repairs."""
+        blob = self.blob(sha256)
+        blob.parent.mkdir(mode=0o750, exist_ok=True)
+        os.replace(part, blob)
+        sync_directory(blob.parent)
+        sync_directory(blob.parent.parent)
+
+    def write_manifest(self, name: str, document: bytes) -> None:
+        write_whole(self.manifest(name), document, mode=0o640)
+
+    def blobs(self) -> Iterator[Path]:
+        return (path for path in self.root.glob("blobs/??/*") if _HASH.fullmatch(path.name))
+
+    def sweep(self, blobs: set[str], manifests: set[str]) -> None:
+        """Remove the leftovers of a crash: parts, and blobs and manifests other than these. Leaves foreign files alone."""
+        for part in self.root.glob("*/*.part"):
+            part.unlink(missing_ok=True)
+        for path in self.blobs():
+            if path.name not in blobs:
+                path.unlink(missing_ok=True)
+        for path in self.root.glob("manifests/*.json"):
+            if _HASH.fullmatch(path.stem) and path.stem not in manifests:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give the lock back; idempotent."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+
+def write_whole(path: Path, content: bytes, *, mode: int) -> None:
+    """Put a small file in place, on the disk, all or nothing."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """A new name is on the disk only once its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take_lock(root: Path) -> int:
+    """The lock's descriptor. The kernel drops the lock with the process, so a stale file never blocks anybody."""
+    path = root / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise LibraryInUse(
+            f"library {root} is in use by process {holder or 'unknown'} ({path}): use that daemon through `dpd content`, or stop it first"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
