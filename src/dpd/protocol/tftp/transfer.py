@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's side of one TFTP read, without sockets, clock or disk.
+
+Theory of operation. Blocks count from 1 and never wrap in here; only their low 16 bits are on the wire, so 65535 is
+followed by 0. The transfer is OFFERING until the client acknowledges the OACK (skipped when it asked for no option we
+know), then SENDING windows of `windowsize` blocks, then FINISHED with one verdict.
+
+    acked                 the last block the client has, in order
+    acked+1 ... window_end   the window; `next_block` is the first of it not handed out yet
+    sent                  the highest block ever handed out
+
+The file arrives by extents of several windows: ExtentNeeded asks, `provide_extent` answers. A window leaves as trains.
+
+Loss. RFC 7440 lets the client acknowledge its last block in order when it misses one; the window then restarts behind
+it. The danger is the Sorcerer's Apprentice (RFC 1123 section 4.2.3.1): EDK2 sends one ACK for *every* datagram out of
+order, and each restart puts more of those on the way. So all that was sent before a restart must be acknowledged
+(`recovery_end`) before an ACK alone may restart again. Until then equal ACKs do nothing, and an ACK that got further
+extends the window to `windowsize` behind it, since that is what the client now waits for. If the restarted window was
+hit as well, no more comes of that, and after two round trips (`quiet_deadline`) it starts once more behind that ACK. An
+ACK of the block before the window is a lost first block or a copy of an ACK: the same two round trips tell which.
+With windowsize 1 a repeated ACK never sends anything. The window does not shrink on loss: the client acknowledges after
+`windowsize` blocks, so a shorter window would run into its time-out each time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import TypeAlias
+
+from dpd.errors import MalformedMessage, MisuseError
+from dpd.protocol.machine import Address, Buffer, Transmit
+from dpd.protocol.tftp.options import Limits, negotiate
+from dpd.protocol.tftp.packet import (
+    HEADER_BYTES,
+    Ack,
+    Error,
+    ErrorCode,
+    Opcode,
+    OptionAck,
+    ReadRequest,
+    decode,
+    encode,
+)
+from dpd.protocol.tftp.retransmission import RetransmissionTimer
+
+EXTENT_BYTES = 1 << 18  # read-ahead; one pread of 256 KiB from the page cache costs less than a thread hop
+MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/udp.py
+MAX_TRAIN_SEGMENTS = 64
+MAX_STRAYS = 4  # answers to strangers kept at once
+
+_pack_header = struct.Struct(">HH").pack
+
+
+class Verdict(StrEnum):
+    """How a transfer ended. REFUSED is the service's word for a request that never became a transfer."""
+
+    COMPLETED = "completed"
+    PROBE = "probe"  # EDK2 asks for tsize, aborts with ERROR 8 and comes again: normal
+    ABORTED = "aborted"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtentNeeded:
+    """Request: these bytes of the file; answered by `provide_extent`."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Fact: the transfer is over. `detail` says why, unless it completed."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Fact: a datagram that changed nothing: duplicate_ack, stale_ack, stray_tid or unexpected."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Fact: the client sent bytes that are no TFTP; `reason` is one of packet.REASONS."""
+
+    reason: str
+
+
+Event: TypeAlias = ExtentNeeded | Finished | Ignored | Malformed
+
+
+class _State(Enum):
+    OFFERING = auto()
+    SENDING = auto()
+    FINISHED = auto()
+
+
+class ReadTransfer:
+    """One client reads one file of a known size. The verbs are those of `protocol.machine`."""
+
+    def __init__(self, request: ReadRequest, client: Address, size_bytes: int, limits: Limits) -> None:
+        self.client = client
+        self.size_bytes = size_bytes
+        self.terms = negotiate(request.options, size_bytes, limits)
+        self.last_block = (
+            size_bytes // self.terms.blksize + 1
+        )  # shorter than blksize, perhaps empty: RFC 1350 section 6
+        self.datagrams_sent = 0
+        self.retransmits = 0
+        self._acked = self._sent = 0
+        self._next_block, self._window_end = 1, 0
+        self._recovery_end = -1
+        self._extent, self._extent_offset = memoryview(b""), 0
+        self._asked: ExtentNeeded | None = None
+        self._timer = RetransmissionTimer(self.terms.timeout_s, limits.attempts)
+        self._deadline: float | None = None
+        self._quiet_deadline: float | None = None
+        self._answered = False
+        self._window_sent_at: float | None = None  # None: disturbed, gives no round-trip sample
+        self._control: bytes | None = None
+        self._strays: deque[Address] = deque(maxlen=MAX_STRAYS)
+        self._events: deque[Event] = deque()
+        segment = self.terms.blksize + HEADER_BYTES
+        self._train_blocks = max(1, min(MAX_TRAIN_SEGMENTS, MAX_TRAIN_BYTES // segment))
+        if self.terms.granted:
+            self._state = _State.OFFERING
+            self._control = encode(OptionAck(self.terms.granted))
+        else:
+            self._state = _State.SENDING
+            self._open_window()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the verdict has been given."""
+        return self._state is _State.FINISHED
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the client has not yet answered at all; its repeated request is then no new one."""
+        return not self._answered and self._state is not _State.FINISHED
+
+    @property
+    def bytes_acked(self) -> int:
+        """How much of the file the client has confirmed."""
+        return min(self._acked * self.terms.blksize, self.size_bytes)
+
+    def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
+        """A datagram reached this transfer's port. What ends or advances the transfer comes from its client alone."""
+        try:
+            message = decode(data)
+        except MalformedMessage as error:
+            self._events.append(Malformed(error.reason))
+            return
+        if source != self.client:
+            self._events.append(Ignored("stray_tid"))
+            if not isinstance(message, Error):  # an error is never answered
+                self._strays.append(source)
+        elif self._state is _State.FINISHED:
+            return
+        elif isinstance(message, Ack):
+            self._receive_ack(message.block_number, now)
+        elif isinstance(message, Error):
+            verdict = Verdict.PROBE if self._acked == 0 else Verdict.ABORTED
+            self._finish(verdict, f"client error {message.code}: {message.message or 'no text'}")
+        else:
+            self._events.append(Ignored("unexpected"))
+
+    def handle_timeout(self, now: float) -> None:
+        """The deadline of `next_timeout` may have passed: send again, or give up after the last attempt."""
+        if self._quiet_deadline is not None and now >= self._quiet_deadline:
+            self._restart_window()
+        if self._deadline is None or now < self._deadline:
+            return
+        self._deadline = None
+        if not self._timer.back_off():
+            self._finish(Verdict.TIMEOUT, f"no answer after block {self._acked} of {self.last_block}")
+        elif self._state is _State.OFFERING:
+            self.retransmits += 1
+            self._window_sent_at = None
+            self._control = encode(OptionAck(self.terms.granted))
+        else:
+            self._restart_window()
+
+    def poll_transmit(self, now: float) -> Transmit | None:
+        """The next datagram or train, None when there is nothing to send now."""
+        if self._strays:
+            return Transmit((encode(Error(ErrorCode.UNKNOWN_TID, "unknown transfer")),), self._strays.popleft())
+        if self._control is not None:
+            return self._send_control(now)
+        if self._state is not _State.SENDING or self._next_block > self._window_end:
+            return None
+        return self._send_train(now) if self._has_window() else None
+
+    def next_event(self) -> Event | None:
+        """The next fact or request, in order."""
+        return self._events.popleft() if self._events else None
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due; None while waiting for the disk or after the end."""
+        if self._quiet_deadline is not None and self._deadline is not None:
+            return min(self._deadline, self._quiet_deadline)
+        return self._deadline
+
+    def provide_extent(self, offset: int, data: Buffer) -> None:
+        """The bytes that ExtentNeeded asked for; fewer mean that the file has shrunk, which ends the transfer."""
+        if self._state is _State.FINISHED:
+            return
+        asked, self._asked = self._asked, None
+        if asked is None or asked.offset != offset or len(data) > asked.length:
+            raise MisuseError(f"extent at {offset} with {len(data)} bytes, expected {asked}")
+        if len(data) < asked.length:
+            self.fail("the file became shorter while it was read")
+            return
+        self._extent, self._extent_offset = memoryview(data), offset
+
+    def fail(self, reason: str) -> None:
+        """End the transfer from this side; the client gets `reason` as an ERROR."""
+        if self._state is not _State.FINISHED:
+            self._control = encode(Error(ErrorCode.NOT_DEFINED, reason))
+            self._finish(Verdict.ABORTED, reason)
+
+    def _receive_ack(self, number: int, now: float) -> None:
+        if self._state is _State.OFFERING:
+            self._accept_offer(number, now)
+            return
+        advance = (number - self._acked) & 0xFFFF
+        if advance > self._sent - self._acked:
+            self._events.append(Ignored("stale_ack"))
+        elif advance == 0:
+            self._receive_repeated_ack(now)
+        else:
+            self._advance(advance, now)
+
+    def _accept_offer(self, number: int, now: float) -> None:
+        if number != 0:
+            self._events.append(Ignored("stale_ack"))
+            return
+        self._answered = True
+        self._sample_round_trip(now)
+        self._state = _State.SENDING
+        self._open_window()
+
+    def _receive_repeated_ack(self, now: float) -> None:
+        self._events.append(Ignored("duplicate_ack"))
+        perhaps_lost = self.terms.windowsize > 1 and self._sent > self._acked > self._recovery_end
+        if perhaps_lost and self._quiet_deadline is None:
+            self._quiet_deadline = now + self._timer.quiet_s()
+
+    def _advance(self, blocks: int, now: float) -> None:
+        self._acked += blocks
+        self._answered = True
+        self._timer.progress()
+        if self._acked == self.last_block:
+            self._finish(Verdict.COMPLETED)
+        elif self._acked == self._sent:
+            self._sample_round_trip(now)
+            self._open_window()
+        elif self._acked > self._recovery_end:
+            self._restart_window()
+        else:
+            self._extend_window(now)
+
+    def _extend_window(self, now: float) -> None:
+        self._next_block = max(self._next_block, self._acked + 1)
+        self._window_end = min(self._acked + self.terms.windowsize, self.last_block)
+        self._quiet_deadline = now + self._timer.quiet_s()
+
+    def _sample_round_trip(self, now: float) -> None:
+        self._timer.progress()
+        if self._window_sent_at is not None:
+            self._timer.sample(now - self._window_sent_at)
+
+    def _open_window(self) -> None:
+        """The window behind the last acknowledged block; its deadline begins when it is sent."""
+        self._next_block = self._acked + 1
+        self._window_end = min(self._acked + self.terms.windowsize, self.last_block)
+        self._deadline = self._quiet_deadline = None
+
+    def _restart_window(self) -> None:
+        self._recovery_end = self._sent
+        self._open_window()
+
+    def _has_window(self) -> bool:
+        """Whether the window's bytes are here; asks for them if not. An extent begins at the window, so that a restart
+        finds its blocks, and holds two windows at least, so that an ACK during the read changes nothing."""
+        start = self._acked * self.terms.blksize
+        end = min(self._window_end * self.terms.blksize, self.size_bytes)
+        if self._extent_offset <= start and end <= self._extent_offset + len(self._extent):
+            return True
+        if self._asked is None:
+            window_bytes = self.terms.windowsize * self.terms.blksize
+            length = min(max(EXTENT_BYTES, 2 * window_bytes), self.size_bytes - start)
+            self._asked = ExtentNeeded(start, length)
+            self._events.append(self._asked)
+        return False
+
+    def _send_control(self, now: float) -> Transmit:
+        control, self._control = self._control, None
+        assert control is not None
+        self.datagrams_sent += 1
+        if self._state is _State.OFFERING:
+            if self.retransmits == 0:
+                self._window_sent_at = now
+            self._deadline = now + self._timer.interval_s()
+        return Transmit((control,), self.client)
+
+    def _send_train(self, now: float) -> Transmit:
+        """As much of the window as one system call takes."""
+        first, blksize, extent = self._next_block, self.terms.blksize, self._extent
+        count = min(self._window_end - first + 1, self._train_blocks)
+        pieces: list[Buffer] = []
+        start = (first - 1) * blksize - self._extent_offset
+        # Past the extent only the file's last block can reach, and a slice stops there by itself.
+        for number in range(first, first + count):
+            pieces.append(_pack_header(Opcode.DATA, number & 0xFFFF))
+            pieces.append(extent[start : start + blksize])
+            start += blksize
+        self._note_sent(first, first + count - 1, now)
+        return Transmit(pieces, self.client, blksize + HEADER_BYTES)
+
+    def _note_sent(self, first: int, last: int, now: float) -> None:
+        self.datagrams_sent += last - first + 1
+        if first <= self._sent:
+            self.retransmits += min(last, self._sent) - first + 1
+            self._window_sent_at = None
+        elif first == self._acked + 1:
+            self._window_sent_at = now
+        self._sent = max(self._sent, last)
+        self._next_block = last + 1
+        self._deadline = now + self._timer.interval_s()
+
+    def _finish(self, verdict: Verdict, detail: str = "") -> None:
+        self._state = _State.FINISHED
+        self._deadline = self._quiet_deadline = None
+        self._extent = memoryview(b"")
+        self._events.append(Finished(verdict, detail))

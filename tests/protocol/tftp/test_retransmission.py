@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retransmission interval: fixed until a round trip is known, then adaptive between bounds, doubled on loss."""
+
+from __future__ import annotations
+
+import pytest
+
+from dpd.protocol.tftp.retransmission import MAX_INTERVAL_S, MIN_INTERVAL_S, RetransmissionTimer
+
+
+def test_starts_at_the_given_interval_and_doubles_to_the_ceiling() -> None:
+    timer = RetransmissionTimer(1.0, attempts=6)
+    waits = [timer.interval_s()]
+    while timer.back_off():
+        waits.append(timer.interval_s())
+    assert waits == [1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+
+
+def test_adapts_to_a_fast_way_but_not_below_the_floor() -> None:
+    timer = RetransmissionTimer(1.0, attempts=6)
+    timer.sample(0.0005)
+    assert timer.interval_s() == MIN_INTERVAL_S
+
+
+def test_follows_a_slow_way() -> None:
+    timer = RetransmissionTimer(1.0, attempts=6)
+    for _ in range(50):
+        timer.sample(0.6)
+    assert timer.interval_s() == pytest.approx(0.6, rel=0.01)
+    timer.sample(30.0)
+    assert timer.interval_s() == MAX_INTERVAL_S
+
+
+def test_a_longer_timeout_option_raises_the_ceiling() -> None:
+    assert RetransmissionTimer(30.0, attempts=1).interval_s() == 30.0
+
+
+def test_progress_gives_all_attempts_back() -> None:
+    timer = RetransmissionTimer(1.0, attempts=1)
+    assert timer.back_off()
+    assert not timer.back_off()
+    timer.progress()
+    assert timer.interval_s() == 1.0
+    assert timer.back_off()

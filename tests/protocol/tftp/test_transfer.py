@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One read, datagram by datagram: options, windows, wrap, repeated ACKs, timeouts, verdicts."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from dpd.errors import MisuseError
+from dpd.protocol.machine import Transmit
+from dpd.protocol.tftp.options import Limits
+from dpd.protocol.tftp.packet import Ack, Data, Error, ErrorCode, Message, OptionAck, ReadRequest, decode, encode
+from dpd.protocol.tftp.transfer import (
+    EXTENT_BYTES,
+    ExtentNeeded,
+    Finished,
+    Ignored,
+    Malformed,
+    ReadTransfer,
+    Verdict,
+)
+
+CLIENT = ("192.0.2.9", 2070)
+STRANGER = ("192.0.2.66", 4444)
+RTT_S = 0.05
+LIMITS = Limits(max_blksize=1468, max_windowsize=64, timeout_s=1.0, attempts=3)
+
+
+def split(transmit: Transmit) -> list[Message]:
+    """The datagrams of a train, as the kernel would cut it."""
+    gathered = b"".join(transmit.pieces)
+    size = transmit.segment_size or len(gathered)
+    return [decode(gathered[start : start + size]) for start in range(0, len(gathered), size)]
+
+
+class Conversation:
+    """A transfer with its disk beside it; `said` is what it sent since last asked, `facts` what it told."""
+
+    def __init__(self, content: bytes, *, limits: Limits = LIMITS, **options: int) -> None:
+        asked = tuple((name, str(value)) for name, value in options.items())
+        self.content = content
+        self.now = 100.0
+        self.facts: list[object] = []
+        self.extents: list[ExtentNeeded] = []
+        self.strays: list[Message] = []
+        self.transfer = ReadTransfer(ReadRequest("f", "octet", asked), CLIENT, len(content), limits)
+
+    def said(self) -> list[Message]:
+        messages: list[Message] = []
+        while True:
+            while transmit := self.transfer.poll_transmit(self.now):
+                (messages if transmit.destination == CLIENT else self.strays).extend(split(transmit))
+            event = self.transfer.next_event()
+            if event is None:
+                return messages
+            if isinstance(event, ExtentNeeded):
+                self.extents.append(event)
+                self.transfer.provide_extent(event.offset, self.content[event.offset : event.offset + event.length])
+            else:
+                self.facts.append(event)
+
+    def hear(self, message: Message | bytes, source: tuple[str, int] = CLIENT) -> list[Message]:
+        wire = message if isinstance(message, bytes) else encode(message)
+        self.transfer.receive_datagram(wire, source, self.now)
+        return self.said()
+
+    def wait(self) -> list[Message]:
+        """Sleep until the machine's own deadline."""
+        deadline = self.transfer.next_timeout()
+        assert deadline is not None
+        self.now = max(self.now, deadline)
+        self.transfer.handle_timeout(self.now)
+        return self.said()
+
+
+def numbers(messages: list[Message]) -> list[int]:
+    return [message.block_number for message in messages if isinstance(message, Data)]
+
+
+def windowed(blocks: int = 40, windowsize: int = 4) -> Conversation:
+    """A transfer behind its OACK, with the first window on the way."""
+    conversation = Conversation(bytes(512) * blocks, windowsize=windowsize)
+    conversation.said()
+    conversation.now += RTT_S
+    assert numbers(conversation.hear(Ack(0))) == list(range(1, windowsize + 1))
+    return conversation
+
+
+def test_without_options_block_one_comes_at_once() -> None:
+    talk = Conversation(b"x" * 700)
+    assert talk.said() == [Data(1, b"x" * 512)]
+    assert talk.hear(Ack(1)) == [Data(2, b"x" * 188)]
+    assert talk.hear(Ack(2)) == []
+    assert talk.facts == [Finished(Verdict.COMPLETED)]
+    assert talk.transfer.next_timeout() is None
+    assert talk.transfer.bytes_acked == 700
+
+
+@pytest.mark.parametrize("size", [0, 512, 1024, 8 * 512])
+def test_a_multiple_of_blksize_ends_with_an_empty_block(size: int) -> None:
+    talk = Conversation(bytes(size))
+    blocks = talk.said()
+    while not talk.transfer.finished:
+        blocks += talk.hear(Ack(numbers(blocks)[-1]))
+    assert blocks[-1] == Data(size // 512 + 1, b"")
+    assert b"".join(block.payload for block in blocks if isinstance(block, Data)) == bytes(size)
+
+
+def test_options_are_offered_first_and_then_hold() -> None:
+    talk = Conversation(bytes(10_000), tsize=0, blksize=1468, windowsize=4)
+    assert talk.said() == [OptionAck((("tsize", "10000"), ("blksize", "1468"), ("windowsize", "4")))]
+    window = talk.hear(Ack(0))
+    assert [len(block.payload) for block in window if isinstance(block, Data)] == [1468] * 4
+
+
+def test_the_five_byte_ack_of_bootmgr_counts_as_an_ack() -> None:
+    talk = Conversation(bytes(1000))
+    talk.said()
+    assert numbers(talk.hear(Ack(1, next_window=16))) == [2]
+
+
+def test_a_window_leaves_as_one_train_whose_last_datagram_alone_is_shorter() -> None:
+    talk = Conversation(bytes(512 * 3 + 5), windowsize=16)
+    talk.said()
+    talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
+    assert talk.transfer.poll_transmit(talk.now) is None  # the disk first
+    request = talk.transfer.next_event()
+    assert request == ExtentNeeded(0, 512 * 3 + 5)
+    talk.transfer.provide_extent(0, talk.content)
+    train = talk.transfer.poll_transmit(talk.now)
+    assert train is not None
+    assert train.segment_size == 516
+    assert [len(piece) for piece in train.pieces] == [4, 512, 4, 512, 4, 512, 4, 5]
+    assert talk.transfer.poll_transmit(talk.now) is None
+
+
+def test_no_train_is_more_than_one_system_call_takes() -> None:
+    talk = Conversation(bytes(1 << 20), windowsize=64, blksize=1468)
+    talk.said()
+    talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
+    talk.transfer.poll_transmit(talk.now)
+    talk.transfer.next_event()
+    talk.transfer.provide_extent(0, bytes(EXTENT_BYTES))
+    trains = []
+    while train := talk.transfer.poll_transmit(talk.now):
+        trains.append(sum(map(len, train.pieces)))
+    assert trains == [44 * 1472, 20 * 1472]
+
+
+def test_block_numbers_wrap_to_zero_and_the_file_goes_on() -> None:
+    content = bytes(range(256)) * 2800  # 89600 blocks of 8 bytes
+    talk = Conversation(content, blksize=8, windowsize=64)
+    talk.said()
+    received = bytearray()
+    window = talk.hear(Ack(0))
+    seen_zero = False
+    while not talk.transfer.finished:
+        received += b"".join(block.payload for block in window if isinstance(block, Data))
+        seen_zero |= 0 in numbers(window)
+        window = talk.hear(Ack(numbers(window)[-1]))
+    assert seen_zero
+    assert received == content
+
+
+def test_the_disk_is_asked_for_many_windows_at_once() -> None:
+    talk = Conversation(bytes(1 << 20), windowsize=16, blksize=1456)
+    talk.said()
+    window = talk.hear(Ack(0))
+    while not talk.transfer.finished:
+        window = talk.hear(Ack(numbers(window)[-1]))
+    assert len(talk.extents) <= 5
+    assert talk.transfer.retransmits == 0
+
+
+def test_a_repeated_ack_never_sends_data_with_windowsize_one() -> None:
+    talk = Conversation(bytes(5000))
+    talk.said()
+    assert numbers(talk.hear(Ack(1))) == [2]
+    for _ in range(3):
+        assert talk.hear(Ack(1)) == []
+    assert talk.facts == [Ignored("duplicate_ack")] * 3
+    assert talk.hear(Ack(0)) == []
+    assert talk.facts[-1] == Ignored("stale_ack")
+
+
+def test_repeated_acks_do_not_put_off_the_retransmission() -> None:
+    talk = Conversation(bytes(5000))
+    talk.said()
+    talk.hear(Ack(1))
+    deadline = talk.transfer.next_timeout()
+    talk.now += 0.1
+    talk.hear(Ack(1))
+    assert talk.transfer.next_timeout() == deadline
+
+
+def test_an_ack_inside_the_window_restarts_behind_it_once_however_often_it_comes() -> None:
+    talk = windowed()
+    assert numbers(talk.hear(Ack(2))) == [3, 4, 5, 6]
+    for _ in range(10):  # EDK2: one ACK for each datagram out of order
+        assert talk.hear(Ack(2)) == []
+    assert talk.transfer.retransmits == 2
+    assert numbers(talk.hear(Ack(6))) == [7, 8, 9, 10]
+
+
+def test_a_lost_first_block_restarts_the_window_once_after_two_round_trips() -> None:
+    talk = windowed()
+    talk.now += RTT_S
+    talk.hear(Ack(4))
+    sent_at = talk.now
+    for _ in range(3):
+        assert talk.hear(Ack(4)) == []
+    assert numbers(talk.wait()) == [5, 6, 7, 8]
+    assert talk.now - sent_at == pytest.approx(2 * RTT_S)
+    assert talk.hear(Ack(4)) == []
+    assert numbers(talk.hear(Ack(8))) == [9, 10, 11, 12]
+
+
+def test_an_ack_that_only_came_twice_costs_nothing() -> None:
+    talk = windowed()
+    talk.hear(Ack(4))
+    assert talk.hear(Ack(4)) == []
+    assert numbers(talk.hear(Ack(8))) == [9, 10, 11, 12]
+    assert talk.transfer.retransmits == 0
+
+
+def test_an_ack_that_got_further_during_recovery_extends_instead_of_repeating() -> None:
+    talk = windowed()
+    assert numbers(talk.hear(Ack(1))) == [2, 3, 4, 5]
+    assert numbers(talk.hear(Ack(2))) == [6]  # two swapped datagrams look like this
+    assert numbers(talk.hear(Ack(6))) == [7, 8, 9, 10]
+
+
+def test_a_restarted_window_that_is_hit_again_restarts_after_two_round_trips() -> None:
+    talk = windowed()
+    talk.now += RTT_S
+    talk.hear(Ack(4))
+    talk.now += RTT_S
+    assert numbers(talk.hear(Ack(5))) == [6, 7, 8, 9]
+    talk.now += RTT_S
+    assert numbers(talk.hear(Ack(6))) == [10]
+    started = talk.now
+    assert numbers(talk.wait()) == [7, 8, 9, 10]
+    assert talk.now - started == pytest.approx(2 * RTT_S)
+
+
+def test_the_apprentice_stays_quiet_after_a_needless_retransmission() -> None:
+    talk = windowed()
+    assert numbers(talk.wait()) == [1, 2, 3, 4]  # only the ACK was late: the client now answers both copies
+    assert numbers(talk.hear(Ack(4))) == [5, 6, 7, 8]
+    assert talk.hear(Ack(4)) == []
+    assert numbers(talk.hear(Ack(8))) == [9, 10, 11, 12]
+
+
+def test_a_lost_window_is_sent_again_with_growing_waits_and_then_given_up() -> None:
+    talk = Conversation(bytes(100))
+    assert numbers(talk.said()) == [1]
+    moments = [talk.now]
+    for _ in range(LIMITS.attempts):
+        assert numbers(talk.wait()) == [1]
+        moments.append(talk.now)
+    assert [late - early for early, late in pairwise(moments)] == [1.0, 2.0, 4.0]
+    assert talk.wait() == []
+    assert talk.facts == [Finished(Verdict.TIMEOUT, "no answer after block 0 of 1")]
+    assert talk.transfer.datagrams_sent == 1 + LIMITS.attempts
+
+
+def test_before_the_first_ack_only_the_small_offer_is_repeated() -> None:
+    talk = Conversation(bytes(1 << 20), windowsize=64, blksize=1468)
+    offer = talk.said()
+    for _ in range(LIMITS.attempts):
+        assert talk.wait() == offer
+    assert talk.wait() == []
+    assert talk.transfer.datagrams_sent == 1 + LIMITS.attempts
+    assert not talk.extents
+
+
+def test_the_timeout_option_sets_the_first_wait() -> None:
+    talk = Conversation(bytes(100), timeout=7)
+    started = talk.now
+    talk.said()
+    assert talk.transfer.next_timeout() == started + 7
+
+
+def test_abort_after_the_offer_is_a_probe() -> None:
+    talk = Conversation(bytes(1000), tsize=0)
+    talk.said()
+    assert talk.hear(Error(ErrorCode.OPTION_REFUSED, "User aborted the transfer")) == []
+    assert talk.facts == [Finished(Verdict.PROBE, "client error 8: User aborted the transfer")]
+
+
+def test_abort_after_a_block_is_an_abort() -> None:
+    talk = Conversation(bytes(5000))
+    talk.said()
+    talk.hear(Ack(1))
+    assert talk.hear(Error(3, "")) == []
+    assert talk.facts == [Finished(Verdict.ABORTED, "client error 3: no text")]
+
+
+def test_a_stranger_gets_error_5_and_the_transfer_goes_on() -> None:
+    talk = Conversation(bytes(5000))
+    talk.said()
+    assert talk.hear(Ack(1), STRANGER) == []
+    assert talk.strays == [Error(ErrorCode.UNKNOWN_TID, "unknown transfer")]
+    assert talk.facts == [Ignored("stray_tid")]
+    assert talk.hear(Error(0, "stop"), STRANGER) == []  # neither obeyed nor answered
+    assert len(talk.strays) == 1
+    assert numbers(talk.hear(Ack(1))) == [2]
+
+
+@pytest.mark.parametrize(
+    ("wire", "fact"),
+    [
+        (b"\0\4\0", Malformed("too_short")),
+        (b"\0\x09\0\0", Malformed("opcode")),
+        (encode(Data(1, b"")), Ignored("unexpected")),
+        (encode(ReadRequest("f")), Ignored("unexpected")),
+        (encode(Ack(4711)), Ignored("stale_ack")),
+    ],
+)
+def test_nonsense_changes_nothing(wire: bytes, fact: object) -> None:
+    talk = Conversation(bytes(5000))
+    talk.said()
+    deadline = talk.transfer.next_timeout()
+    assert talk.hear(wire) == []
+    assert talk.facts == [fact]
+    assert talk.transfer.next_timeout() == deadline
+    assert numbers(talk.hear(Ack(1))) == [2]
+
+
+def test_an_ack_other_than_zero_does_not_accept_the_offer() -> None:
+    talk = Conversation(bytes(5000), windowsize=4)
+    talk.said()
+    assert talk.hear(Ack(3)) == []
+    assert talk.transfer.untouched
+    assert numbers(talk.hear(Ack(0))) == [1, 2, 3, 4]
+    assert not talk.transfer.untouched
+
+
+def test_a_file_that_shrank_ends_with_an_error_to_the_client() -> None:
+    talk = Conversation(bytes(5000))
+    assert talk.transfer.poll_transmit(talk.now) is None
+    talk.transfer.next_event()
+    talk.transfer.provide_extent(0, bytes(600))
+    assert talk.said() == [Error(0, "the file became shorter while it was read")]
+    assert talk.facts == [Finished(Verdict.ABORTED, "the file became shorter while it was read")]
+
+
+def test_acks_while_the_disk_reads_are_harmless_and_nothing_times_out() -> None:
+    talk = Conversation(bytes(5000))
+    talk.transfer.poll_transmit(talk.now)
+    request = talk.transfer.next_event()
+    assert talk.transfer.next_timeout() is None
+    talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
+    assert talk.transfer.next_event() == Ignored("duplicate_ack")
+    assert isinstance(request, ExtentNeeded)
+    talk.transfer.provide_extent(0, bytes(5000))
+    assert numbers(talk.said()) == [1]
+
+
+def test_fail_tells_the_client_and_a_late_extent_is_dropped() -> None:
+    talk = Conversation(bytes(5000))
+    talk.transfer.poll_transmit(talk.now)
+    talk.transfer.fail("the server is stopping")
+    talk.transfer.provide_extent(0, bytes(5000))
+    assert Error(0, "the server is stopping") in talk.said()
+    assert Finished(Verdict.ABORTED, "the server is stopping") in talk.facts
+
+
+def test_an_extent_nobody_asked_for_is_our_bug() -> None:
+    talk = Conversation(bytes(5000), tsize=0)
+    with pytest.raises(MisuseError):
+        talk.transfer.provide_extent(0, b"x")
+
+
+def test_after_the_end_everything_is_ignored() -> None:
+    talk = Conversation(b"")
+    talk.said()
+    talk.hear(Ack(1))
+    assert talk.hear(Ack(1)) == []
+    assert talk.hear(Error(0, "late")) == []
+    talk.transfer.handle_timeout(talk.now + 1000)
+    assert talk.said() == []
+    assert talk.facts == [Finished(Verdict.COMPLETED)]
