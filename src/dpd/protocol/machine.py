@@ -24,12 +24,16 @@ Address: TypeAlias = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One datagram as it arrived. `local` is the address it was sent to, `interface` the kernel's index (0: unknown)."""
+    """One datagram as it arrived. `local` is the address it was sent to, `interface` the kernel's index (0: unknown).
+
+    `answer_from` is our own address to answer with: `local`, or for a broadcast the one the kernel has on that interface.
+    """
 
     payload: bytes
     source: Address
     local: str = ""
     interface: int = 0
+    answer_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,12 +101,12 @@ def receive_batch(sock: socket.socket, handle: Callable[[Datagram], None], limit
             if error.errno in TRANSIENT:  # a queued ICMP error of an earlier send; the socket is fine
                 continue
             raise
-        interface, local = 0, ""
+        interface, local, answer_from = 0, "", ""
         for level, kind, content in ancillary:
             if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(content) >= _PKTINFO.size:
-                interface, _, destination = _PKTINFO.unpack_from(content)
-                local = socket.inet_ntoa(destination)
-        handle(Datagram(payload, (source[0], source[1]), local, interface))
+                interface, specific, destination = _PKTINFO.unpack_from(content)
+                local, answer_from = socket.inet_ntoa(destination), socket.inet_ntoa(specific)
+        handle(Datagram(payload, (source[0], source[1]), local, interface, answer_from))
     return limit
 
 
