@@ -9,6 +9,7 @@ its metadata, so that the check, the message and `config/dpd.toml` come from one
 from __future__ import annotations
 
 import ipaddress
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -19,6 +20,7 @@ from dpd.errors import SettingsError
 
 DEFAULT_PATH = Path("/etc/dpd/dpd.toml")
 RULE_CLASSES = ("PXEClient", "HTTPClient", "iPXE")
+MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path, less the final zero
 
 Check = Callable[[Any], bool]
 
@@ -29,7 +31,8 @@ def _key(default: Any, allowed: str, check: Check, *, live: bool = True) -> Any:
 
 
 def _range(default: int | float, low: int | float, high: int | float, unit: str = "", *, live: bool = True) -> Any:
-    allowed = f"a number from {low} to {high}" + (f" ({unit})" if unit else "")
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    allowed = f"{kind} from {low} to {high}" + (f" ({unit})" if unit else "")
     return _key(default, allowed, lambda value: low <= value <= high, live=live)
 
 
@@ -57,9 +60,28 @@ def _is_ipv4(value: str) -> bool:
     return _is_address(value) and ipaddress.ip_address(value).version == 4
 
 
+def split_endpoint(value: str) -> tuple[str, int]:
+    """ADDRESS:PORT in its parts, IPv6 in brackets. Raises ValueError."""
+    host, _, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    else:
+        ipaddress.IPv4Address(host)
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{port!r} is no port")
+    return host, int(port)
+
+
 def _is_endpoint(value: str) -> bool:
-    host, separator, port = value.rpartition(":")
-    return bool(separator) and _is_address(host.strip("[]")) and port.isdigit() and int(port) < 65536
+    try:
+        split_endpoint(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith("/") and value.isprintable()
 
 
 def _is_multicast_network(value: str) -> bool:
@@ -74,15 +96,24 @@ def _address(default: str, *, live: bool = False) -> Any:
     return _text(default, 'an IP address such as "0.0.0.0"', _is_address, live=live)
 
 
+def _path(default: str, *, live: bool = False) -> Any:
+    return _text(default, "an absolute path", _is_path, live=live)
+
+
+def _optional_path(what: str) -> Any:
+    return _text("", f'"" or the absolute path of {what}', lambda v: v == "" or _is_path(v), live=False)
+
+
 def _endpoint(default: str, what: str) -> Any:
-    return _text(default, f'"" or {what} as ADDRESS:PORT', lambda v: v == "" or _is_endpoint(v), live=False)
+    allowed = f'"" or {what} as ADDRESS:PORT, IPv6 as [ADDRESS]:PORT'
+    return _text(default, allowed, lambda v: v == "" or _is_endpoint(v), live=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
     """[daemon]: where state lives, how the process logs and stops."""
 
-    state_dir: str = _text("/var/lib/dpd", "an absolute path", lambda v: v.startswith("/"), live=False)
+    state_dir: str = _path("/var/lib/dpd")
     drain_timeout_s: float = _range(60.0, 0, 86400, "seconds")
     log_format: str = _choice("auto", "auto", "text", "journal", "json", live=False)
     log_level: str = _choice("info", "debug", "info", "warning", "error")
@@ -150,7 +181,7 @@ class PxeSettings:
 class BootSettings:
     """[boot]: the boot files which TFTP and HTTP serve. Names are looked up in an index of this directory."""
 
-    directory: str = _text("/var/lib/dpd/boot", "an absolute path", lambda v: v.startswith("/"))
+    directory: str = _path("/var/lib/dpd/boot", live=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +231,17 @@ class MulticastSettings:
 class ControlSettings:
     """[control]: the API for the operator and the site server."""
 
-    socket: str = _text("/run/dpd/control.sock", "an absolute path", lambda v: v.startswith("/"), live=False)
+    socket: str = _text(
+        "/run/dpd/control.sock",
+        f"an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes",
+        lambda v: _is_path(v) and len(v.encode()) <= MAX_SOCKET_PATH_BYTES,
+        live=False,
+    )
     socket_group: str = _text("", '"" or the group that may use the socket', live=False)
     listen: str = _endpoint("", "an address for TCP")
-    token_file: str = _text("", '"" or the file with the bearer token that TCP clients must send', live=False)
-    certificate: str = _text("", '"" or a PEM file', live=False)
-    private_key: str = _text("", '"" or a PEM file', live=False)
+    token_file: str = _optional_path("the file with the bearer token that TCP clients must send")
+    certificate: str = _optional_path("a PEM file")
+    private_key: str = _optional_path("a PEM file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +281,15 @@ def load_settings(path: Path) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such settings file; `dpd serve` without --config uses the defaults") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from None
+        raise SettingsError(
+            f"{path}: no such settings file; start from config/dpd.toml of the sources, or leave --config out"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{path}: not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from None
     return parse_settings(text, str(path))
 
 
@@ -258,12 +300,10 @@ def parse_settings(text: str, path: str) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     tables: dict[str, Any] = {}
-    known = {f.name for f in fields(Settings)} - {"path"}
+    known = [f.name for f in fields(Settings) if f.name != "path"]
     for name, content in document.items():
         if name not in known:
-            raise SettingsError(
-                f"{path}: unknown table [{name}]; allowed: " + ", ".join(f"[{k}]" for k in sorted(known))
-            )
+            raise SettingsError(f"{path}: unknown table [{name}]; allowed: " + ", ".join(f"[{k}]" for k in known))
         if not isinstance(content, dict):
             raise SettingsError(f"{path}: {name} = {_shown(content)}: expected a table, written [{name}]")
         tables[name] = _read_table(get_type_hints(Settings)[name], content, name, path)
@@ -279,9 +319,7 @@ def _read_table(cls: type, content: Mapping[str, Any], where: str, path: str) ->
     for key, value in content.items():
         name = f"{where}.{key}"
         if key not in rules:
-            raise SettingsError(
-                f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(sorted(rules))}"
-            )
+            raise SettingsError(f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(rules)}")
         rule = rules[key].metadata
         converted = _convert(hints[key], value, name, rule["allowed"], path)
         if not rule["check"](converted):
@@ -305,7 +343,7 @@ def _convert(hint: Any, value: Any, name: str, allowed: str, path: str) -> Any:
             if not all(isinstance(entry, dict) for entry in value):
                 raise wrong
             return tuple(_read_table(item, entry, f"{name}[{i}]", path) for i, entry in enumerate(value))  # type: ignore[arg-type]
-        return tuple(_convert(item, entry, name, allowed, path) for entry in value)
+        return tuple(_convert(item, entry, f"{name}[{i}]", allowed, path) for i, entry in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
@@ -315,7 +353,9 @@ def _convert(hint: Any, value: Any, name: str, allowed: str, path: str) -> Any:
 
 def _check_combinations(settings: Settings, path: str) -> None:
     """What no single key can tell."""
-    multicast, control = settings.multicast, settings.control
+    pxe, multicast, control = settings.pxe, settings.multicast, settings.control
+    if pxe.port == pxe.boot_port != 0:
+        raise SettingsError(f"{path}: pxe.boot_port = {pxe.boot_port}: expected another port than pxe.port")
     if multicast.port_low > multicast.port_high:
         raise SettingsError(
             f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"
@@ -334,14 +374,12 @@ def _check_combinations(settings: Settings, path: str) -> None:
 
 
 def _is_loopback(endpoint: str) -> bool:
-    return ipaddress.ip_address(endpoint.rpartition(":")[0].strip("[]")).is_loopback
+    return ipaddress.ip_address(split_endpoint(endpoint)[0]).is_loopback
 
 
 def _shown(value: Any) -> str:
-    """A value as TOML would have it, cut short."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    """A value as TOML would have it, on one line, cut short."""
+    text = str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
