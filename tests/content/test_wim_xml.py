@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.content.wim_builder import encode_xml, image, image_xml
+
+from dpd.content.wim_xml import ImageSummary, read_images
+from dpd.errors import ContentCorrupt
+
+INSTALL_WIM = image_xml(
+    "<TOTALBYTES>5000000000</TOTALBYTES>",
+    '<IMAGE INDEX="2"><TOTALBYTES>17000000001</TOTALBYTES><WINDOWS><ARCH>12</ARCH></WINDOWS><NAME>Windows 11 für ARM</NAME></IMAGE>',
+    '<IMAGE INDEX="1"><TOTALBYTES>16000000000</TOTALBYTES><WINDOWS><ARCH>9</ARCH><PRODUCTNAME>Microsoft</PRODUCTNAME>'
+    "</WINDOWS><NAME>Windows 11 Pro</NAME><FLAGS>Professional</FLAGS></IMAGE>",
+)
+
+
+def test_images_come_in_the_order_of_their_index():
+    assert read_images(encode_xml(INSTALL_WIM)) == (
+        ImageSummary(1, "Windows 11 Pro", "x64", 16_000_000_000, "Professional"),
+        ImageSummary(2, "Windows 11 für ARM", "arm64", 17_000_000_001),
+    )
+
+
+def test_an_image_without_windows_has_no_architecture():
+    assert read_images(encode_xml(image_xml(image(1)))) == (ImageSummary(1, "one", "", 1160),)
+
+
+def test_an_unknown_architecture_is_shown_as_its_code():
+    xml = image_xml(image(1, extra="<WINDOWS><ARCH>77</ARCH></WINDOWS>"))
+    assert read_images(encode_xml(xml))[0].architecture == "unknown (77)"
+
+
+def test_an_xml_declaration_in_utf_16_is_fine():
+    assert read_images(encode_xml('<?xml version="1.0" encoding="UTF-16"?>' + image_xml(image(1))))[0].name == "one"
+
+
+DAMAGE = {
+    "no mark": (b"<\0W\0I\0M\0/\0>\0", "starts with 3c 00 57 00, expected the mark ff fe of UTF-16LE"),
+    "odd length": (encode_xml("<WIM/>") + b"x", "no UTF-16LE at its byte 14"),
+    "lone surrogate": (b"\xff\xfe\x00\xd8<\0", "no UTF-16LE at its byte 2"),
+    "zeroed": (b"\xff\xfe" + bytes(40), "not well-formed"),
+    "unclosed": (encode_xml("<WIM><IMAGE>"), "no element found"),
+    "other root": (encode_xml("<ESD/>"), "the root element is <ESD>, expected <WIM>"),
+    "index twice": (encode_xml(image_xml(image(1), image(1))), "image indexes 1, 1, expected 1 to 2"),
+    "index gap": (encode_xml(image_xml(image(1), image(3))), "image indexes 1, 3, expected 1 to 2"),
+    "no index": (encode_xml("<WIM><IMAGE/></WIM>"), "IMAGE INDEX is '', expected a number"),
+    "size": (
+        encode_xml('<WIM><IMAGE INDEX="1"><TOTALBYTES>-5</TOTALBYTES></IMAGE></WIM>'),
+        "TOTALBYTES of image 1 is '-5'",
+    ),
+    "huge size": (
+        encode_xml(f'<WIM><IMAGE INDEX="1"><TOTALBYTES>{2**63}</TOTALBYTES></IMAGE></WIM>'),
+        "TOTALBYTES of image 1 is",
+    ),
+    "deep": (encode_xml("<WIM>" + "<A>" * 100_000), "nested deeper than 64"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named(damage):
+    xml, reason = DAMAGE[damage]
+    with pytest.raises(ContentCorrupt) as refused:
+        read_images(xml)
+    assert reason in str(refused.value)
+
+
+def test_a_document_type_is_refused_before_its_entities_count(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    for doctype in (
+        '<!DOCTYPE WIM [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>',
+        f'<!DOCTYPE WIM [<!ENTITY a SYSTEM "file://{secret}">]>',
+        f'<!DOCTYPE WIM SYSTEM "file://{secret}">',
+    ):
+        with pytest.raises(ContentCorrupt, match="declares a document type"):
+            read_images(encode_xml(doctype + image_xml(image(1))))
+
+
+@given(st.text(max_size=60).map(lambda text: text.encode("utf-16-le", "surrogatepass")) | st.binary(max_size=120))
+def test_any_bytes_are_images_or_refused_in_words(xml):
+    with contextlib.suppress(ContentCorrupt):
+        assert read_images(b"\xff\xfe" + xml) == ()
