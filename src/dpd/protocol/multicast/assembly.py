@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A slab taking shape at a receiver: symbols go to their place until each column has k of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dpd.protocol.machine import Buffer
+from dpd.protocol.multicast.fec import Codec, recover_columns
+from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, SYMBOL_BYTES
+
+
+class SlabAssembly:
+    """One slab of `rows` source rows in `buffer` (at least rows · ROW_BYTES, reused between slabs: stale until filled).
+
+    `storage` is that buffer whole, for the next slab; `buffer` the part that this slab takes.
+    """
+
+    def __init__(self, slab: int, rows: int, buffer: memoryview) -> None:
+        self.slab = slab
+        self.rows = rows
+        self.storage = buffer
+        self.buffer = buffer[: rows * ROW_BYTES]
+        self._present = bytearray(rows * COLUMNS)
+        self._deficit = [rows] * COLUMNS  # less _whole_rows: a whole row then costs one addition instead of 32
+        self._whole_rows = 0
+        self._parity: dict[int, dict[int, bytes]] = {}
+        self.lacking = rows * COLUMNS  # symbols, over all columns, until each column has k
+
+    @property
+    def is_complete(self) -> bool:
+        return self.lacking <= 0
+
+    def deficits(self) -> bytes:
+        """Symbols that each column still lacks: uint8[COLUMNS]."""
+        return bytes(max(0, deficit - self._whole_rows) for deficit in self._deficit)
+
+    def accepts_row(self, row: int) -> bool:
+        """Whether a whole source row may go in by `fill_row`: none of it is there and no parity has been counted."""
+        start = row * COLUMNS
+        return not self._parity and row < self.rows and not any(self._present[start : start + COLUMNS])
+
+    def fill_row(self, row: int) -> memoryview:
+        """The place of a whole source row, counted as received; the caller writes all of it at once."""
+        self._present[row * COLUMNS : (row + 1) * COLUMNS] = _ROW_PRESENT
+        self._whole_rows += 1
+        self.lacking -= COLUMNS
+        return self.buffer[row * ROW_BYTES : (row + 1) * ROW_BYTES]
+
+    def add_source(self, row: int, column: int, symbol: Buffer) -> bool:
+        """Put one source symbol in its place. False: it was there, or lies beyond this slab."""
+        index = row * COLUMNS + column
+        if row >= self.rows or self._present[index]:
+            return False
+        self._present[index] = 1
+        start = index * SYMBOL_BYTES
+        self.buffer[start : start + SYMBOL_BYTES] = symbol
+        self._count(column)
+        return True
+
+    def add_parity(self, parity_row: int, column: int, symbol: Buffer) -> bool:
+        """Keep one parity symbol. False: it was there, or its column needs no more."""
+        if self._deficit[column] - self._whole_rows <= 0:
+            return False
+        rows = self._parity.setdefault(column, {})
+        if parity_row in rows:
+            return False
+        rows[parity_row] = bytes(symbol)
+        self._count(column)
+        return True
+
+    def _count(self, column: int) -> None:
+        if self._deficit[column] - self._whole_rows > 0:
+            self._deficit[column] -= 1
+            self.lacking -= 1
+
+    def recover(self, codec: Codec) -> int:
+        """Compute what is missing from parity; call when complete. Returns the number of symbols recovered."""
+        recovered = 0
+        for first, columns, missing in self._losses():
+            shared = set.intersection(*(set(self._parity[c]) for c in range(first, first + columns)))
+            if len(shared) < len(missing):  # the same loss mended by different parity rows: one column at a time
+                for column in range(first, first + columns):
+                    recover_columns(codec, self.buffer, column, 1, missing, self._parity[column])
+            else:
+                parity = {r: b"".join(self._parity[c][r] for c in range(first, first + columns)) for r in shared}
+                recover_columns(codec, self.buffer, first, columns, missing, parity)
+            recovered += columns * len(missing)
+        self._parity.clear()
+        return recovered
+
+    def _losses(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """(first column, number of columns, missing rows) for runs of columns that lost the same rows."""
+        missing = [_zeros(self._present[column::COLUMNS]) for column in range(COLUMNS)]
+        first = 0
+        for column in range(1, COLUMNS + 1):
+            if column == COLUMNS or missing[column] != missing[first]:
+                if missing[first]:
+                    yield first, column - first, missing[first]
+                first = column
+
+
+_ROW_PRESENT = b"\x01" * COLUMNS
+
+
+def _zeros(present: bytearray) -> tuple[int, ...]:
+    """The indices of the zero bytes."""
+    found, at = [], present.find(0)
+    while at >= 0:
+        found.append(at)
+        at = present.find(0, at + 1)
+    return tuple(found)

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver of one session.
+
+Theory of operation. Symbols of the slab being sent go straight to their place in a slab buffer; a slab that was joined
+in the middle is left for its next turn in the carousel. When the stream has moved on, a slab with gaps waits for a short
+random time and then says in a NACK how many symbols each column lacks; repairs are useful whichever they are. A slab
+with k symbols in each column becomes a `SlabReady` request: its owner recovers, hashes and writes it in a worker and
+answers by `provide_verified`. Nothing else is kept: a receiver's whole state is the set of verified slabs.
+
+    slab state    entered by                                  left by
+    (none)        start, bad hash, no free buffer             one of its first rows
+    assembling    one of its first rows                       k symbols in every column
+    verifying     SlabReady                                   provide_verified: (none) or verified
+    verified      provide_verified(ok=True)                   never
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+from dpd.errors import MalformedMessage
+from dpd.protocol.machine import Address, Buffer
+from dpd.protocol.multicast.assembly import SlabAssembly
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.message import (
+    DATAGRAM_BYTES,
+    HEADER,
+    HEADER_BYTES,
+    MAX_HELD_SLABS,
+    MAX_NACK_SLABS,
+    WIRE_VERSION,
+    Beat,
+    Control,
+    Flag,
+    Header,
+    MessageType,
+    Nack,
+    Report,
+    SlabDeficits,
+    decode_message,
+)
+
+ROW_TRAIN_BYTES = COLUMNS * DATAGRAM_BYTES
+START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
+MAX_LEAP = 1 << 22  # a tx_seq further ahead is damaged or forged: at any rate we would have noticed the silence
+REORDER_GRACE_S = 0.002
+FIRST_RETRY_S = 0.02
+MAX_RETRY_S = 1.0
+REPORT_S = 1.0
+FAST_REPORT_S = 0.2
+MIN_REPORT_GAP_S = 0.005
+SILENCE_S = 3.0  # no datagram for this long: the sender is gone, or multicast does not reach us
+
+
+@dataclass(frozen=True, slots=True)
+class SlabReady:
+    """Request: recover, verify and store this slab, then call `provide_verified`."""
+
+    assembly: SlabAssembly
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Fact: a datagram that changes nothing; `reason` is from a closed set."""
+
+    reason: str
+
+
+class SessionFact(Enum):
+    """Facts that end a receiver's work here."""
+
+    FINISHED = "every slab is verified"
+    ENDED = "the sender ended the session"
+    SILENT = "nothing was heard from the sender"
+
+
+ReceiverEvent = SlabReady | Ignored | SessionFact
+
+
+class Timer(Enum):
+    """Every timer of the machine."""
+
+    REPORT = "tell the sender what we have"
+    SILENCE = "the sender has not been heard for SILENCE_S"
+
+
+@dataclass(slots=True)
+class ReceiverCounters:
+    """Plain counts for progress, reports and statistics."""
+
+    symbols: int = 0
+    duplicates: int = 0
+    lost: int = 0
+    socket_drops: int = 0
+    repairs: int = 0
+    recovered: int = 0
+    without_buffer: int = 0
+    bad_slabs: int = 0
+    nacks: int = 0
+    reports: int = 0
+
+
+@dataclass(slots=True)
+class _Gap:
+    """A slab whose stream has passed with symbols missing: when to ask, and how long to wait for the answer."""
+
+    due: float
+    retry_s: float = FIRST_RETRY_S
+
+
+class Receiver:
+    """`member`: the credential from the join; `verified`: slab set from an earlier run; `slots`: slabs assembled at once;
+    `credit`: symbols that the socket's buffer holds."""
+
+    def __init__(
+        self,
+        *,
+        session: int,
+        epoch: int,
+        member: int,
+        geometry: Geometry,
+        verified: int,
+        slots: int,
+        credit: int,
+        rng: random.Random,
+        now: float,
+    ) -> None:
+        self.session = session
+        self.epoch = epoch
+        self.member = member
+        self.geometry = geometry
+        self.verified = verified
+        self.counters = ReceiverCounters()
+        self.is_representative = True
+        self._slots = slots
+        self._rng = rng
+        self._report_every = max(credit // 4, COLUMNS)
+        self._free: list[memoryview] = []
+        self._buffers = 0
+        self._assemblies: dict[int, SlabAssembly] = {}
+        self._verifying: set[int] = set()
+        self._gaps: dict[int, _Gap] = {}
+        self._current = -1
+        self._seen = -1
+        self._reported_symbols = 0
+        self._reported_seen = -1
+        self._reported_at = 0.0
+        self._heard_at = now
+        self._tx_time = 0
+        self._tx_time_at = now
+        self._nack_s = 0.002
+        self._timers: dict[Timer, float] = {Timer.REPORT: now, Timer.SILENCE: now + SILENCE_S}
+        self._out: deque[Nack | Report] = deque()
+        self._events: deque[ReceiverEvent] = deque()
+        self._prefix = self._header(MessageType.DATA).encode()
+
+    @property
+    def is_finished(self) -> bool:
+        return self.verified == self.geometry.every_slab
+
+    # ---- input
+
+    def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
+        """One datagram from the group."""
+        self.receive_train(bytearray(data), len(data), len(data), now)
+
+    def receive_train(self, train: bytearray, size: int, segment_size: int, now: float) -> None:
+        """The first `size` bytes of `train`: datagrams of `segment_size` bytes back to back, the last perhaps shorter."""
+        self._heard_at = now
+        if size == ROW_TRAIN_BYTES and segment_size == DATAGRAM_BYTES and self._take_row(train, now):
+            return
+        view = memoryview(train)[:size]
+        for start in range(0, size, segment_size):
+            self._take_datagram(view[start : start + segment_size], now)
+
+    def _take_row(self, train: bytearray, now: float) -> bool:
+        """The fast path: a train that is one whole source row in order. False: take it datagram by datagram.
+
+        Strided slices compare one header byte of all 32 datagrams at once: 2.5 us against 10 for 32 headers. The first
+        header is read whole; of the others the bytes in which a foreign or reordered datagram would differ are compared.
+        What slips through is caught by the slab's hash.
+        """
+        first, flags, epoch, session, slab, row, column, _, tx_seq, tx_time, _, nack_ms = HEADER.unpack_from(train)
+        if first != _DATA or column or flags & Flag.REPAIR or session != self.session or epoch != self.epoch:
+            return False
+        if (
+            train[14:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != _COLUMN_BYTES
+            or train[13:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != train[13:14] * COLUMNS
+            or train[11:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != train[11:12] * COLUMNS
+            or train[7:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != train[7:8] * COLUMNS
+            or train[0:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != _DATA_BYTES
+        ):
+            return False
+        assembly = self._assemblies.get(slab) or self._begin(slab, row)
+        if assembly is not None and not assembly.accepts_row(row):
+            return False
+        if self._count_seq(tx_seq, COLUMNS) and slab != self._current:
+            self._move_on(slab, now)
+        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, nack_ms / 1000
+        if assembly is not None:
+            place = assembly.fill_row(row)
+            view = memoryview(train)
+            start = HEADER_BYTES
+            for at in range(0, COLUMNS * SYMBOL_BYTES, SYMBOL_BYTES):
+                place[at : at + SYMBOL_BYTES] = view[start : start + SYMBOL_BYTES]
+                start += DATAGRAM_BYTES
+            if assembly.is_complete:
+                self._complete(assembly)
+        self._after_symbols(slab, flags, now)
+        return True
+
+    def _take_datagram(self, datagram: memoryview, now: float) -> None:
+        if len(datagram) != DATAGRAM_BYTES:
+            self._take_message(datagram, now)
+            return
+        first, flags, epoch, session, slab, row, column, _, tx_seq, tx_time, _, nack_ms = HEADER.unpack_from(datagram)
+        if session != self.session or epoch != self.epoch:
+            self._events.append(Ignored("other_session"))
+            return
+        if (first != _DATA or row >= ROWS) and (first != _PARITY or row < ROWS):
+            self._take_message(datagram, now)
+            return
+        if column >= COLUMNS or slab >= self.geometry.slab_count:
+            self._events.append(Ignored("out_of_range"))
+            return
+        is_newest = self._count_seq(tx_seq, 1)
+        if is_newest and slab != self._current and not flags & Flag.REPAIR:
+            self._move_on(slab, now)
+        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, nack_ms / 1000
+        self._take_symbol(slab, row, column, datagram[HEADER_BYTES:], flags)
+        self._after_symbols(slab, flags, now)
+
+    def _take_symbol(self, slab: int, row: int, column: int, symbol: memoryview, flags: int) -> None:
+        assembly = self._assemblies.get(slab)
+        if assembly is None and not flags & Flag.REPAIR:
+            assembly = self._begin(slab, row)
+        if assembly is None:
+            return
+        if flags & Flag.REPAIR:
+            self.counters.repairs += 1
+        taken = (
+            assembly.add_source(row, column, symbol) if row < ROWS else assembly.add_parity(row - ROWS, column, symbol)
+        )
+        if not taken:
+            self.counters.duplicates += 1
+        elif assembly.is_complete:
+            self._complete(assembly)
+
+    def _take_message(self, datagram: memoryview, now: float) -> None:
+        try:
+            message = decode_message(datagram)
+        except MalformedMessage as error:
+            self._events.append(Ignored(error.reason))
+            return
+        if message.header.session != self.session or message.header.epoch != self.epoch:
+            self._events.append(Ignored("other_session"))
+        elif isinstance(message, Beat):
+            self._take_beat(message, now)
+        elif isinstance(message, Control):
+            self._events.append(SessionFact.ENDED)
+        else:
+            self._events.append(Ignored("not_from_sender"))
+
+    def _take_beat(self, beat: Beat, now: float) -> None:
+        header = beat.header
+        self._tx_time, self._tx_time_at, self._nack_s = header.tx_time, now, header.nack_ms / 1000
+        self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
+        if self._seen >= 0:
+            self._count_seq(header.tx_seq, 0)
+        if self.is_representative and self._seen != self._reported_seen:
+            self._report_by(now)
+        if header.flags & Flag.END_OF_PASS:
+            self._move_on(-1, now)
+            self._report_by(now + self._rng.random() * self._nack_s)
+        elif beat.position != self._current:
+            self._move_on(-1, now)
+
+    def provide_verified(self, assembly: SlabAssembly, ok: bool, now: float) -> None:
+        """A worker stored the slab, or found it damaged (`ok` False); its buffer is free again."""
+        self._verifying.discard(assembly.slab)
+        self._free.append(assembly.storage)
+        if ok:
+            self.verified |= 1 << assembly.slab
+        else:
+            self.counters.bad_slabs += 1
+        if self.is_finished:
+            self._events.append(SessionFact.FINISHED)
+            self._report_by(now)
+        elif self.is_representative:
+            self._report_by(max(now, self._reported_at + MIN_REPORT_GAP_S))
+
+    # ---- slabs
+
+    def _begin(self, slab: int, row: int) -> SlabAssembly | None:
+        """Start assembling, unless the slab is there, was joined in the middle, or no buffer is free."""
+        if slab >= self.geometry.slab_count or self.verified >> slab & 1 or slab in self._verifying:
+            self.counters.duplicates += 1
+            return None
+        if row > START_ROWS:
+            return None
+        if not self._free and self._buffers >= self._slots:
+            self.counters.without_buffer += 1
+            return None
+        if not self._free:
+            self._buffers += 1
+            self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
+        assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
+        return assembly
+
+    def _move_on(self, slab: int, now: float) -> None:
+        """The stream has left the current slab; whatever it lacks now is lost."""
+        left, self._current = self._current, slab
+        if left in self._assemblies and left not in self._gaps:
+            self._gaps[left] = _Gap(self._backoff(now))
+
+    def _complete(self, assembly: SlabAssembly) -> None:
+        del self._assemblies[assembly.slab]
+        self._gaps.pop(assembly.slab, None)
+        self._verifying.add(assembly.slab)
+        self._events.append(SlabReady(assembly))
+
+    def _after_symbols(self, slab: int, flags: int, now: float) -> None:
+        if flags & Flag.END_OF_SLAB and slab in self._assemblies:
+            self._gaps[slab] = _Gap(self._backoff(now))
+        if self.is_representative and self.counters.symbols - self._reported_symbols >= self._report_every:
+            self._report_by(now)
+
+    def _backoff(self, now: float) -> float:
+        return now + REORDER_GRACE_S + self._rng.random() * self._nack_s
+
+    def _count_seq(self, tx_seq: int, count: int) -> bool:
+        """Keep the highest tx_seq seen and count what is missing below it; `tx_seq` is the first of `count` in a row.
+        False: these are late; the stream has been further."""
+        self.counters.symbols += count
+        last = tx_seq + count - 1 if count else tx_seq
+        ahead = (last - self._seen) & 0xFFFFFFFF
+        if self._seen < 0:
+            self._seen = last & 0xFFFFFFFF
+        elif ahead < MAX_LEAP:
+            self.counters.lost += ahead - count
+            self._seen = last & 0xFFFFFFFF
+        else:
+            if ahead > 0xFFFFFFFF - MAX_LEAP:
+                self.counters.lost -= count
+            return False
+        return True
+
+    # ---- output
+
+    def handle_timeout(self, now: float) -> None:
+        """Ask for what is missing, report, notice that the sender is gone."""
+        if self._gaps:
+            self._ask_for_repairs(now)
+        if now >= self._timers[Timer.REPORT]:
+            self._report(now)
+        if now >= self._timers[Timer.SILENCE]:
+            self._timers[Timer.SILENCE] = self._heard_at + SILENCE_S
+            if now >= self._timers[Timer.SILENCE]:
+                self._timers[Timer.SILENCE] = now + SILENCE_S
+                self._events.append(SessionFact.SILENT)
+
+    def poll_transmit(self, now: float) -> Nack | Report | None:
+        """The next feedback to send, by unicast to the sender."""
+        return self._out.popleft() if self._out else None
+
+    def next_event(self) -> ReceiverEvent | None:
+        return self._events.popleft() if self._events else None
+
+    def next_timeout(self) -> float:
+        """When `handle_timeout` has something to do."""
+        earliest = min(self._timers.values())
+        return min(earliest, min(gap.due for gap in self._gaps.values())) if self._gaps else earliest
+
+    def _ask_for_repairs(self, now: float) -> None:
+        due = [slab for slab, gap in self._gaps.items() if gap.due <= now][:MAX_NACK_SLABS]
+        if not due:
+            return
+        for slab in due:
+            gap = self._gaps[slab]
+            gap.due = now + max(gap.retry_s, 2 * self._nack_s)
+            gap.retry_s = min(gap.retry_s * 2, MAX_RETRY_S)
+        wanted = tuple(SlabDeficits(slab, self._assemblies[slab].deficits()) for slab in due)
+        self._out.append(Nack(self._header(MessageType.NACK), self.member, self._seen, wanted))
+        self.counters.nacks += 1
+
+    def _report_by(self, at: float) -> None:
+        self._timers[Timer.REPORT] = min(self._timers[Timer.REPORT], at)
+
+    def _report(self, now: float) -> None:
+        held = (*self._verifying, *self._assemblies)[:MAX_HELD_SLABS]
+        counters = self.counters
+        self._out.append(
+            Report(
+                self._header(MessageType.REPORT),
+                self.member,
+                max(self._seen, 0),
+                self._tx_time,
+                int((now - self._tx_time_at) * 1e6),
+                self._slots - len(self._assemblies) - len(self._verifying),
+                counters.symbols,
+                max(counters.lost - counters.socket_drops, 0),
+                counters.socket_drops,
+                held,
+                self.geometry.slab_count,
+                self.verified,
+            )
+        )
+        counters.reports += 1
+        self._reported_symbols, self._reported_seen, self._reported_at = counters.symbols, self._seen, now
+        self._timers[Timer.REPORT] = now + (FAST_REPORT_S if self.is_representative else REPORT_S)
+
+    def _header(self, kind: MessageType) -> Header:
+        return Header(kind, self.session, self.epoch)
+
+
+_DATA = WIRE_VERSION << 4 | MessageType.DATA
+_PARITY = WIRE_VERSION << 4 | MessageType.PARITY
+_DATA_BYTES = bytes([_DATA]) * COLUMNS
+_COLUMN_BYTES = bytes(range(COLUMNS))

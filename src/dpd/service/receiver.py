@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver's sockets and threads. Standard library alone: it runs on the machine being deployed.
+
+One thread reads the group's socket and drives the machine; workers recover, hash and store complete slabs, which
+releases the GIL. The two meet in two queues: no call, lock or allocation per datagram is shared between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import random
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dpd.errors import ContentError, SessionError
+from dpd.protocol.multicast.assembly import SlabAssembly
+from dpd.protocol.multicast.fec import Codec
+from dpd.protocol.multicast.geometry import Geometry
+from dpd.protocol.multicast.receiver import Ignored, Receiver, ReceiverCounters, SessionFact, SlabReady
+from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
+
+RECEIVE_BUFFER_BYTES = 16 << 20
+# The kernel charges a lone datagram of 1436 bytes with 2304 of the buffer, and a train with about its own size; credit
+# assumes the worst, so that a receiver whose trains were split by a switch does not overflow.
+BUFFER_BYTES_PER_SYMBOL = 2560
+WORKERS = 2
+PROGRESS_S = 0.2
+
+
+class Store(Protocol):
+    """Where verified slabs go."""
+
+    def check_and_write(self, slab: int, content: memoryview) -> bool:
+        """Compare with the manifest, write at the slab's offset, remember. False: the hash differs, nothing written."""
+
+    def sync(self) -> None:
+        """Make durable what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the join answered: where to listen, where to send feedback, who we are."""
+
+    session: int
+    epoch: int
+    member: int
+    group: str
+    port: int
+    feedback: tuple[str, int]
+
+
+@dataclass(slots=True)
+class Progress:
+    """A snapshot for whoever watches."""
+
+    slabs: int
+    verified_slabs: int
+    size_bytes: int
+    verified_bytes: int
+    elapsed_s: float
+    counters: ReceiverCounters
+
+
+@dataclass(slots=True)
+class _Outcome:
+    assembly: SlabAssembly
+    ok: bool
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class GroupSocket:
+    """The group's socket with its options; `credit` is how many symbols its buffer holds."""
+
+    sock: socket.socket
+    credit: int
+    has_gro: bool
+
+
+def granted_credit() -> int:
+    """How many symbols a receive buffer will hold here: told in the join, before the group and so its socket are known."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return grow_receive_buffer(probe, RECEIVE_BUFFER_BYTES) // BUFFER_BYTES_PER_SYMBOL
+
+
+def open_group(group: str, port: int, interface_address: str) -> GroupSocket:
+    """Join a group. Raises SessionError that names the group and the way out."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+        granted = grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES)
+        sock.bind((group, port))
+        join_group(sock, group, interface_address)
+    except OSError as error:
+        sock.close()
+        raise SessionError(
+            f"cannot join group {group} port {port}: {error.strerror}; name the interface that reaches the distribution point with "
+            "--interface, or give the system a route for it: `ip route add 224.0.0.0/4 dev eth0`"
+        ) from None
+    has_gro = True
+    try:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+    except OSError:  # Linux before 5.0: one datagram per call
+        has_gro = False
+    return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL, has_gro)
+
+
+class ReceiverSession:
+    """Receives until the object is complete, the session ends, or the sender falls silent."""
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        group_socket: GroupSocket,
+        geometry: Geometry,
+        verified: int,
+        slots: int,
+        store: Store,
+        codec: Codec,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._socket = group_socket.sock
+        self._feedback = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._feedback.setblocking(False)
+        self._feedback.connect(membership.feedback)
+        self._store = store
+        self._codec = codec
+        self._on_progress = on_progress
+        self._geometry = geometry
+        self._tasks: queue.SimpleQueue[SlabAssembly | None] = queue.SimpleQueue()
+        self._outcomes: deque[_Outcome] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        self._started_at = time.monotonic()
+        self._progress_at = 0.0
+        self.ignored: dict[str, int] = {}
+        self.machine = Receiver(
+            session=membership.session,
+            epoch=membership.epoch,
+            member=membership.member,
+            geometry=geometry,
+            verified=verified,
+            slots=slots,
+            credit=group_socket.credit,
+            rng=random.Random(),
+            now=self._started_at,
+        )
+
+    def run(self) -> SessionFact:
+        """Block until a SessionFact. Raises ContentError when a slab cannot be stored."""
+        workers = [threading.Thread(target=self._work, name=f"slab-{i}", daemon=True) for i in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        try:
+            return self._receive()
+        finally:
+            for _ in workers:
+                self._tasks.put(None)
+            for worker in workers:
+                worker.join()
+            self._store.sync()
+            self._feedback.close()
+            self._socket.close()
+            os.close(self._wake)
+
+    def _receive(self) -> SessionFact:
+        buffer = bytearray(65536)
+        buffers = [buffer]
+        machine, recvmsg_into, monotonic = self.machine, self._socket.recvmsg_into, time.monotonic
+        while True:
+            try:
+                size, ancillary, _, _ = recvmsg_into(buffers, 128)
+            except BlockingIOError:
+                now = monotonic()
+                fact = self._advance(now)
+                if fact is not None:
+                    return fact
+                self._wait(machine.next_timeout() - now)
+                continue
+            now = monotonic()
+            segment = size
+            for _, kind, content in ancillary:
+                if kind == UDP_GRO:
+                    segment = _INT.unpack(content)[0]
+                elif kind == SO_RXQ_OVFL:
+                    machine.counters.socket_drops = _UINT.unpack(content)[0]
+            if size:
+                machine.receive_train(buffer, size, segment, now)
+            fact = self._advance(now)
+            if fact is not None:
+                return fact
+
+    def _advance(self, now: float) -> SessionFact | None:
+        """Everything but reading: outcomes in, timers, feedback out, events. Returns the fact that ends the session."""
+        machine = self.machine
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            if outcome.error is not None:
+                raise outcome.error
+            machine.provide_verified(outcome.assembly, outcome.ok, now)
+        if now >= machine.next_timeout():
+            machine.handle_timeout(now)
+        while feedback := machine.poll_transmit(now):
+            self._send(feedback.encode())
+        while event := machine.next_event():
+            if isinstance(event, SlabReady):
+                self._tasks.put(event.assembly)
+            elif isinstance(event, Ignored):
+                self.ignored[event.reason] = self.ignored.get(event.reason, 0) + 1
+            else:
+                self._report_progress(now)
+                return event
+        if now >= self._progress_at:
+            self._progress_at = now + PROGRESS_S
+            self._report_progress(now)
+        return None
+
+    def _wait(self, timeout_s: float) -> None:
+        for descriptor, _ in self._poll.poll(max(0.0, min(timeout_s, PROGRESS_S)) * 1000 + 0.5):
+            if descriptor == self._wake:
+                os.eventfd_read(self._wake)
+
+    def _send(self, feedback: bytes) -> None:
+        with contextlib.suppress(OSError):  # the sender is away or the queue is full: the next report says it again
+            self._feedback.send(feedback)
+
+    def _report_progress(self, now: float) -> None:
+        verified = self.machine.verified
+        count, last = self._geometry.slab_count, self._geometry.slab_count - 1
+        size = verified.bit_count() * self._geometry.slab_bytes(0)
+        if verified >> last & 1 and count > 1:
+            size -= self._geometry.slab_bytes(0) - self._geometry.slab_bytes(last)
+        self._on_progress(
+            Progress(
+                count,
+                verified.bit_count(),
+                self._geometry.size_bytes,
+                size,
+                now - self._started_at,
+                self.machine.counters,
+            )
+        )
+
+    def _work(self) -> None:
+        while (assembly := self._tasks.get()) is not None:
+            try:
+                self.machine.counters.recovered += assembly.recover(self._codec)
+                content = assembly.buffer[: self._geometry.slab_bytes(assembly.slab)]
+                outcome = _Outcome(assembly, self._store.check_and_write(assembly.slab, content))
+            except (ContentError, OSError) as error:
+                outcome = _Outcome(assembly, False, error)
+            self._outcomes.append(outcome)
+            os.eventfd_write(self._wake, 1)
+
+
+_INT = struct.Struct("@i")
+_UINT = struct.Struct("@I")

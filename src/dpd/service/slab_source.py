@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a sender's symbols come from: source rows out of the mapped file, parity rows once they are computed."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+
+from dpd.protocol.multicast.fec import Codec, encode_parity
+from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.message import HEADER_BYTES
+from dpd.protocol.multicast.sender import Train
+
+
+class SlabSource:
+    """The symbols of one content: source rows out of the mapped file, parity rows once computed."""
+
+    def __init__(self, descriptor: int, geometry: Geometry, codec: Codec) -> None:
+        self._geometry = geometry
+        self._codec = codec
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, geometry.size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._file = memoryview(self._map)
+        whole = geometry.size_bytes // ROW_BYTES * ROW_BYTES
+        self._whole_bytes = whole
+        self._tail = memoryview(bytes(self._file[whole:]).ljust(ROW_BYTES, b"\0"))
+        self._parity: dict[int, list[bytearray]] = {}
+
+    def pieces(self, train: Train) -> list[memoryview]:
+        """Header, symbol, header, symbol, … for one gathering send."""
+        headers = memoryview(train.headers)
+        pieces = []
+        if train.symbols is None:
+            row = self._row(train.slab, train.row)
+            at = 0
+            for start in range(0, COLUMNS * HEADER_BYTES, HEADER_BYTES):
+                pieces.append(headers[start : start + HEADER_BYTES])
+                pieces.append(row[at : at + SYMBOL_BYTES])
+                at += SYMBOL_BYTES
+            return pieces
+        for i, (row_number, column) in enumerate(train.symbols):
+            pieces.append(headers[i * HEADER_BYTES : (i + 1) * HEADER_BYTES])
+            pieces.append(self._row(train.slab, row_number)[column * SYMBOL_BYTES : (column + 1) * SYMBOL_BYTES])
+        return pieces
+
+    def _row(self, slab: int, row: int) -> memoryview:
+        if row >= ROWS:
+            return memoryview(self._parity[slab][row - ROWS])
+        start = slab * SLAB_BYTES + row * ROW_BYTES
+        return self._file[start : start + ROW_BYTES] if start < self._whole_bytes else self._tail
+
+    def compute_parity(self, slab: int, first: int, count: int) -> None:
+        """Add parity rows to a slab's; blocking. The slab is read, not mapped: a disk error then raises OSError instead of
+        killing the process by SIGBUS."""
+        rows = memoryview(bytearray(self._geometry.rows(slab) * ROW_BYTES))
+        wanted = self._geometry.slab_bytes(slab)
+        done = 0
+        while done < wanted:
+            read = os.preadv(self._descriptor, [rows[done:wanted]], self._geometry.offset(slab) + done)
+            if not read:
+                raise OSError(errno.EIO, "the blob is shorter than its manifest")
+            done += read
+        computed = encode_parity(self._codec, rows, first, count)
+        self._parity.setdefault(slab, []).extend(computed)
+
+    def forget_parity(self, slab: int) -> None:
+        self._parity.pop(slab, None)
+
+    def prefetch(self, slab: int) -> None:
+        """Let the kernel read the next slabs ahead of their turn."""
+        os.posix_fadvise(self._descriptor, self._geometry.offset(slab), 2 * SLAB_BYTES, os.POSIX_FADV_WILLNEED)
+
+    def close(self) -> None:
+        self._file.release()
+        self._map.close()
+        os.close(self._descriptor)

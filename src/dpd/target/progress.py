@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a receiver shows where it is: a bar on a terminal, JSON lines for whatever is not one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, TextIO
+
+from dpd.service.receiver import Progress
+
+BAR_WIDTH = 30
+
+
+class Display:
+    """`as_json`: one JSON object per line on standard output; else a bar on standard error, redrawn in place."""
+
+    def __init__(self, name: str, *, as_json: bool, out: TextIO | None = None) -> None:
+        self._name = name
+        self._as_json = as_json
+        self._out = out or (sys.stdout if as_json else sys.stderr)
+        self._has_bar = False
+
+    def show(self, progress: Progress) -> None:
+        """The state a few times a second."""
+        if self._as_json:
+            self._line("progress", **_numbers(progress))
+            return
+        share = progress.verified_bytes / progress.size_bytes
+        filled = int(share * BAR_WIDTH)
+        rate = progress.counters.symbols * 1408 / progress.elapsed_s / 1e6 if progress.elapsed_s > 0 else 0.0
+        self._out.write(
+            f"\r{self._name}  [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:6.1%}  "
+            f"{progress.verified_slabs}/{progress.slabs} slabs  {rate:7.1f} MB/s  lost {progress.counters.lost}  "
+            f"repairs {progress.counters.repairs} "
+        )
+        self._out.flush()
+        self._has_bar = True
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Something happened: joined, waiting, completed, failed."""
+        if self._as_json:
+            self._line(event, **fields)
+            return
+        if self._has_bar:
+            self._out.write("\n")
+            self._has_bar = False
+        told = "  ".join(f"{key} {value}" for key, value in fields.items())
+        self._out.write(f"{self._name}  {event}  {told}\n")
+        self._out.flush()
+
+    def _line(self, event: str, **fields: Any) -> None:
+        self._out.write(json.dumps({"event": event, "package": self._name, **fields}) + "\n")
+        self._out.flush()
+
+
+def _numbers(progress: Progress) -> dict[str, Any]:
+    counters = progress.counters
+    return {
+        "slabs": progress.slabs,
+        "verified_slabs": progress.verified_slabs,
+        "size_bytes": progress.size_bytes,
+        "verified_bytes": progress.verified_bytes,
+        "elapsed_s": round(progress.elapsed_s, 3),
+        "symbols": counters.symbols,
+        "lost": counters.lost,
+        "socket_drops": counters.socket_drops,
+        "repairs": counters.repairs,
+        "recovered": counters.recovered,
+        "nacks": counters.nacks,
+    }
