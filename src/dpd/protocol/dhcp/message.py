@@ -100,19 +100,12 @@ def decode(data: bytes) -> Message:
         raise MalformedMessage("operation", f"op {op}, expected 1 or 2")
     if hlen > 16:
         raise MalformedMessage("hardware_address_length", f"hlen {hlen}, expected at most 16")
-    found: dict[int, bytes] = {}
-    _scan(data, _HEADER.size, found)
-    overload = found.pop(Option.OVERLOAD, None)
-    if overload is not None:
-        sname, file = _scan_overload(overload, sname, file, found)
-    for code, length in _LENGTHS.items():
-        if code in found and len(found[code]) != length:
-            raise MalformedMessage("option_length", f"option {code} has {len(found[code])} bytes, expected {length}")
+    options, sname, file = _read_options(data, sname, file)
     return Message(
         op=op,
         xid=xid,
         chaddr=chaddr[:hlen],
-        options=tuple(found.items()),
+        options=tuple(options.items()),
         htype=htype,
         hops=hops,
         secs=secs,
@@ -124,6 +117,19 @@ def decode(data: bytes) -> Message:
         sname=sname.partition(b"\0")[0],
         file=file.partition(b"\0")[0],
     )
+
+
+def _read_options(data: bytes, sname: bytes, file: bytes) -> tuple[dict[int, bytes], bytes, bytes]:
+    """Every option, wherever it stands, and what then is left of the two header fields."""
+    found: dict[int, bytes] = {}
+    _scan(data, _HEADER.size, found)
+    overload = found.pop(Option.OVERLOAD, None)
+    if overload is not None:
+        sname, file = _scan_overload(overload, sname, file, found)
+    for code, length in _LENGTHS.items():
+        if code in found and len(found[code]) != length:
+            raise MalformedMessage("option_length", f"option {code} has {len(found[code])} bytes, expected {length}")
+    return found, sname, file
 
 
 def _dotted(octets: bytes) -> str:

@@ -106,7 +106,7 @@ class PxeClient:
         word = message.option(Option.VENDOR_CLASS) or b""
         if len(data) > MAX_OFFER_BYTES or server_id is None or not word.startswith(self.vendor_class.encode()):
             return None
-        if message.op != BOOT_REPLY or message.xid != xid or message.chaddr.hex(":") != self.mac:
+        if message.op != BOOT_REPLY or message.xid != xid or message.chaddr.hex(":") != self.mac.lower():
             return None
         if message.message_type not in (MessageType.OFFER, MessageType.ACK):
             return None
