@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TCP connections of HTTP clients: how many there may be, how long they may idle, how the bytes of a file leave.
+
+aiohttp parses and frames. What it leaves open is closed here: a limit of connections, clients that never send or never
+read, and one traceback per malformed request in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from dpd.errors import ContentCorrupt
+from dpd.telemetry.stats import bump, counter, counts, gauge
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 30.0  # for the next request's head to be complete, from the connection or the answer before
+STALL_S = 60.0  # nginx's send_timeout
+STALL_BYTES = 65536  # what a reading client takes in STALL_S at the least: 1 KiB/s
+SPARE_CONNECTIONS = 256  # above the limit: these are still told 503, any further one is closed unheard
+PIECE_BYTES = 2 << 20  # by one sendfile, so that a fast reader cannot keep the loop from the others
+LINGER_S = 2.0  # for the rest of a body that was refused, so that the client gets to read why
+GONE = frozenset(
+    {errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN}
+)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class ConnectionStats:
+    """What the connections count."""
+
+    connections: int = gauge("Connections open now")
+    downloads: int = gauge("Files being sent now")
+    sent_bytes: int = counter("Bytes of files sent")
+    refused: int = counter("Connections refused since max_connections were open")
+    malformed: int = counter("Requests that were no HTTP")
+    broken: dict[str, int] = counts("Downloads that did not end, by reason", "reason")
+
+
+def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """The one shape of every error."""
+    fields = {"Server": "dpd", **(headers or {})}
+    return web.json_response({"error": {"code": code, "message": message}}, status=status, headers=fields)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection; `over_limit` ones get 503 to whatever they ask."""
+
+    over_limit = False
+
+    def __init__(self, server: Connections, stats: ConnectionStats, **options: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._stats = stats
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer bytes that are no HTTP; our own errors never come here, see Routes.handle."""
+        self._stats.malformed += 1
+        reason = (message or "not HTTP").partition("\n")[0].rstrip(": ")
+        log.debug("malformed HTTP request", extra={"peer": request.remote, "reason": reason})
+        response = error_response(status, "bad_request", f"{reason}; expected an HTTP/1.1 request")
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that breaks off or cannot be parsed after its answer is the peer's fault."""
+        if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
+            self._stats.malformed += 1
+        else:
+            super().log_exception(*args, **kw)
+
+
+class Connections(web.Server):
+    """Every connection of one listener. `busy` holds the tasks that answer a request now."""
+
+    def __init__(self, handler: Handler, stats: ConnectionStats, max_connections: int) -> None:
+        super().__init__(self._track(handler))
+        self.max_connections = max_connections
+        self.busy: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._stats = stats
+
+    def __call__(self) -> Connection:
+        # auto_decompress off: no request needs it, and a small body must not become a large one.
+        options = {
+            "keepalive_timeout": IDLE_S,
+            "access_log": None,
+            "lingering_time": LINGER_S,
+            "auto_decompress": False,
+        }
+        return Connection(self, self._stats, **options)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        transport.set_write_buffer_limits(high=0)  # drain() then waits until the kernel has every byte of the head
+        self._stats.connections += 1
+        # A download may outlive its connection where the client closed its sending half.
+        excess = max(self._stats.connections, self._stats.downloads) - self.max_connections
+        if excess > 0 and isinstance(handler, Connection):
+            handler.over_limit = True
+            self._stats.refused += 1
+            if excess > SPARE_CONNECTIONS:
+                transport.abort()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._stats.connections -= 1
+
+    async def drain(self) -> None:
+        """Close what is idle, return when every request is answered."""
+        self.pre_shutdown()
+        while self.busy:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def abandon(self) -> None:
+        """Break off whatever is under way."""
+        for task in self.busy:
+            task.cancel()
+        await asyncio.gather(*self.busy, return_exceptions=True)
+        await self.shutdown(0.1)
+
+    def _track(self, handler: Handler) -> Handler:
+        async def tracked(request: web.BaseRequest) -> web.StreamResponse:
+            task = asyncio.current_task()
+            assert task is not None
+            self.busy.add(task)
+            try:
+                return await handler(request)
+            finally:
+                self.busy.discard(task)
+                self._idle.set()
+
+        return tracked
+
+
+async def send_extent(
+    request: web.BaseRequest, descriptor: int, offset: int, length: int, stats: ConnectionStats
+) -> None:
+    """Send `length` bytes of a file after the head. Raises ConnectionError (the connection is cut: the head has promised
+    a length) when the client is gone or does not read, ContentCorrupt when the file does not have them."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client has gone")
+    stats.downloads += 1
+    extent = _Extent(transport, descriptor, offset, length, stats)
+    try:
+        async with asyncio.timeout(STALL_S):
+            await request.writer.drain()
+        await extent.send()
+    except (ConnectionError, TimeoutError) as error:
+        transport.abort()
+        bump(stats.broken, "stalled" if isinstance(error, TimeoutError) else "disconnected")
+        raise ConnectionResetError(str(error)) from None
+    except ContentCorrupt:
+        transport.abort()
+        bump(stats.broken, "unreadable")
+        raise
+    finally:
+        extent.close()
+        stats.downloads -= 1
+
+
+class _Extent:
+    """A piece of a file on its way, pushed by the kernel's "writable".
+
+    `loop.sendfile` would do, but it takes the socket out of epoll and puts it back for every piece, and shows no
+    progress by which a client that stopped reading could be told from a slow one. The socket is duplicated since the
+    loop refuses a second writer on a transport's own descriptor.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, descriptor: int, offset: int, length: int, stats: ConnectionStats
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = os.dup(transport.get_extra_info("socket").fileno())
+        self._file = descriptor
+        self._offset = offset
+        self._end = offset + length
+        self._stats = stats
+        self._checked_at = offset
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] = self._loop.create_future()
+
+    async def send(self) -> None:
+        self._send_piece()
+        if not self._done.done():
+            self._loop.add_writer(self._socket, self._send_piece)
+            self._timer = self._loop.call_later(STALL_S, self._check_pace)
+        await self._done
+
+    def close(self) -> None:
+        self._loop.remove_writer(self._socket)
+        if self._timer is not None:
+            self._timer.cancel()
+        os.close(self._socket)
+
+    def _send_piece(self) -> None:
+        if self._done.done():
+            return
+        try:
+            sent = os.sendfile(self._socket, self._file, self._offset, min(self._end - self._offset, PIECE_BYTES))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if sent == 0:
+            self._done.set_exception(ContentCorrupt(f"file ends at {self._offset}, expected {self._end} bytes"))
+            return
+        self._offset += sent
+        self._stats.sent_bytes += sent
+        if self._offset == self._end:
+            self._done.set_result(None)
+
+    def _fail(self, error: OSError) -> None:
+        gone = error.errno in GONE
+        reason = ConnectionResetError(error.strerror) if gone else ContentCorrupt(f"cannot be read: {error.strerror}")
+        self._done.set_exception(reason)
+
+    def _check_pace(self) -> None:
+        if self._done.done():
+            return
+        if self._offset - self._checked_at < STALL_BYTES:
+            self._done.set_exception(TimeoutError(f"took less than {STALL_BYTES} bytes in {STALL_S:.0f} s"))
+            return
+        self._checked_at = self._offset
+        self._timer = self._loop.call_later(STALL_S, self._check_pace)
