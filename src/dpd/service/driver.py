@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 from dpd.protocol.machine import Buffer, Machine, Transmit
-from dpd.service.udp import TRANSIENT, TrainSender
+from dpd.service.udp import TRANSIENT, TrainSender, peer_address
 
 RECEIVE_BYTES = 2048  # what a client of a sending machine says is small: an ACK, a NACK, an ERROR
 MIN_DELAY_S = 0.001  # uvloop's timers count whole milliseconds and would fire early again and again
@@ -88,7 +88,7 @@ class Driver:
         self._guard(self._receive, data, source)
 
     def _receive(self, data: Buffer, source: tuple[Any, ...]) -> None:
-        self._machine.receive_datagram(data, (source[0], source[1]), time.monotonic())
+        self._machine.receive_datagram(data, peer_address(source), time.monotonic())
         self._pump()
 
     def _on_timer(self) -> None:

@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dpd.errors import ServiceError
 from dpd.protocol.machine import Address, Buffer, Datagram
@@ -23,6 +24,8 @@ from dpd.protocol.machine import Address, Buffer, Datagram
 UDP_SEGMENT = 103
 UDP_GRO = 104
 IP_PKTINFO = 8
+IPV6_RECVPKTINFO = 49
+IPV6_PKTINFO = 50
 IP_MULTICAST_ALL = 49
 SO_RCVBUFFORCE = 33
 SO_RXQ_OVFL = 40
@@ -47,6 +50,7 @@ TRANSIENT = frozenset(
     }
 )
 
+_PKTINFO6 = struct.Struct("@16si")  # struct in6_pktinfo: destination in the header, interface index
 _PKTINFO = struct.Struct("@i4s4s")  # struct in_pktinfo: interface index, local address, destination in the header
 
 
@@ -55,7 +59,7 @@ def open_udp(
 ) -> socket.socket:
     """A bound, non-blocking socket. Raises ServiceError that says what stands in the way and how to clear it.
 
-    `pktinfo`: each datagram tells its interface and the address it was sent to (IPv4). `purpose` is for the message.
+    `pktinfo`: each datagram tells its interface and the address it was sent to. `purpose` is for the message.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -65,6 +69,8 @@ def open_udp(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         if pktinfo and family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        elif pktinfo:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
         sock.bind((address, port))
     except OSError as error:
         sock.close()
@@ -101,21 +107,45 @@ def receive_batch(sock: socket.socket, handle: Callable[[Datagram], None], limit
             if error.errno in TRANSIENT:  # a queued ICMP error of an earlier send; the socket is fine
                 continue
             raise
-        interface, local, answer_from = 0, "", ""
-        for level, kind, content in ancillary:
-            if level == socket.IPPROTO_IP and kind == IP_PKTINFO and len(content) >= _PKTINFO.size:
-                interface, specific, destination = _PKTINFO.unpack_from(content)
-                local, answer_from = socket.inet_ntoa(destination), socket.inet_ntoa(specific)
-        handle(Datagram(payload, (source[0], source[1]), local, interface, answer_from))
+        interface, local, answer_from = _read_pktinfo(ancillary)
+        handle(Datagram(payload, peer_address(source), local, interface, answer_from))
     return limit
+
+
+def _read_pktinfo(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str, str]:
+    """Interface, the address the datagram was sent to, and ours to answer from; zero and empty where not told."""
+    for level, kind, content in ancillary:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+            interface, specific, destination = _PKTINFO.unpack_from(content)
+            return interface, socket.inet_ntoa(destination), socket.inet_ntoa(specific)
+        if level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+            destination, interface = _PKTINFO6.unpack_from(content)
+            local = _scoped(socket.inet_ntop(socket.AF_INET6, destination), interface)
+            return interface, local, "" if destination[0] == 0xFF else local
+    return 0, "", ""
+
+
+def peer_address(source: tuple[Any, ...]) -> Address:
+    """Address and port as the rest of dpd has them, from what recvmsg or recvfrom returns."""
+    if len(source) == 2:
+        return source
+    return _scoped(source[0], source[3]), source[1]
+
+
+def _scoped(address: str, interface: int) -> str:
+    """A link-local address means something on its own link alone, so that it carries the interface."""
+    return f"{address}%{interface}" if address.startswith("fe80:") and interface else address
 
 
 def send_datagram(
     sock: socket.socket, payload: Buffer, destination: Address, *, interface: int = 0, local: str = ""
 ) -> bool:
-    """Send one datagram, by `interface` and from `local` where given (IPv4). False: the kernel would not take it now."""
+    """Send one datagram, by `interface` and from `local` where given. False: the kernel would not take it now."""
     ancillary = []
-    if interface or local:
+    if ":" in local:
+        source = socket.inet_pton(socket.AF_INET6, local.partition("%")[0])
+        ancillary = [(socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO6.pack(source, interface))]
+    elif interface or local:
         source = socket.inet_aton(local) if local else bytes(4)
         ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(interface, source, bytes(4)))]
     try:
