@@ -26,7 +26,7 @@ from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import Codec
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.protocol.multicast.receiver import Ignored, Receiver, ReceiverCounters, SessionFact, SlabReady
-from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
+from dpd.service.udp import BATCH, RECEIVE_BYTES, SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
 
 RECEIVE_BUFFER_BYTES = 16 << 20
 # The kernel charges a lone datagram of 1436 bytes with 2304 of the buffer, and a train with about its own size; credit
@@ -178,31 +178,40 @@ class ReceiverSession:
             os.close(self._wake)
 
     def _receive(self) -> SessionFact:
-        buffer = bytearray(65536)
-        buffers = [buffer]
-        machine, recvmsg_into, monotonic = self.machine, self._socket.recvmsg_into, time.monotonic
+        """Read in batches; between them, everything else. Waits only when the socket is empty."""
+        buffer = bytearray(RECEIVE_BYTES)
         while True:
+            is_empty = self._read_batch(buffer)
+            now = time.monotonic()
+            fact = self._advance(now)
+            if fact is not None:
+                return fact
+            if is_empty:
+                self._wait(self.machine.next_timeout() - now)
+
+    def _read_batch(self, buffer: bytearray) -> bool:
+        """Feed the machine what waits in the socket, at most BATCH reads. True: nothing is left."""
+        buffers = [buffer]
+        recvmsg_into, receive_train, counters = (
+            self._socket.recvmsg_into,
+            self.machine.receive_train,
+            self.machine.counters,
+        )
+        now = time.monotonic()
+        for _ in range(BATCH):
             try:
                 size, ancillary, _, _ = recvmsg_into(buffers, 128)
             except BlockingIOError:
-                now = monotonic()
-                fact = self._advance(now)
-                if fact is not None:
-                    return fact
-                self._wait(machine.next_timeout() - now)
-                continue
-            now = monotonic()
+                return True
             segment = size
             for _, kind, content in ancillary:
                 if kind == UDP_GRO:
                     segment = _INT.unpack(content)[0]
                 elif kind == SO_RXQ_OVFL:
-                    machine.counters.socket_drops = _UINT.unpack(content)[0]
+                    counters.socket_drops = _UINT.unpack(content)[0]
             if size:
-                machine.receive_train(buffer, size, segment, now)
-            fact = self._advance(now)
-            if fact is not None:
-                return fact
+                receive_train(buffer, size, segment, now)
+        return False
 
     def _advance(self, now: float) -> SessionFact | None:
         """Everything but reading: outcomes in, timers, feedback out, events. Returns the fact that ends the session."""

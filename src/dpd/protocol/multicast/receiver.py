@@ -144,6 +144,7 @@ class Receiver:
         self._verifying: set[int] = set()
         self._gaps: dict[int, _Gap] = {}
         self._current = -1
+        self._streaming: SlabAssembly | None = None  # the assembly of the current slab, if it has one
         self._seen = -1
         self._reported_symbols = 0
         self._reported_seen = -1
@@ -173,8 +174,39 @@ class Receiver:
         if size == ROW_TRAIN_BYTES and segment_size == DATAGRAM_BYTES and self._take_row(train, now):
             return
         view = memoryview(train)[:size]
-        for start in range(0, size, segment_size):
-            self._take_datagram(view[start : start + segment_size], now)
+        if segment_size != DATAGRAM_BYTES:
+            for start in range(0, size, segment_size):
+                self._take_datagram(view[start : start + segment_size], now)
+            return
+        for start in range(0, size, DATAGRAM_BYTES):
+            self._take_next(view, start, now)
+        if self.is_representative and self.counters.symbols - self._reported_symbols >= self._report_every:
+            self._report_by(now)
+
+    def _take_next(self, train: memoryview, start: int, now: float) -> None:
+        """The usual datagram: the next source symbol of the slab that is being sent. Everything else is sorted out in
+        `_take_datagram`. 1.3 us against 4."""
+        end = start + DATAGRAM_BYTES
+        if end <= len(train):
+            first, flags, epoch, session, slab, row, column, _, tx_seq, _, _, _ = HEADER.unpack_from(train, start)
+            if (
+                first == _DATA
+                and not flags
+                and slab == self._current
+                and tx_seq == self._seen + 1
+                and session == self.session
+                and epoch == self.epoch
+                and column < COLUMNS
+            ):
+                self._seen = tx_seq
+                self.counters.symbols += 1
+                assembly = self._streaming
+                if assembly is not None:
+                    assembly.add_in_stream(row, column, train[start + HEADER_BYTES : end])
+                    if assembly.lacking <= 0:
+                        self._complete(assembly)
+                return
+        self._take_datagram(train[start:end], now)
 
     def _take_row(self, train: bytearray, now: float) -> bool:
         """The fast path: a train that is one whole source row in order. False: take it datagram by datagram.
@@ -231,6 +263,8 @@ class Receiver:
             self._move_on(slab, now)
         self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, nack_ms / 1000
         self._take_symbol(slab, row, column, datagram[HEADER_BYTES:], flags)
+        if slab == self._current:
+            self._streaming = self._assemblies.get(slab)
         self._after_symbols(slab, flags, now)
 
     def _take_symbol(self, slab: int, row: int, column: int, symbol: memoryview, flags: int) -> None:
@@ -312,12 +346,14 @@ class Receiver:
 
     def _move_on(self, slab: int, now: float) -> None:
         """The stream has left the current slab; whatever it lacks now is lost."""
-        left, self._current = self._current, slab
+        left, self._current, self._streaming = self._current, slab, None
         if left in self._assemblies and left not in self._gaps:
             self._gaps[left] = _Gap(self._backoff(now))
 
     def _complete(self, assembly: SlabAssembly) -> None:
         del self._assemblies[assembly.slab]
+        if assembly is self._streaming:
+            self._streaming = None
         self._gaps.pop(assembly.slab, None)
         self._verifying.add(assembly.slab)
         self._events.append(SlabReady(assembly))
