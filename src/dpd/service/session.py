@@ -123,6 +123,8 @@ class Session:
             geometry=self._geometry,
             bucket=self._bucket,
             member_timeout_s=settings.member_timeout_s,
+            quiet_s=settings.start_delay_s,
+            patience_s=4 * settings.start_delay_s,
         )
         self._thread = threading.Thread(target=self._run, name=f"multicast-{self.session_id}", daemon=True)
         self._thread.start()

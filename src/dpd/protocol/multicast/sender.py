@@ -127,7 +127,8 @@ class SenderCounters:
 
 
 class Sender:
-    """`session` and `epoch` as in the header; `quiet_s`: how long no new member must have come before the first symbol."""
+    """`session` and `epoch` as in the header; `quiet_s`: how long no new member must have come before a
+    group of them is served, `patience_s`: how long the first of them waits at most."""
 
     def __init__(
         self,
@@ -173,6 +174,8 @@ class Sender:
     def add_member(self, member: int, *, verified: int, credit: int, free_slabs: int, now: float) -> None:
         """A receiver joined. `verified`: what it has; `credit`: symbols its socket buffer holds; `free_slabs`: slabs it
         can assemble at once."""
+        if not self._is_lacking():  # the first of a group: those who come right behind share its pass
+            self._start_at = None
         if not self._has_started(now):
             if self._start_at is None:
                 self._patience_ends = now + self._patience_s
