@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A LAN out of network namespaces: one bridge as the switch, one namespace and one veth for each host.
+
+    with Lan("server", "client") as lan:
+        lan["server"].start("in.tftpd", "--foreground", "/srv")      # ended, at the latest, when the LAN goes
+        lan.lose("client", 0.01)
+        lan["client"].run("curl", "-sO", f"http://{lan['server'].address}/file")
+
+Needs root, iproute2 and ethtool (`missing()` names what is not there); iptables for loss. Names carry our process id,
+so that labs side by side do not meet, and what a killed process left behind goes when the next lab is made.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+DEVICE = "eth0"  # of each host, as the host sees it
+BRIDGE = "br0"
+END_TIMEOUT_S = 5.0
+
+_lan_numbers = itertools.count(1)
+
+
+class LabError(Exception):
+    """A command of the lab failed; the message has the command and what it said."""
+
+
+def missing(*programs: str) -> list[str]:
+    """What stands in the way of a lab, by name; empty where nothing does."""
+    absent = [] if os.geteuid() == 0 else ["root"]
+    return absent + [program for program in ("ip", "ethtool", *programs) if shutil.which(program) is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a network device has counted."""
+
+    sent_bytes: int
+    sent_packets: int
+    received_bytes: int
+    received_packets: int
+
+
+@dataclass(slots=True)
+class Host:
+    """One namespace. `address` is empty for a host that is to get its address by DHCP, and for the switch."""
+
+    name: str
+    namespace: str
+    address: str = ""
+    port: str = ""  # the switch's end of its cable
+    processes: list[subprocess.Popen[Any]] = field(default_factory=list)
+
+    def command(self, *command: str | Path) -> list[str]:
+        """The command line that runs `command` inside, for subprocess."""
+        return ["ip", "netns", "exec", self.namespace, *map(str, command)]
+
+    def run(self, *command: str | Path, timeout_s: float = 60.0, check: bool = True) -> str:
+        """Run to the end and give back standard output. Raises LabError where the status is not 0 and `check` is set."""
+        return _run(*self.command(*command), timeout_s=timeout_s, check=check)
+
+    def start(
+        self,
+        *command: str | Path,
+        stdout: IO[bytes] | int = subprocess.DEVNULL,
+        stderr: IO[bytes] | int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start and go on; `ip netns exec` becomes the command, so pid and signals are those of the command itself."""
+        process = subprocess.Popen(
+            self.command(*command),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stdout if stderr is None else stderr,
+            env=None if environment is None else os.environ | environment,
+        )
+        self.processes.append(process)
+        return process
+
+    def traffic(self, device: str = DEVICE) -> Traffic:
+        """The counters of the wire itself: what was really sent, whatever a program says of itself."""
+        fields = self.run("cat", "/proc/net/dev").partition(f"{device}:")[2].split()
+        return Traffic(int(fields[8]), int(fields[9]), int(fields[0]), int(fields[1]))
+
+
+class Lan:
+    """A context manager: inside it the LAN exists. `lan["name"]` is a host, `lan.switch` the bridge's namespace.
+
+    Checksum offload is off at every host: over a veth it leaves UDP checksums blank, which firmware in QEMU refuses and
+    captures show as errors. A bench that compares bytes per CPU second passes `checksum_offload=True`. IPv6 is off
+    unless asked for, since its chatter is in every counter. `without_address` names hosts that ask DHCP.
+    """
+
+    def __init__(
+        self,
+        *names: str,
+        network: str = "10.77.0.0/16",
+        without_address: tuple[str, ...] = (),
+        ipv6: bool = False,
+        checksum_offload: bool = False,
+    ) -> None:
+        self._network = ipaddress.IPv4Network(network)
+        self._prefix = f"dpd-{os.getpid()}-{next(_lan_numbers)}"
+        self._ipv6 = ipv6
+        self._checksum_offload = checksum_offload
+        self._stack = ExitStack()
+        addresses = iter(self._network.hosts())
+        self.switch = Host("switch", f"{self._prefix}-switch")
+        self.hosts = {
+            name: Host(
+                name, f"{self._prefix}-{name}", "" if name in without_address else str(next(addresses)), f"port{i}"
+            )
+            for i, name in enumerate(names)
+        }
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo_if_it_fails:
+            undo_if_it_fails.callback(self._stack.close)
+            remove_leftovers()
+            self._make_switch()
+            for host in self.hosts.values():
+                self._make_host(host)
+            undo_if_it_fails.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _make_namespace(self, host: Host) -> None:
+        _run("ip", "netns", "add", host.namespace)
+        self._stack.callback(_remove_namespace, host.namespace)
+        self._stack.callback(_end_processes, host)
+        if not self._ipv6:
+            host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; exit 0")
+        _run("ip", "-n", host.namespace, "link", "set", "lo", "up")
+
+    def _make_switch(self) -> None:
+        """IGMP snooping with a querier makes group membership count, as on a managed switch; without forward_delay 0
+        the first seconds of traffic are lost to the bridge's learning."""
+        self._make_namespace(self.switch)
+        options = ("forward_delay", "0", "mcast_snooping", "1", "mcast_querier", "1")
+        self._ip("switch", "link", "add", BRIDGE, "type", "bridge", *options)
+        self._ip("switch", "link", "set", BRIDGE, "up")
+
+    def _make_host(self, host: Host) -> None:
+        self._make_namespace(host)
+        cable = ("peer", "name", DEVICE, "netns", host.namespace)
+        self._ip("switch", "link", "add", host.port, "type", "veth", *cable)
+        self._ip("switch", "link", "set", host.port, "master", BRIDGE, "up")
+        if not self._checksum_offload:
+            host.run("ethtool", "-K", DEVICE, "tx", "off")
+        if host.address:
+            self._ip(
+                host.name, "address", "add", f"{host.address}/{self._network.prefixlen}", "brd", "+", "dev", DEVICE
+            )
+        self._ip(host.name, "link", "set", DEVICE, "up")
+        self._ip(host.name, "route", "add", "224.0.0.0/4", "dev", DEVICE)  # no default route leads there
+
+    def _ip(self, name: str, *arguments: str) -> None:
+        host = self.switch if name == "switch" else self.hosts[name]
+        _run("ip", "-n", host.namespace, *arguments)
+
+    def split_trains(self, name: str) -> None:
+        """Let the host's device cut UDP_SEGMENT and TSO trains into datagrams, as a wire has them; a veth passes on up
+        to 64 KiB as one packet, and the loss rule below then takes all of it."""
+        features = itertools.chain(*((feature, "off") for feature in ("tx-udp-segmentation", "tso", "gso")))
+        self.hosts[name].run("ethtool", "-K", DEVICE, *features)
+
+    def lose(self, name: str, probability: float) -> None:
+        """Drop what arrives at this host at random, each packet for itself; what it sends is never lost."""
+        rule = ("-m", "statistic", "--mode", "random", "--probability", f"{probability:f}", "-j", "DROP")
+        self.hosts[name].run("iptables", "-A", "INPUT", *rule)
+
+    def lose_nothing(self, name: str) -> None:
+        """Take back `lose`."""
+        self.hosts[name].run("iptables", "-F", "INPUT")
+
+    def limit_sending(self, name: str, mbit_s: float, queue_bytes: int = 1_500_000) -> None:
+        """Send at most this fast: the host's own network card. The default queue is that of 1000 full frames."""
+        self._shape(self.hosts[name], DEVICE, mbit_s, queue_bytes)
+
+    def limit_receiving(self, name: str, mbit_s: float, queue_bytes: int = 512_000) -> None:
+        """Receive at most this fast: the switch's port, which drops what its buffer cannot take."""
+        self._shape(self.switch, self.hosts[name].port, mbit_s, queue_bytes)
+
+    def _shape(self, where: Host, device: str, mbit_s: float, queue_bytes: int) -> None:
+        limits = ("rate", f"{mbit_s}mbit", "burst", "64kb", "limit", str(queue_bytes))
+        where.run("tc", "qdisc", "replace", "dev", device, "root", "tbf", *limits)
+
+    def add_tap(self, name: str) -> str:
+        """A port of the switch for a QEMU guest; QEMU must run in the switch's namespace. Returns the device's name."""
+        self._ip("switch", "tuntap", "add", "dev", name, "mode", "tap")
+        self._ip("switch", "link", "set", name, "master", BRIDGE, "up")
+        return name
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces of processes that are gone, which happens after kill -9."""
+    for line in _run("ip", "netns", "list").splitlines():
+        ours = re.match(r"dpd-(\d+)-\d+-", line)
+        if ours and not Path("/proc", ours[1]).exists():
+            _remove_namespace(line.split()[0])
+
+
+def _end_processes(host: Host) -> None:
+    """Ask all, then wait for each; who does not listen is killed."""
+    running = [process for process in host.processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    for process in running:
+        try:
+            process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _remove_namespace(namespace: str) -> None:
+    """Kill what still runs inside (a daemon that forked), then remove it; its devices go with it."""
+    for pid in _run("ip", "netns", "pids", namespace, check=False).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), 9)
+    _run("ip", "netns", "delete", namespace, check=False)
+
+
+def _run(*command: str, timeout_s: float = 60.0, check: bool = True) -> str:
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{' '.join(command)}: not done after {timeout_s:.0f} s") from None
+    if check and run.returncode:
+        raise LabError(f"{' '.join(command)}: status {run.returncode}: {(run.stderr or run.stdout).strip()}")
+    return run.stdout

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine in QEMU that boots from the network: real firmware, its serial line to read.
+
+Software emulation only: KVM is rarely there in CI, and where it was, OVMF died in its first instructions. Nothing is on
+the disk, there is none; so whatever starts came over the LAN.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import shutil
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.netns import Lan
+
+QEMU = "qemu-system-x86_64"
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+IPXE_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")  # what QEMU puts on a virtio card: BIOS and UEFI in one
+CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware paints its serial line like a terminal
+
+
+class Guest:
+    """A context manager: inside it the machine runs; `wait_for` reads its serial line."""
+
+    def __init__(self, lan: Lan, mac: str, *firmware: str | Path) -> None:
+        self._mac = mac
+        tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])
+        self._command = [
+            *(QEMU, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
+            *("-serial", "stdio", "-device", "virtio-rng-pci"),  # newer EDK2 boots no network without a random source
+            *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_OID, mac))),  # without it option 97 is all zeros
+            *("-netdev", f"tap,id=lan,ifname={tap},script=no,downscript=no"),
+            *map(str, firmware),
+        ]
+        self._switch = lan.switch
+        self._received = bytearray()
+
+    @classmethod
+    def bios(cls, lan: Lan, mac: str) -> Guest:
+        """SeaBIOS, and the network card's boot ROM, which is iPXE; `graphics=off` brings both to the serial line."""
+        return cls(lan, mac, "-M", "pc,graphics=off", "-device", f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0")
+
+    @classmethod
+    def uefi(cls, lan: Lan, mac: str, directory: Path, *, http: bool = False) -> Guest:
+        """OVMF with EDK2's own network driver and PXE client (an empty romfile takes iPXE's ROM off the card), or its
+        HTTP boot, which is what is left when PXE is switched off in the firmware."""
+        variables = Path(shutil.copy(OVMF_VARIABLES, directory / f"vars-{mac.replace(':', '')}.fd"))
+        flash = "if=pflash,format=raw,unit={},file={},readonly={}"
+        switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
+        switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
+        return cls(
+            lan,
+            mac,
+            *("-M", "q35"),
+            *("-drive", flash.format(0, OVMF_CODE, "on"), "-drive", flash.format(1, variables, "off")),
+            *("-device", f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0,romfile="),
+            *switches,
+        )
+
+    def __enter__(self) -> Self:
+        self._process = self._switch.start(*self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    @property
+    def console(self) -> str:
+        """All that came over the serial line, without the terminal's control sequences."""
+        return CONTROL.sub(b"", self._received).decode("utf-8", "replace")
+
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        """Read the serial line until `text` is in it. Raises AssertionError with the last lines when time is over or
+        the machine ends."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.console:
+            assert self._read(deadline - time.monotonic()), (
+                f"{text!r} not on the serial line of {self._mac} "
+                f"(limit {timeout_s:.0f} s, QEMU status {self._process.poll()}); it ends:\n{self.console[-1500:]}"
+            )
+
+    def _read(self, timeout_s: float) -> bool:
+        stream = self._process.stdout
+        assert stream is not None
+        if not select.select([stream], [], [], max(timeout_s, 0))[0]:
+            return False
+        received: bytes = stream.read1()  # type: ignore[attr-defined]
+        self._received += received
+        return bool(received)

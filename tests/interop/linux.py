@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Linux that a test machine boots: Debian's kernel, never installed, and an initramfs of one busybox.
+
+The kernel is downloaded once into the user's cache. The cloud flavour is 27 MB instead of 70, and has all that a boot
+to the first userspace line needs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+BUSYBOX = Path("/usr/bin/busybox"), Path("/bin/busybox")
+MARK = "DPD-LAB-USERSPACE-OK"
+INIT = f"""#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+echo "{MARK} $(/bin/busybox cat /proc/cmdline)"
+/bin/busybox reboot -f
+"""
+
+FILE, DIRECTORY, CHARACTER_DEVICE = 0o100000, 0o040000, 0o020000
+
+
+class KernelMissing(Exception):
+    """No kernel in the cache and none to be had; the message says why."""
+
+
+def cache_directory() -> Path:
+    """Where downloads for tests live between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpd-tests"
+
+
+def find_kernel() -> Path:
+    """Debian's newest kernel, from the cache or by `apt-get download`. Raises KernelMissing."""
+    cached = sorted(cache_directory().glob("vmlinuz-*"))
+    return cached[-1] if cached else _download_kernel()
+
+
+def _download_kernel() -> Path:
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_directory()) as work:
+        package = _output("apt-cache", "depends", "--important", KERNEL_PACKAGE, where=work).split("Depends: ")[-1]
+        _output("apt-get", "download", package.strip(), where=work)
+        archive = next(Path(work).glob("*.deb"))
+        _output("dpkg-deb", "--extract", str(archive), "unpacked", where=work)
+        kernel = next(Path(work, "unpacked/boot").glob("vmlinuz-*"))
+        return Path(shutil.move(kernel, cache_directory() / kernel.name))
+
+
+def _output(*command: str, where: str) -> str:
+    try:
+        run = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()
+        raise KernelMissing(f"no Linux kernel to boot: {' '.join(command)}: {said}") from None
+    return run.stdout
+
+
+def find_busybox() -> Path | None:
+    """A busybox that needs no library (Debian: busybox-static); None where there is none."""
+    for path in BUSYBOX:
+        if path.is_file() and b"/ld-linux" not in path.read_bytes():  # a dynamic one names its loader
+            return path
+    return None
+
+
+def write_initramfs(path: Path, busybox: Path) -> None:
+    """An initramfs that says MARK and the kernel's command line, and switches the machine off."""
+    entries = [
+        _cpio_entry("dev", DIRECTORY | 0o755),
+        _cpio_entry("dev/console", CHARACTER_DEVICE | 0o600, device=(5, 1)),
+        _cpio_entry("proc", DIRECTORY | 0o755),
+        _cpio_entry("bin", DIRECTORY | 0o755),
+        _cpio_entry("bin/busybox", FILE | 0o755, busybox.read_bytes()),
+        _cpio_entry("init", FILE | 0o755, INIT.encode()),
+        _cpio_entry("TRAILER!!!", 0),
+    ]
+    path.write_bytes(b"".join(entries))
+
+
+def _cpio_entry(name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    """One member in the newc format (Documentation/driver-api/early-userspace/buffer-format.rst of Linux)."""
+    inode, user, group, links, mtime, name_bytes = 0, 0, 0, 1, 0, len(name) + 1
+    fields = (inode, mode, user, group, links, mtime, len(content), 0, 0, *device, name_bytes, 0)
+    header = "070701" + "".join(f"{value:08x}" for value in fields)
+    head = header.encode() + name.encode() + b"\0"
+    return _padded(head) + _padded(content)
+
+
+def _padded(part: bytes) -> bytes:
+    return part + bytes(-len(part) % 4)
