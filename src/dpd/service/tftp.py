@@ -154,7 +154,7 @@ class TftpService:
         return ""
 
     def _begin(self, request: ReadRequest, file: BootFile, datagram: Datagram) -> None:
-        # Opened on the loop: 9 us for an indexed file two folders deep, a thread hop costs 60.
+        # Opened on the loop: 10 us for a file two folders deep, a thread hop costs 36 (both measured on one core).
         try:
             descriptor = self.boot_files.open(file)
         except ContentError as error:

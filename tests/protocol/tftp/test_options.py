@@ -46,6 +46,10 @@ def test_granted_options(asked: Options, granted: Options) -> None:
     assert negotiate(asked, 1000, LIMITS).granted == granted
 
 
+def test_the_size_of_an_empty_file_is_left_out_since_curl_takes_zero_for_an_error() -> None:
+    assert negotiate((("tsize", "0"), ("blksize", "1456")), 0, LIMITS).granted == (("blksize", "1456"),)
+
+
 def test_without_options_the_terms_are_those_of_rfc_1350() -> None:
     terms = negotiate((), 1000, LIMITS)
     assert (terms.blksize, terms.windowsize, terms.timeout_s) == (512, 1, LIMITS.timeout_s)

@@ -45,7 +45,7 @@ def negotiate(options: Options, size_bytes: int, limits: Limits) -> Terms:
         windowsize = granted["windowsize"] = min(asked["windowsize"], limits.max_windowsize, fitting)
     if 1 <= asked.get("timeout", 0) <= 255:  # RFC 2349: echoed as it came, or not at all
         timeout_s = granted["timeout"] = asked["timeout"]
-    if "tsize" in asked:
+    if "tsize" in asked and size_bytes:  # curl 7.88 takes tsize 0 in an OACK for an illegal operation
         granted["tsize"] = size_bytes
     in_order = tuple((name, str(granted[name])) for name, _ in options if name in granted)
     return Terms(blksize, windowsize, timeout_s, in_order)
