@@ -26,12 +26,24 @@ class ContentCorrupt(ContentError):
     """Bytes are not what their format, length or hash says."""
 
 
+class LibraryFull(ContentError):
+    """No room for what is to be added."""
+
+
 class LibraryInUse(ContentError):
     """Another process holds the library; one library has one daemon."""
 
 
 class SessionError(DpdError):
     """A multicast session cannot be joined, started or finished."""
+
+
+class SessionNotFound(SessionError):
+    """No such multicast session."""
+
+
+class Unavailable(DpdError):
+    """Right, but not now: the daemon drains, or as much runs already as may."""
 
 
 class ProtocolError(DpdError):

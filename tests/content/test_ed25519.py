@@ -38,19 +38,19 @@ seeds = st.binary(min_size=32, max_size=32)
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_the_vectors_of_rfc_8032_verify(name):
+def test_the_vectors_of_rfc_8032_verify(name: str) -> None:
     key, message, signature = VECTORS[name]
     assert ed25519.verify(bytes.fromhex(key), message, bytes.fromhex(signature))
 
 
 @pytest.mark.parametrize("bit", [0, 100, 255, 256, 400, 511])
-def test_a_flipped_bit_in_the_signature_fails(bit):
+def test_a_flipped_bit_in_the_signature_fails(bit: int) -> None:
     key, message, signature = (bytes.fromhex(VECTORS["two bytes"][0]), b"\xaf\x82", VECTORS["two bytes"][2])
     flipped = int.from_bytes(bytes.fromhex(signature), "little") ^ 1 << bit
     assert not ed25519.verify(key, message, flipped.to_bytes(64, "little"))
 
 
-def test_a_signature_with_the_group_order_added_is_refused():
+def test_a_signature_with_the_group_order_added_is_refused() -> None:
     key, message, signature = VECTORS["one byte"]
     r, s = bytes.fromhex(signature)[:32], int.from_bytes(bytes.fromhex(signature)[32:], "little")
     assert not ed25519.verify(bytes.fromhex(key), message, r + (s + ORDER).to_bytes(32, "little"))
@@ -66,17 +66,17 @@ def test_a_signature_with_the_group_order_added_is_refused():
     ],
     ids=["unreduced", "negative zero", "off the curve", "short"],
 )
-def test_a_key_that_is_no_point_is_refused(key):
+def test_a_key_that_is_no_point_is_refused(key: bytes) -> None:
     assert not ed25519.verify(key, b"", bytes.fromhex(VECTORS["empty"][2]))
 
 
-def test_a_short_signature_is_refused():
+def test_a_short_signature_is_refused() -> None:
     assert not ed25519.verify(bytes.fromhex(VECTORS["empty"][0]), b"", bytes(63))
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, message=st.binary(max_size=300))
-def test_what_cryptography_signs_verifies_and_for_no_other_message(seed, message):
+def test_what_cryptography_signs_verifies_and_for_no_other_message(seed: bytes, message: bytes) -> None:
     private = Ed25519PrivateKey.from_private_bytes(seed)
     public, signature = private.public_key().public_bytes_raw(), private.sign(message)
     assert ed25519.verify(public, message, signature)
@@ -86,14 +86,14 @@ def test_what_cryptography_signs_verifies_and_for_no_other_message(seed, message
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, at=st.integers(0, 511))
 @example(seed=bytes(32), at=511)
-def test_it_agrees_with_cryptography_on_damaged_signatures(seed, at):
+def test_it_agrees_with_cryptography_on_damaged_signatures(seed: bytes, at: int) -> None:
     private = Ed25519PrivateKey.from_private_bytes(seed)
     public = private.public_key().public_bytes_raw()
     damaged = (int.from_bytes(private.sign(b"message"), "little") ^ 1 << at).to_bytes(64, "little")
     assert ed25519.verify(public, b"message", damaged) == _verified_by_cryptography(public, b"message", damaged)
 
 
-def _verified_by_cryptography(public, message, signature):
+def _verified_by_cryptography(public: bytes, message: bytes, signature: bytes) -> bool:
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except InvalidSignature:

@@ -24,7 +24,7 @@ def sign(body: bytes) -> bytes:
     return join_signature(body, PUBLIC, PRIVATE.sign(body))
 
 
-def changed(key, value):
+def changed(key: str, value: object) -> bytes:
     """The body of SMALL with one field replaced, or taken out for None."""
     fields = json.loads(encode(SMALL))
     fields[key] = value
@@ -34,7 +34,7 @@ def changed(key, value):
 
 
 @st.composite
-def manifests(draw):
+def manifests(draw: st.DrawFn) -> Manifest:
     slab_bytes = draw(st.integers(1, 1 << 30))
     count = draw(st.integers(1, 8))
     size = draw(st.integers((count - 1) * slab_bytes + 1, count * slab_bytes))
@@ -46,13 +46,13 @@ def manifests(draw):
 
 
 @given(manifests())
-def test_what_is_encoded_decodes_to_the_same(manifest):
+def test_what_is_encoded_decodes_to_the_same(manifest: Manifest) -> None:
     assert decode(encode(manifest)) == manifest
     assert decode_signed(sign(encode(manifest)), PUBLIC) == manifest
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_any_bytes_are_refused_in_words(document):
+def test_any_bytes_are_refused_in_words(document: bytes) -> None:
     with pytest.raises(ContentCorrupt):
         decode_signed(document, None)
 
@@ -65,7 +65,7 @@ json_values = st.recursive(
 
 
 @given(key=st.sampled_from(sorted(json.loads(encode(SMALL)))), value=json_values)
-def test_any_value_in_any_field_is_the_right_one_or_refused(key, value):
+def test_any_value_in_any_field_is_the_right_one_or_refused(key: str, value: object) -> None:
     fields = json.loads(encode(SMALL))
     fields[key] = value
     try:
@@ -75,19 +75,19 @@ def test_any_value_in_any_field_is_the_right_one_or_refused(key, value):
     assert encode(manifest) == json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
-def test_the_body_is_canonical_json():
+def test_the_body_is_canonical_json() -> None:
     body = encode(SMALL)
     assert body == json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
 
 
-def test_a_manifest_of_ten_gigabytes_stays_below_80_kilobytes():
+def test_a_manifest_of_ten_gigabytes_stays_below_80_kilobytes() -> None:
     size, slab = 10_000_000_000, 5_767_168
     hashes = (bytes(32),) * slab_count(size, slab)
     assert len(hashes) == 1734
     assert len(sign(encode(Manifest("LAB00001", 1, size, "00" * 32, slab, hashes)))) < 80_000
 
 
-def test_the_last_slab_may_be_short():
+def test_the_last_slab_may_be_short() -> None:
     assert SMALL.extent(0) == (0, 1000)
     assert SMALL.extent(2) == (2000, 2500)
 
@@ -118,7 +118,7 @@ def test_the_last_slab_may_be_short():
         ("extra", 1, "missing or unknown keys 'extra'"),
     ],
 )
-def test_each_field_is_checked_and_named(key, value, reason):
+def test_each_field_is_checked_and_named(key: str, value: object, reason: str) -> None:
     with pytest.raises(ContentCorrupt) as refused:
         decode(changed(key, value))
     assert reason in str(refused.value)
@@ -129,18 +129,18 @@ def test_each_field_is_checked_and_named(key, value, reason):
     [b"[" * 100_000, b'{"manifest":1,"manifest":2}', b"\xff\xfe", b'{"a":' + b"9" * 5000 + b"}", b"null", b'"\\ud800"'],
     ids=["deep", "key twice", "no utf-8", "huge number", "null", "lone surrogate"],
 )
-def test_hostile_json_is_refused(document):
+def test_hostile_json_is_refused(document: bytes) -> None:
     with pytest.raises(ContentCorrupt):
         decode_signed(document, None)
 
 
-def test_a_changed_field_breaks_the_signature():
+def test_a_changed_field_breaks_the_signature() -> None:
     forged = sign(encode(SMALL)).replace(b'"size_bytes":2500', b'"size_bytes":2501')
     with pytest.raises(ContentCorrupt, match="signature does not fit"):
         decode_signed(forged, PUBLIC)
 
 
-def test_the_signature_of_another_key_is_refused_even_if_it_is_good():
+def test_the_signature_of_another_key_is_refused_even_if_it_is_good() -> None:
     other = Ed25519PrivateKey.from_private_bytes(bytes(32))
     body = encode(SMALL)
     document = join_signature(body, other.public_key().public_bytes_raw(), other.sign(body))
@@ -149,7 +149,7 @@ def test_the_signature_of_another_key_is_refused_even_if_it_is_good():
         decode_signed(document, PUBLIC)
 
 
-def test_another_key_in_the_name_of_the_right_one_is_refused():
+def test_another_key_in_the_name_of_the_right_one_is_refused() -> None:
     body = encode(SMALL)
     forged = join_signature(body, PUBLIC, Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(body))
     with pytest.raises(ContentCorrupt, match="signature does not fit"):
@@ -157,7 +157,7 @@ def test_another_key_in_the_name_of_the_right_one_is_refused():
 
 
 @pytest.mark.parametrize("size", [2500, 2501])
-def test_it_decides_alike_on_a_target_without_any_package(tmp_path, size):
+def test_it_decides_alike_on_a_target_without_any_package(tmp_path: Path, size: int) -> None:
     document = tmp_path / "manifest.json"
     document.write_bytes(join_signature(encode(replace(SMALL, size_bytes=size)), PUBLIC, PRIVATE.sign(encode(SMALL))))
     program = (

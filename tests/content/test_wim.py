@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,19 +19,20 @@ from tests.content.wim_builder import (
     set_field,
 )
 
-from dpd.content.wim import check, has_magic, parse_header
+from dpd.content.wim import WimSummary, check, has_magic, parse_header
 from dpd.content.wim_integrity import IntegrityVerifier
 from dpd.errors import ContentCorrupt, ContentError
 
 SOUND = make_wim()
+Checked = Callable[[bytes], WimSummary]
 SOLID, FREE = 0x10, 0x1
 
 
 @pytest.fixture
-def checked(tmp_path):
+def checked(tmp_path: Path) -> Checked:
     """Writes bytes to image.wim and checks them."""
 
-    def run(content: bytes):
+    def run(content: bytes) -> WimSummary:
         path = tmp_path / "image.wim"
         path.write_bytes(content)
         return check(path)
@@ -37,7 +40,7 @@ def checked(tmp_path):
     return run
 
 
-def refusal(checked, content: bytes) -> str:
+def refusal(checked: Checked, content: bytes) -> str:
     with pytest.raises(ContentCorrupt) as refused:
         checked(content)
     text = str(refused.value)
@@ -45,18 +48,19 @@ def refusal(checked, content: bytes) -> str:
     return text
 
 
-def test_a_sound_wim_is_summed_up(checked):
+def test_a_sound_wim_is_summed_up(checked: Checked) -> None:
     summary = checked(SOUND)
     assert (summary.compression, summary.solid, summary.pipable) == ("lzx", False, False)
     assert (summary.part_number, summary.total_parts, summary.boot_index) == (1, 1, 0)
     assert [image.name for image in summary.images] == ["one"]
     assert summary.size_bytes == len(SOUND)
+    assert summary.integrity is not None
     verifier = IntegrityVerifier(summary.integrity)
     verifier.update(SOUND)
     verifier.finish()
 
 
-def test_a_descriptor_is_as_good_as_a_path_and_stays_open(tmp_path):
+def test_a_descriptor_is_as_good_as_a_path_and_stays_open(tmp_path: Path) -> None:
     (tmp_path / "image.wim").write_bytes(SOUND)
     descriptor = os.open(tmp_path / "image.wim", os.O_RDONLY)
     try:
@@ -66,34 +70,34 @@ def test_a_descriptor_is_as_good_as_a_path_and_stays_open(tmp_path):
         os.close(descriptor)
 
 
-def test_the_table_is_optional(checked):
+def test_the_table_is_optional(checked: Checked) -> None:
     assert checked(make_wim(chunk_bytes=0)).integrity is None
 
 
-def test_a_pipable_wim_is_read_from_its_closing_header(checked):
+def test_a_pipable_wim_is_read_from_its_closing_header(checked: Checked) -> None:
     summary = checked(make_pipable(SOUND))
     assert summary.pipable
     assert len(summary.images) == 1
 
 
-def test_a_pipable_wim_without_its_end_is_truncated(checked):
+def test_a_pipable_wim_without_its_end_is_truncated(checked: Checked) -> None:
     assert "closing header is not at the end" in refusal(checked, make_pipable(SOUND)[:-1])
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 207])
-def test_less_than_a_header_is_truncated(checked, keep):
+def test_less_than_a_header_is_truncated(checked: Checked, keep: int) -> None:
     assert f"truncated: {keep} bytes, a WIM header alone has 208" in refusal(checked, SOUND[:keep])
 
 
 @pytest.mark.parametrize("keep", range(208, len(SOUND), 61))
-def test_a_wim_cut_anywhere_is_truncated(checked, keep):
+def test_a_wim_cut_anywhere_is_truncated(checked: Checked, keep: int) -> None:
     assert f"truncated: integrity table is at bytes {len(SOUND) - 112} to {len(SOUND) - 1}" in refusal(
         checked, SOUND[:keep]
     )
 
 
 @pytest.mark.parametrize("keep", range(208, len(make_wim(chunk_bytes=0)), 61))
-def test_without_a_table_the_xml_data_or_the_blob_table_tell(checked, keep):
+def test_without_a_table_the_xml_data_or_the_blob_table_tell(checked: Checked, keep: int) -> None:
     assert f"but the file ends at byte {keep}" in refusal(checked, make_wim(chunk_bytes=0)[:keep])
 
 
@@ -125,46 +129,46 @@ FIELD_DAMAGE = [
 
 
 @pytest.mark.parametrize(("field", "value", "reason"), FIELD_DAMAGE)
-def test_a_damaged_header_field_is_named(checked, field, value, reason):
+def test_a_damaged_header_field_is_named(checked: Checked, field: str, value: int | bytes, reason: str) -> None:
     assert reason in refusal(checked, set_field(SOUND, field, value))
 
 
-def test_damaged_xml_data_is_named(checked):
+def test_damaged_xml_data_is_named(checked: Checked) -> None:
     assert "XML data damaged: starts with 3c 57 49 4d" in refusal(checked, make_wim(xml=b"<WIM/>"))
 
 
-def test_xml_data_beyond_the_limit_is_not_read(checked):
+def test_xml_data_beyond_the_limit_is_not_read(checked: Checked) -> None:
     assert "XML data refused: 16777218 bytes" in refusal(checked, make_wim(xml=encode_xml(" " * (8 << 20))))
 
 
-def test_no_entities_reach_the_parser(checked):
+def test_no_entities_reach_the_parser(checked: Checked) -> None:
     xml = encode_xml('<!DOCTYPE WIM [<!ENTITY a "b">]>' + image_xml(image(1, "&a;")))
     assert "document type" in refusal(checked, make_wim(xml=xml))
 
 
-def test_a_resource_behind_the_end_is_named(checked):
+def test_a_resource_behind_the_end_is_named(checked: Checked) -> None:
     table = blob_entry(10, HEADER_BYTES) + blob_entry(1 << 30, HEADER_BYTES)
     assert "the resource of blob 1 is at bytes 208 to 1073742031" in refusal(checked, make_wim(blobs=table))
 
 
-def test_a_blob_in_a_solid_resource_lies_within_that_resource(checked):
+def test_a_blob_in_a_solid_resource_lies_within_that_resource(checked: Checked) -> None:
     resource = blob_entry(100, HEADER_BYTES, flags=SOLID, original_size=1 << 32)
     assert checked(make_wim(blobs=resource + blob_entry(5, 1 << 40, flags=SOLID))).solid
     outside = blob_entry(1 << 30, HEADER_BYTES, flags=SOLID, original_size=1 << 32)
     assert "the resource of blob 0" in refusal(checked, make_wim(blobs=outside))
 
 
-def test_free_entries_and_those_of_other_parts_count_not(checked):
+def test_free_entries_and_those_of_other_parts_count_not(checked: Checked) -> None:
     table = blob_entry(1 << 30, 208, flags=FREE) + blob_entry(1 << 30, 208, part=2)
     assert not checked(make_wim(blobs=table)).solid
 
 
-def test_a_blob_table_longer_than_one_read_is_checked_to_its_end(checked):
+def test_a_blob_table_longer_than_one_read_is_checked_to_its_end(checked: Checked) -> None:
     table = blob_entry(1, HEADER_BYTES) * 20_000 + blob_entry(1 << 30, HEADER_BYTES)
     assert "the resource of blob 20000 " in refusal(checked, make_wim(blobs=table))
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ContentError, match="pipe: not a regular file"):
         check(tmp_path / "pipe")
@@ -172,20 +176,20 @@ def test_what_is_no_file_is_refused(tmp_path):
         check(tmp_path / "absent.wim")
 
 
-def test_the_magic_tells_a_wim_by_its_start():
+def test_the_magic_tells_a_wim_by_its_start() -> None:
     assert has_magic(SOUND)
     assert has_magic(make_pipable(SOUND))
     assert not has_magic(b"MSWIM")
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_no_header(content):
+def test_any_bytes_are_no_header(content: bytes) -> None:
     with pytest.raises(ContentCorrupt):
         parse_header(content)
 
 
 @given(content=st.binary(min_size=200, max_size=200), magic=st.sampled_from([b"MSWIM\0\0\0", b"WLPWM\0\0\0"]))
-def test_any_bytes_behind_the_magic_are_a_header_or_refused(content, magic):
+def test_any_bytes_behind_the_magic_are_a_header_or_refused(content: bytes, magic: bytes) -> None:
     with contextlib.suppress(ContentCorrupt):
         assert parse_header(magic + content).header_bytes == HEADER_BYTES
 
@@ -195,7 +199,9 @@ def test_any_bytes_behind_the_magic_are_a_header_or_refused(content, magic):
     pipable=st.booleans(),
     keep=st.integers(0, 4000),
 )
-def test_any_fields_in_a_whole_file_give_a_summary_or_a_reason(tmp_path_factory, changes, pipable, keep):
+def test_any_fields_in_a_whole_file_give_a_summary_or_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int]], pipable: bool, keep: int
+) -> None:
     content = SOUND
     for field, value in changes:
         offset, code = FIELDS[field]

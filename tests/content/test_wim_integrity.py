@@ -23,7 +23,7 @@ def verify(content: bytes, *, chunk_bytes: int = 300, piece_bytes: int = 1 << 20
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 208, 300, 508, 1000, 1 << 20])
 @pytest.mark.parametrize("chunk_bytes", [1, 250, 300, 1000, 5000])
-def test_a_sound_file_passes_in_pieces_of_any_size(chunk_bytes, piece_bytes):
+def test_a_sound_file_passes_in_pieces_of_any_size(chunk_bytes: int, piece_bytes: int) -> None:
     verify(FILE, chunk_bytes=chunk_bytes, piece_bytes=piece_bytes)
 
 
@@ -37,7 +37,7 @@ def test_a_sound_file_passes_in_pieces_of_any_size(chunk_bytes, piece_bytes):
         (1207, "chunk 3 (bytes 1108 to 1207)"),
     ],
 )
-def test_one_flipped_bit_names_its_chunk(at, chunk, piece_bytes):
+def test_one_flipped_bit_names_its_chunk(at: int, chunk: str, piece_bytes: int) -> None:
     damaged = bytearray(FILE)
     damaged[at] ^= 0x10
     with pytest.raises(ContentCorrupt) as refused:
@@ -46,14 +46,14 @@ def test_one_flipped_bit_names_its_chunk(at, chunk, piece_bytes):
 
 
 @pytest.mark.parametrize("at", [0, 207, 1208])
-def test_what_the_table_does_not_cover_is_not_its_business(at):
+def test_what_the_table_does_not_cover_is_not_its_business(at: int) -> None:
     changed = bytearray(FILE)
     changed[at] ^= 0x10
     verify(bytes(changed))
 
 
 @pytest.mark.parametrize("length", [0, 208, 600, 1207])
-def test_a_file_that_ends_early_is_refused_at_the_end(length):
+def test_a_file_that_ends_early_is_refused_at_the_end(length: int) -> None:
     with pytest.raises(ContentCorrupt, match=f"ends at byte {length}, expected at least 1208"):
         verify(FILE[:length])
 
@@ -70,7 +70,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("damage", TABLES)
-def test_a_damaged_table_is_named(damage):
+def test_a_damaged_table_is_named(damage: str) -> None:
     table, reason = TABLES[damage]
     with pytest.raises(ContentCorrupt) as refused:
         read_table(table, START, END)

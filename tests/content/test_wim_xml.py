@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,23 +18,23 @@ INSTALL_WIM = image_xml(
 )
 
 
-def test_images_come_in_the_order_of_their_index():
+def test_images_come_in_the_order_of_their_index() -> None:
     assert read_images(encode_xml(INSTALL_WIM)) == (
         ImageSummary(1, "Windows 11 Pro", "x64", 16_000_000_000, "Professional"),
         ImageSummary(2, "Windows 11 für ARM", "arm64", 17_000_000_001),
     )
 
 
-def test_an_image_without_windows_has_no_architecture():
+def test_an_image_without_windows_has_no_architecture() -> None:
     assert read_images(encode_xml(image_xml(image(1)))) == (ImageSummary(1, "one", "", 1160),)
 
 
-def test_an_unknown_architecture_is_shown_as_its_code():
+def test_an_unknown_architecture_is_shown_as_its_code() -> None:
     xml = image_xml(image(1, extra="<WINDOWS><ARCH>77</ARCH></WINDOWS>"))
     assert read_images(encode_xml(xml))[0].architecture == "unknown (77)"
 
 
-def test_an_xml_declaration_in_utf_16_is_fine():
+def test_an_xml_declaration_in_utf_16_is_fine() -> None:
     assert read_images(encode_xml('<?xml version="1.0" encoding="UTF-16"?>' + image_xml(image(1))))[0].name == "one"
 
 
@@ -60,14 +61,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_named(damage):
+def test_damage_is_named(damage: str) -> None:
     xml, reason = DAMAGE[damage]
     with pytest.raises(ContentCorrupt) as refused:
         read_images(xml)
     assert reason in str(refused.value)
 
 
-def test_a_document_type_is_refused_before_its_entities_count(tmp_path):
+def test_a_document_type_is_refused_before_its_entities_count(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     for doctype in (
@@ -80,6 +81,6 @@ def test_a_document_type_is_refused_before_its_entities_count(tmp_path):
 
 
 @given(st.text(max_size=60).map(lambda text: text.encode("utf-16-le", "surrogatepass")) | st.binary(max_size=120))
-def test_any_bytes_are_images_or_refused_in_words(xml):
+def test_any_bytes_are_images_or_refused_in_words(xml: bytes) -> None:
     with contextlib.suppress(ContentCorrupt):
         assert read_images(b"\xff\xfe" + xml) == ()

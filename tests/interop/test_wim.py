@@ -35,7 +35,7 @@ def wimlib(*arguments: str | Path, fails: bool = False) -> str:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1.5 MB that does not compress, some that does, a folder and an empty file."""
     root = tmp_path_factory.mktemp("tree")
     (root / "random").write_bytes(random.Random(7).randbytes(1_500_000))
@@ -46,7 +46,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def wim(request, tree, tmp_path_factory) -> Path:
+def wim(request: pytest.FixtureRequest, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images, with an integrity table."""
     path = tmp_path_factory.mktemp("wim") / "image.wim"
     wimlib("capture", tree, path, "first", "--check", *KINDS[request.param])
@@ -68,7 +68,7 @@ def info_fields(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([A-Z][A-Za-z ]+?) *[:=] +(.*)$", wimlib("info", path, "--header"), re.MULTILINE))
 
 
-def test_our_summary_is_what_wimlib_says(wim):
+def test_our_summary_is_what_wimlib_says(wim: Path) -> None:
     summary, header = check(wim), info_fields(wim)
     flags = int(header["Flags"], 16)
     bit = {"xpress": 0x20000, "lzx": 0x40000, "lzms": 0x80000, "none": 0}[summary.compression]
@@ -80,7 +80,7 @@ def test_our_summary_is_what_wimlib_says(wim):
     assert len(summary.images) == int(header["Image Count"]) == 2
 
 
-def test_our_images_are_those_of_wimlibs_xml(wim):
+def test_our_images_are_those_of_wimlibs_xml(wim: Path) -> None:
     theirs = ElementTree.fromstring(wimlib("info", wim, "--xml").lstrip("\ufeff"))
     ours = {image.index: (image.name, image.size_bytes) for image in check(wim).images}
     assert ours == {
@@ -89,12 +89,12 @@ def test_our_images_are_those_of_wimlibs_xml(wim):
     }
 
 
-def test_the_integrity_table_fits(wim):
+def test_the_integrity_table_fits(wim: Path) -> None:
     wimlib("verify", wim)
     verify_chunks(wim)
 
 
-def test_small_chunks_fit_too(tree, tmp_path):
+def test_small_chunks_fit_too(tree: Path, tmp_path: Path) -> None:
     """wimlib's own chunks have 10 MiB; a table of several is worth a file that spans them."""
     (tmp_path / "big").mkdir()
     (tmp_path / "big" / "random").write_bytes(random.Random(8).randbytes(22 << 20))
@@ -117,7 +117,7 @@ def damage(path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.7, 1.0])
-def test_both_refuse_a_flipped_byte_that_the_table_covers(wim, tmp_path, fraction):
+def test_both_refuse_a_flipped_byte_that_the_table_covers(wim: Path, tmp_path: Path, fraction: float) -> None:
     table = check(wim).integrity
     assert table is not None
     copy = Path(shutil.copy(wim, tmp_path / "copy.wim"))
@@ -129,7 +129,7 @@ def test_both_refuse_a_flipped_byte_that_the_table_covers(wim, tmp_path, fractio
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.0001, 0.01, 0.5, 0.9, 0.99, 0.9999])
-def test_both_refuse_a_truncated_file(wim, tmp_path, fraction):
+def test_both_refuse_a_truncated_file(wim: Path, tmp_path: Path, fraction: float) -> None:
     copy = Path(shutil.copy(wim, tmp_path / "copy.wim"))
     size = copy.stat().st_size
     with copy.open("r+b") as file:
@@ -139,7 +139,7 @@ def test_both_refuse_a_truncated_file(wim, tmp_path, fraction):
     wimlib("info", copy, "--check", fails=True)
 
 
-def test_both_refuse_damaged_xml(wim, tmp_path):
+def test_both_refuse_damaged_xml(wim: Path, tmp_path: Path) -> None:
     content = wim.read_bytes()
     at = content.rindex("<IMAGE".encode("utf-16-le"))  # append leaves the old XML data in the file
     copy = tmp_path / "copy.wim"
@@ -149,19 +149,19 @@ def test_both_refuse_damaged_xml(wim, tmp_path):
     wimlib("info", copy, fails=True)
 
 
-def test_a_boot_index_is_read(tree, tmp_path):
+def test_a_boot_index_is_read(tree: Path, tmp_path: Path) -> None:
     wimlib("capture", tree, tmp_path / "boot.wim", "boot", "--boot")
     assert check(tmp_path / "boot.wim").boot_index == 1
 
 
-def test_properties_of_windows_are_read(tree, tmp_path):
+def test_properties_of_windows_are_read(tree: Path, tmp_path: Path) -> None:
     path = tmp_path / "image.wim"
     wimlib("capture", tree, path, "Windows 11 Pro", "--flags=Professional", "--image-property=WINDOWS/ARCH=9")
     (image,) = check(path).images
     assert (image.name, image.architecture, image.flags) == ("Windows 11 Pro", "x64", "Professional")
 
 
-def test_each_part_of_a_split_wim_is_sound_by_itself(tree, tmp_path):
+def test_each_part_of_a_split_wim_is_sound_by_itself(tree: Path, tmp_path: Path) -> None:
     wimlib("capture", tree, tmp_path / "whole.wim", "one", "--check")
     wimlib("split", tmp_path / "whole.wim", tmp_path / "part.swm", "1", "--check")
     parts = sorted(tmp_path.glob("part*.swm"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dpd.content.wim_xml import ImageSummary
-from dpd.errors import ContentError
+from dpd.errors import ContentError, LibraryFull
 
 EPOCHS = 1 << 16  # 16 bits in a datagram
 _SCHEMA_VERSION = 1
@@ -172,6 +172,8 @@ class Catalogue:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                raise LibraryFull(f"{self._path}: the disk is full; make room there and try again") from None
             raise ContentError(f"{self._path}: {error}; check the disk, or restore the file from a backup") from error
 
 

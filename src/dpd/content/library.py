@@ -32,7 +32,7 @@ from dpd.content.store import Store
 from dpd.content.verification import compare_slabs
 from dpd.content.wim_integrity import IntegrityVerifier
 from dpd.content.wim_xml import ImageSummary
-from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
+from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, LibraryFull
 
 __all__ = ["Content", "ImageSummary", "Library", "Progress"]
 
@@ -189,9 +189,9 @@ class Library:
         if self._store.free_bytes() < source.size_bytes + _SPARE_BYTES:
             raise self._no_room(source)
 
-    def _no_room(self, source: Source) -> ContentError:
+    def _no_room(self, source: Source) -> LibraryFull:
         needed = source.size_bytes + _SPARE_BYTES
-        return ContentError(
+        return LibraryFull(
             f"{source.path}: needs {needed} bytes in {self._store.root}, {self._store.free_bytes()} are free; make room, for example with `dpd content remove`"
         )
 

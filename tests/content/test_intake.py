@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.content.conftest import SLAB_BYTES, MakeFile
+
+from dpd.content.intake import open_source, take_in
+from dpd.content.library import Library
+from dpd.errors import ContentError
+
+MIB = 1 << 20
+
+
+class Recorder:
+    """Any consumer of the stream: sees it in order, and its end."""
+
+    def __init__(self) -> None:
+        self.seen, self.ended = bytearray(), False
+
+    def update(self, piece: memoryview) -> None:
+        self.seen += piece
+
+    def finish(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("slab_bytes", [4096, 1_000_003, MIB + 1, 64 * MIB])
+def test_one_pass_copies_and_hashes_whatever_the_slab_size(
+    make_file: MakeFile, tmp_path: Path, slab_bytes: int
+) -> None:
+    """11 MiB go round the ring of buffers more than twice."""
+    path, recorder = make_file(size_bytes=11 * MIB + 3), Recorder()
+    with open_source(path) as source:
+        digests = take_in(source, tmp_path / "part", slab_bytes, recorder, lambda done, total: None)
+    content = path.read_bytes()
+    assert (tmp_path / "part").read_bytes() == content == recorder.seen
+    assert recorder.ended
+    assert digests.sha256 == hashlib.sha256(content).hexdigest()
+    slabs = [content[at : at + slab_bytes] for at in range(0, len(content), slab_bytes)]
+    assert list(digests.slab_hashes) == [hashlib.sha256(slab).digest() for slab in slabs]
+
+
+def make_missing(path: Path) -> None:
+    pass
+
+
+def make_empty(path: Path) -> None:
+    path.touch()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_missing, "no such file; give the path as this machine sees it"),
+        (make_empty, "empty; expected an image"),
+        (Path.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to(path), "cannot be opened: Too many levels of symbolic links"),
+    ],
+    ids=["missing", "empty", "directory", "fifo", "loop"],
+)
+def test_what_cannot_be_published_is_told(
+    library: Library, tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    path = tmp_path / "install.wim"
+    make(path)
+    with pytest.raises(ContentError) as refused:
+        library.publish(path, "P")
+    assert str(refused.value).startswith(f"{path}: {reason}")
+
+
+def test_a_file_without_permission_is_told(library: Library, make_file: MakeFile) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    path = make_file()
+    path.chmod(0)
+    with pytest.raises(ContentError, match="cannot be opened: Permission denied"):
+        library.publish(path, "P")
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 2 * MIB)
+
+
+def rewrite(path: Path) -> None:
+    """The same size; only the time tells."""
+    with path.open("r+b") as file:
+        file.write(b"new")
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize("change", [append, truncate, rewrite])
+def test_a_source_that_changes_while_it_is_read_is_refused(
+    library: Library, make_file: MakeFile, root: Path, change: Callable[[Path], None]
+) -> None:
+    path = make_file(size_bytes=3 * MIB)
+
+    def change_once(done: int, total: int) -> None:
+        if done == MIB:
+            change(path)
+
+    with pytest.raises(
+        ContentError, match=r"image\.bin: changed while it was read .*; publish it again when its writer"
+    ):
+        library.publish(path, "P", progress=change_once)
+    assert library.contents() == []
+    assert list(root.glob("incoming/*")) == []
+
+
+def test_a_source_that_is_replaced_meanwhile_is_published_as_it_was_opened(
+    library: Library, make_file: MakeFile
+) -> None:
+    """A rename over the path leaves the open file alone: what counts is the file, not its name."""
+    path, other = make_file(size_bytes=2 * MIB), make_file("other.bin", seed=2)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def replace(done: int, total: int) -> None:
+        if done == MIB:
+            other.rename(path)
+
+    assert library.publish(path, "P", progress=replace).sha256 == before
+
+
+def test_a_name_that_is_no_utf_8_is_published_and_shown(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"image\xff.bin")
+    path.write_bytes(bytes(SLAB_BYTES))
+    assert library.publish(path, "P").name == "image\ufffd.bin"

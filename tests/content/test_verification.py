@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.content.conftest import SLAB_BYTES, MakeFile
+
+from dpd.content.library import Library
+from dpd.content.manifest import decode_signed
+from dpd.content.verification import compare_slabs
+from dpd.errors import ContentCorrupt
+
+SIZE = 9 * SLAB_BYTES + 5
+Damage = Callable[[bytearray], None]
+
+
+def flip(*positions: int) -> Damage:
+    def damage(content: bytearray) -> None:
+        for at in positions:
+            content[at] ^= 1
+
+    return damage
+
+
+def cut(content: bytearray) -> None:
+    del content[5000:]
+
+
+def extend(content: bytearray) -> None:
+    content.append(0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (flip(0), "P version 1: slab 0 (bytes 0 to 4095) of 10 damaged; publish it again"),
+        (flip(4095, 4096), "slab 0 (bytes 0 to 4095), slab 1 (bytes 4096 to 8191) of 10 damaged"),
+        (flip(SIZE - 1), f"slab 9 (bytes {9 * SLAB_BYTES} to {SIZE - 1}) of 10 damaged"),
+        (flip(*range(0, SIZE, SLAB_BYTES)), "slab 4 (bytes 16384 to 20479) and 5 more of 10 damaged"),
+        (cut, f"its blob has 5000 bytes, expected {SIZE}; it differs from slab 1 on"),
+        (extend, f"its blob has {SIZE + 1} bytes, expected {SIZE}; it differs from slab 9 on"),
+    ],
+)
+def test_damage_is_named_by_slab_and_publishing_again_repairs_it(
+    library: Library, make_file: MakeFile, root: Path, damage: Damage, reason: str
+) -> None:
+    source = make_file(size_bytes=SIZE)
+    library.publish(source, "P", 1)
+    (blob,) = root.glob("blobs/*/*")
+    content = bytearray(blob.read_bytes())
+    damage(content)
+    blob.write_bytes(content)
+    with pytest.raises(ContentCorrupt) as refused:
+        library.verify("P")
+    assert reason in str(refused.value)
+    library.publish(source, "P", 1)
+    library.verify("P")
+
+
+def test_progress_goes_slab_by_slab(library: Library, make_file: MakeFile) -> None:
+    library.publish(make_file(size_bytes=2 * SLAB_BYTES + 1), "P")
+    calls = list[tuple[int, int]]()
+    library.verify("P", progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(4096, 8193), (8192, 8193), (8193, 8193)]
+
+
+def test_a_manifest_that_was_tampered_with_is_told(library: Library, make_file: MakeFile, root: Path) -> None:
+    library.publish(make_file(), "P")
+    (manifest,) = root.glob("manifests/*.json")
+    manifest.write_bytes(manifest.read_bytes().replace(b'"source_version":1', b'"source_version":2'))
+    with pytest.raises(ContentCorrupt, match="signature does not fit"):
+        library.verify("P")
+
+
+def test_the_manifest_of_another_content_is_told(library: Library, make_file: MakeFile, root: Path) -> None:
+    library.publish(make_file(), "P")
+    (first,) = root.glob("manifests/*.json")
+    library.publish(make_file(seed=2), "Q")
+    (second,) = set(root.glob("manifests/*.json")) - {first}
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ContentCorrupt, match="P version 1: its manifest is that of other content"):
+        library.verify("P")
+    library.verify("Q")
+
+
+def test_slabs_that_the_disk_will_not_give_back_are_named(library: Library, make_file: MakeFile, root: Path) -> None:
+    """A descriptor that cannot be read from stands for the dying disk: each read of it really fails."""
+    content = library.publish(make_file(size_bytes=SLAB_BYTES + 1), "P")
+    manifest = decode_signed(library.manifest(content), None)
+    descriptor = os.open(next(root.glob("blobs/*/*")), os.O_WRONLY)
+    try:
+        with pytest.raises(ContentCorrupt, match=r"slab 0 \(bytes 0 to 4095\), slab 1 \(bytes 4096 to 4096\) of 2"):
+            compare_slabs(content, manifest, descriptor, lambda done, total: None)
+    finally:
+        os.close(descriptor)
