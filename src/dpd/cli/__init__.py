@@ -1,1 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The `dpd` command. Modules behind a command are imported when it runs, so that `dpd --help` is there at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dpd import __version__
+from dpd.cli import content, pxe, serve, session, status
+from dpd.errors import DpdError, SettingsError
+
+app = typer.Typer(
+    name="dpd",
+    help="An open distribution point: network boot and reliable multicast of operating-system images.",
+    epilog="Example: dpd content add install.wim --package LAB00001",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+serve.register(app)
+app.add_typer(content.app, name="content")
+app.add_typer(session.app, name="session")
+app.add_typer(pxe.app, name="pxe")
+status.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dpd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Exit codes: 0 done, 1 failed, 2 wrong usage or settings."""
+    try:
+        app(args=arguments, prog_name="dpd")
+    except SettingsError as error:
+        _fail(error, 2)
+    except DpdError as error:
+        _fail(error, 1)
+    except BrokenPipeError:  # `dpd … | head`
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(error: DpdError, code: int) -> None:
+    print(f"dpd: {error}", file=sys.stderr)
+    sys.exit(code)

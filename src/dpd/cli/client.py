@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's side of the control API: plain HTTP over the daemon's Unix socket, standard library alone, so
+that a command starts in the time that a shell user does not notice."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
+
+from dpd.errors import DpdError
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_S = 30.0
+LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
+
+Sent = Callable[[int], None]
+
+
+class DaemonUnreachable(DpdError):
+    """Nobody answers at the socket."""
+
+
+class RefusedByDaemon(DpdError):
+    """The daemon said no; `code` is from the API's closed list."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Client:
+    """Asks one daemon. Each question has its own connection."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def get(self, *parts: str, **query: object) -> Any:
+        """One JSON object. Raises DaemonUnreachable, RefusedByDaemon."""
+        return self._ask("GET", _target(parts, query))
+
+    def delete(self, *parts: str, **query: object) -> Any:
+        return self._ask("DELETE", _target(parts, query))
+
+    def post(self, *parts: str, body: Mapping[str, object]) -> Any:
+        return self._ask("POST", _target(parts, {}), json.dumps(body).encode())
+
+    def follow(
+        self, *parts: str, body: Mapping[str, object] | None = None, **query: object
+    ) -> Iterator[dict[str, Any]]:
+        """The lines of a long job, up to the one that has its content. Raises RefusedByDaemon for its error line."""
+        encoded = None if body is None else json.dumps(body).encode()
+        connection = self._connection(LONG_TIMEOUT_S)
+        try:
+            connection.request("POST", _target(parts, query), encoded, {"Content-Type": "application/json"})
+            yield from _lines(connection.getresponse())
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            connection.close()
+
+    def upload(self, file: BinaryIO, *parts: str, sent: Sent, **query: object) -> Iterator[dict[str, Any]]:
+        """Send a file, calling `sent` with the bytes so far, then the lines as `follow` gives them."""
+        connection = self._connection(LONG_TIMEOUT_S)
+        try:
+            connection.putrequest("POST", _target(parts, query))
+            connection.putheader("Content-Type", "application/octet-stream")
+            connection.putheader("Content-Length", str(os.fstat(file.fileno()).st_size))
+            connection.endheaders()
+            _send_body(connection, file, sent)
+            yield from _lines(connection.getresponse())
+        except OSError as error:
+            raise self._explain(error) from None
+        finally:
+            connection.close()
+
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+        connection = self._connection(TIMEOUT_S)
+        try:
+            connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._explain(error) from None
+        finally:
+            connection.close()
+        return _checked(response.status, content)
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        return _UnixConnection(self._path, timeout_s)
+
+    def _explain(self, error: Exception) -> DaemonUnreachable:
+        start = "`systemctl start dpd` starts it, --socket or DPD_SOCKET names another socket"
+        if isinstance(error, FileNotFoundError):
+            return DaemonUnreachable(f"dpd does not run: no socket {self._path}; {start}")
+        if isinstance(error, ConnectionRefusedError):
+            return DaemonUnreachable(f"dpd does not run: nobody listens at {self._path}; {start}")
+        if isinstance(error, PermissionError):
+            return DaemonUnreachable(
+                f"{self._path}: not permitted; become root, or a member of the group that owns the socket (control.socket_group)"
+            )
+        if isinstance(error, TimeoutError):
+            return DaemonUnreachable(f"{self._path}: no answer in time; `journalctl -u dpd` may tell why")
+        return DaemonUnreachable(f"{self._path}: the connection broke off: {error}; `journalctl -u dpd` may tell why")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(self._path)
+        except OSError:
+            self.sock.close()
+            raise
+
+
+def _target(parts: tuple[str, ...], query: Mapping[str, object]) -> str:
+    path = "/v1/" + "/".join(quote(part, safe=":") for part in parts)
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _send_body(connection: http.client.HTTPConnection, file: BinaryIO, sent: Sent) -> None:
+    """Stop as soon as the daemon answers before the end: it has refused, and nobody would read the rest."""
+    total = 0
+    try:
+        while chunk := file.read(CHUNK_BYTES):
+            if select.select([connection.sock], [], [], 0)[0]:
+                return
+            connection.send(chunk)
+            total += len(chunk)
+            sent(total)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the refusal is waiting to be read
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    if response.status != 200:
+        _checked(response.status, response.read())
+    line: dict[str, Any] = {}
+    for text in response:
+        line = json.loads(text)
+        if "error" in line:
+            raise RefusedByDaemon(**line["error"])
+        yield line
+    if "content" not in line:
+        raise RefusedByDaemon("broken_off", "the daemon ended before the job did; ask again when it is back")
+
+
+def _checked(status: int, content: bytes) -> Any:
+    try:
+        reply = json.loads(content)
+    except ValueError:
+        raise RefusedByDaemon("no_json", f"status {status} and no JSON: is this socket dpd's?") from None
+    if status != 200:
+        raise RefusedByDaemon(**reply["error"])
+    return reply
+
+
+def plain_name(path: Path) -> str:
+    """The file's name as the daemon takes it."""
+    return path.name.lstrip(".") or "image"

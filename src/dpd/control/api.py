@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP and JSON over the operations: the handlers, the table of routes, the checks in front and the refusals behind."""
+
+from __future__ import annotations
+
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+import dpd
+from dpd.content.library import Content, Progress
+from dpd.control.job_stream import stream_job
+from dpd.control.messages import (
+    ContentList,
+    JobLine,
+    MachineList,
+    MachineParameters,
+    PackageParameters,
+    PublishRequest,
+    PxeStory,
+    Refusal,
+    SessionList,
+    SessionParameters,
+    StartRequest,
+    UploadParameters,
+)
+from dpd.control.openapi import Route, describe
+from dpd.control.operations import Operations, Status, normal_mac
+from dpd.control.refusals import MachineUnknown, RequestRefused
+from dpd.control.uploads import Upload
+from dpd.service.multicast import SessionStatus
+
+CHUNK_BYTES = 1 << 20
+
+
+class Api:
+    """One method for each route: (request, checked parameters, checked body) → the reply, or a response of its own."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def status(self, request: web.Request, parameters: None, body: None) -> Status:
+        return self._operations.status()
+
+    async def list_content(self, request: web.Request, parameters: None, body: None) -> ContentList:
+        return ContentList(self._operations.contents())
+
+    async def publish(
+        self, request: web.Request, parameters: UploadParameters, body: PublishRequest | None
+    ) -> web.StreamResponse:
+        if body is not None:
+            return await stream_job(request, partial(self._publish_path, body))
+        if parameters.package_id is None:
+            raise RequestRefused("package_id: missing in the query; expected the ID of the package that is sent")
+        return await stream_job(request, partial(self._publish_upload, request, parameters, parameters.package_id))
+
+    async def _publish_path(self, body: PublishRequest, progress: Progress) -> Content:
+        return await self._operations.publish(Path(body.path), body.package_id, body.source_version, progress=progress)
+
+    async def _publish_upload(
+        self, request: web.Request, parameters: UploadParameters, package_id: str, progress: Progress
+    ) -> Content:
+        upload = Upload(parameters.name, request.content_length, request.content.iter_chunked(CHUNK_BYTES))
+        return await self._operations.publish_upload(upload, package_id, parameters.source_version, progress=progress)
+
+    async def show_content(self, request: web.Request, parameters: PackageParameters, body: None) -> Content:
+        return self._operations.content(parameters.package_id, parameters.source_version)
+
+    async def remove_content(self, request: web.Request, parameters: PackageParameters, body: None) -> Content:
+        return await self._operations.remove(parameters.package_id, parameters.source_version)
+
+    async def verify_content(
+        self, request: web.Request, parameters: PackageParameters, body: None
+    ) -> web.StreamResponse:
+        return await stream_job(request, partial(self._verify, parameters))
+
+    async def _verify(self, parameters: PackageParameters, progress: Progress) -> Content:
+        return await self._operations.verify(parameters.package_id, parameters.source_version, progress=progress)
+
+    async def list_sessions(self, request: web.Request, parameters: None, body: None) -> SessionList:
+        return SessionList(self._operations.sessions())
+
+    async def start_session(self, request: web.Request, parameters: None, body: StartRequest) -> SessionStatus:
+        return await self._operations.start_session(body.package_id, body.source_version)
+
+    async def show_session(self, request: web.Request, parameters: SessionParameters, body: None) -> SessionStatus:
+        return self._operations.session(parameters.session_id)
+
+    async def stop_session(self, request: web.Request, parameters: SessionParameters, body: None) -> SessionStatus:
+        return await self._operations.stop_session(parameters.session_id)
+
+    async def list_machines(self, request: web.Request, parameters: None, body: None) -> MachineList:
+        return MachineList(self._operations.machines())
+
+    async def show_machine(self, request: web.Request, parameters: MachineParameters, body: None) -> PxeStory:
+        mac = normal_mac(parameters.mac)
+        events = self._operations.pxe_story(mac)
+        if not events:
+            raise MachineUnknown(
+                f"{mac} has not asked for a network boot since dpd started; `dpd pxe list` shows the machines that did"
+            )
+        return PxeStory(mac, events)
+
+    async def openapi(self, request: web.Request, parameters: None, body: None) -> dict[str, Any]:
+        return openapi_document()
+
+
+_MISSING, _CONFLICT, _CORRUPT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
+_FULL, _BUSY = HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE
+
+ROUTES = (
+    Route("GET", "/v1/status", "The daemon at a glance", Api.status, Status),
+    Route("GET", "/v1/content", "All content, by package, oldest version first", Api.list_content, ContentList),
+    Route(
+        "POST",
+        "/v1/content",
+        "Publish a file: named as JSON where the daemon can read it, or sent as the body",
+        Api.publish,
+        JobLine,
+        parameters=UploadParameters,
+        body=PublishRequest,
+        is_upload=True,
+        is_stream=True,
+        refusals=(_CONFLICT, _CORRUPT, _FULL, _BUSY),
+    ),
+    Route(
+        "GET",
+        "/v1/content/{package_id}",
+        "One version of a package, or the newest",
+        Api.show_content,
+        Content,
+        parameters=PackageParameters,
+        refusals=(_MISSING,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/content/{package_id}",
+        "Remove one version of a package, or the newest; its session ends",
+        Api.remove_content,
+        Content,
+        parameters=PackageParameters,
+        refusals=(_MISSING,),
+    ),
+    Route(
+        "POST",
+        "/v1/content/{package_id}/verify",
+        "Read the content again and compare every slab with its hash",
+        Api.verify_content,
+        JobLine,
+        parameters=PackageParameters,
+        is_stream=True,
+        refusals=(_MISSING, _CORRUPT, _BUSY),
+    ),
+    Route("GET", "/v1/sessions", "Every multicast session, oldest first", Api.list_sessions, SessionList),
+    Route(
+        "POST",
+        "/v1/sessions",
+        "Open a session before its first receiver joins, or again after it was stopped",
+        Api.start_session,
+        SessionStatus,
+        body=StartRequest,
+        refusals=(_MISSING, _CONFLICT, _BUSY),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}",
+        "One session and its receivers",
+        Api.show_session,
+        SessionStatus,
+        parameters=SessionParameters,
+        refusals=(_MISSING,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/sessions/{session_id}",
+        "Stop a session; joins are refused until it is started again",
+        Api.stop_session,
+        SessionStatus,
+        parameters=SessionParameters,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route("GET", "/v1/pxe/machines", "MACs of machines that asked for a network boot", Api.list_machines, MachineList),
+    Route(
+        "GET",
+        "/v1/pxe/machines/{mac}",
+        "What one machine asked and what it got, oldest first",
+        Api.show_machine,
+        PxeStory,
+        parameters=MachineParameters,
+        refusals=(_MISSING,),
+    ),
+    Route("GET", "/openapi.json", "This document", Api.openapi, dict),
+)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The API, described for machines."""
+    return describe(ROUTES, Refusal, dpd.__version__)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the API listens: the Unix socket always, TCP with token and TLS where the settings ask for it."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import socket
+import ssl
+import stat
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from dpd.control.application import make_application
+from dpd.control.operations import Operations
+from dpd.errors import ServiceError, SettingsError
+from dpd.service.udp import explain_bind
+from dpd.settings import ControlSettings, split_endpoint
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_TIMEOUT_S = 2.0
+MIN_TOKEN_CHARACTERS = 16
+READ_BUFFER_BYTES = 1 << 20  # uploads arrive in pieces of at most this, so that a piece is worth its thread hop
+SOCKET_MODE = 0o660
+
+
+class ControlListener:
+    """The doors of the API. `ports` tells the real TCP port."""
+
+    def __init__(self, settings: ControlSettings, operations: Operations) -> None:
+        self.ports: dict[str, int] = {}
+        self._settings = settings
+        self._operations = operations
+        self._open = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open every door. Raises ServiceError, SettingsError; then none is open."""
+        try:
+            await self._open_unix()
+            if self._settings.listen:
+                await self._open_tcp()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close every door, giving open requests a moment; idempotent."""
+        await self._open.aclose()
+
+    async def _open_unix(self) -> None:
+        path = Path(self._settings.socket)
+        sock, inode = _bind_unix(path, self._settings.socket_group)
+        self._open.callback(_unlink, path, inode)
+        self._open.callback(sock.close)
+        await serve(self._open, make_application(self._operations), sock)
+
+    async def _open_tcp(self) -> None:
+        token = read_token(Path(self._settings.token_file))
+        tls = _tls(self._settings) if self._settings.certificate else None
+        sock = bind_tcp(self._settings.listen, "control API")
+        self._open.callback(sock.close)
+        self.ports["tcp"] = sock.getsockname()[1]
+        await serve(self._open, make_application(self._operations, token), sock, tls)
+
+
+async def serve(
+    stack: AsyncExitStack, application: web.Application, sock: socket.socket, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serve an application on a bound socket until the stack unwinds."""
+    runner = web.AppRunner(
+        application, access_log=None, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+    )
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.SockSite(runner, sock, ssl_context=tls).start()
+
+
+def bind_tcp(endpoint: str, purpose: str) -> socket.socket:
+    """A listening address for TCP. Raises ServiceError."""
+    host, port = split_endpoint(endpoint)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(128)  # here, not later: a second listener's error is then found before READY
+    except OSError as error:
+        sock.close()
+        raise ServiceError(explain_bind(error, f"{purpose} ({host} TCP {port})", "tcp", port)) from None
+    return sock
+
+
+def _bind_unix(path: Path, group: str) -> tuple[socket.socket, int]:
+    """A socket and its inode. Bound beside its place and moved there with mode and group right, so no moment lets others in. Replaces a dead
+    socket, never a live one."""
+    _refuse_if_alive(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    new = path.with_name(f".{os.getpid()}.sock")
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        _bind_at(sock, new)
+        os.chmod(new, SOCKET_MODE)
+        if group:
+            os.chown(new, -1, _group_id(group))
+        inode = new.stat().st_ino
+        os.replace(new, path)
+    except OSError as error:
+        sock.close()
+        new.unlink(missing_ok=True)
+        raise ServiceError(
+            f"control API ({path}): {error.strerror}; create {path.parent} for the user of dpd, or set control.socket elsewhere"
+        ) from None
+    except SettingsError:
+        sock.close()
+        new.unlink(missing_ok=True)
+        raise
+    return sock, inode
+
+
+def _bind_at(sock: socket.socket, path: Path) -> None:
+    """Bind by a path through the directory's descriptor, which is short however long the directory's name is."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
+
+
+def _refuse_if_alive(path: Path) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise ServiceError(
+            f"control API ({path}): exists and is no socket; move it away, or set control.socket elsewhere"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return
+    raise ServiceError(f"control API ({path}): another dpd answers there; stop it, or set control.socket elsewhere")
+
+
+def _unlink(path: Path, inode: int) -> None:
+    """Remove our socket, unless another daemon has put its own there."""
+    try:
+        if path.lstat().st_ino == inode:
+            path.unlink()
+    except OSError:
+        pass
+
+
+def _group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SettingsError(
+            f'control.socket_group = "{name}": no such group; `groupadd --system {name}` makes it'
+        ) from None
+
+
+def read_token(path: Path) -> str:
+    """The token of TCP clients. Raises SettingsError if the file is missing, open to others or too short."""
+    setting = f'control.token_file = "{path}"'
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            raise SettingsError(f"{setting}: readable by everyone; `chmod o= {path}`")
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError(f"{setting}: {error.strerror}; `openssl rand -hex 32` makes a token") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{setting}: expected one line of ASCII") from None
+    if len(token) < MIN_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
+        raise SettingsError(
+            f"{setting}: expected one line of at least {MIN_TOKEN_CHARACTERS} characters without blanks; `openssl rand -hex 32` makes one"
+        )
+    return token
+
+
+def _tls(settings: ControlSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for key, path in (("certificate", settings.certificate), ("private_key", settings.private_key)):
+        if not os.access(path, os.R_OK):
+            raise SettingsError(f'control.{key} = "{path}": no such file, or not readable by dpd')
+    try:
+        context.load_cert_chain(settings.certificate, settings.private_key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(
+            f'control.certificate = "{settings.certificate}": expected a PEM chain that fits control.private_key, without a passphrase: {error}'
+        ) from None
+    return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask on the terminal; a daemon has none."""
+    raise ValueError("the private key has a passphrase")

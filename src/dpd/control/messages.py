@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes over the control API: requests, replies and failures, with the rules that each field is checked by."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from dpd.content.library import Content
+from dpd.service.multicast import SessionStatus
+from dpd.telemetry.journal import BootEvent
+
+_END = r"(?![\s\S])"  # of the text in Python's and ECMA's dialect alike; Python's $ would let a newline pass
+
+PackageId = Annotated[
+    str, Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}", description="The package's ID, such as LAB00001")
+]
+SourceVersion = Annotated[int, Meta(ge=1, le=2**31 - 1, description="The package's source version")]
+SessionId = Annotated[str, Meta(pattern=rf"^[0-9a-f]{{1,32}}{_END}", description="The multicast session's ID")]
+AbsolutePath = Annotated[
+    str, Meta(pattern=rf"^/[^\x00]*{_END}", max_length=4095, description="A file as the daemon sees it")
+]
+FileName = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[^/.\x00-\x1f][^/\x00-\x1f]{{0,199}}{_END}", description="The plain name of the file that is sent"
+    ),
+]
+Mac = Annotated[str, Meta(min_length=12, max_length=17, description="Six bytes such as 52:54:00:12:34:56")]
+
+
+class Request(Struct, forbid_unknown_fields=True):
+    """Whatever is not named is refused, so that a mistyped key is not taken for its absence."""
+
+
+class PackageParameters(Request):
+    package_id: PackageId
+    source_version: SourceVersion | None = None
+
+
+class SessionParameters(Request):
+    session_id: SessionId
+
+
+class MachineParameters(Request):
+    mac: Mac
+
+
+class UploadParameters(Request):
+    """Of a POST whose body is the file itself; none of them with a JSON body."""
+
+    package_id: PackageId | None = None
+    source_version: SourceVersion | None = None
+    name: FileName = "image.wim"
+
+
+class PublishRequest(Request):
+    """Publish a file that the daemon can read. Without a version it becomes the newest plus one."""
+
+    path: AbsolutePath
+    package_id: PackageId
+    source_version: SourceVersion | None = None
+
+
+class StartRequest(Request):
+    """Open a session. Without a version it sends the newest."""
+
+    package_id: PackageId
+    source_version: SourceVersion | None = None
+
+
+class ContentList(Struct):
+    content: list[Content]
+
+
+class SessionList(Struct):
+    sessions: list[SessionStatus]
+
+
+class MachineList(Struct):
+    machines: list[str]
+
+
+class PxeStory(Struct):
+    mac: str
+    events: list[BootEvent]
+
+
+class Failure(Struct):
+    code: str
+    message: str
+
+
+class Refusal(Struct):
+    error: Failure
+
+
+class Progress(Struct):
+    done_bytes: int
+    total_bytes: int
+
+
+class JobLine(Struct, omit_defaults=True):
+    """One line of a long reply: exactly one of the three is there; the last line has no `progress`."""
+
+    progress: Progress | None = None
+    content: Content | None = None
+    error: Failure | None = None

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API's table of routes, and the OpenAPI 3.1 document made of it.
+
+One Route says everything: what the server checks, what the document tells. So the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+TITLE = "dpd control API"
+NDJSON = "application/x-ndjson"
+ABOUT = (
+    "What the operator and the site server may ask of one distribution point. The door is a Unix socket; over TCP each "
+    "request carries `Authorization: Bearer TOKEN`. Replies of type application/x-ndjson are one JSON object a line: "
+    "`progress` lines while the work runs, then one line with `content` or `error`. What can be refused at once has a "
+    "status of its own; what fails on the way, after the 200, ends in the `error` line."
+)
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+Verb = Callable[[Any, web.Request, Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One verb at one path. `parameters` is a Struct of the path's placeholders and the query, `body` one of the JSON
+    body; `is_upload`: raw bytes may come instead; `is_stream`: the reply is many `reply`, one a line."""
+
+    method: str
+    path: str
+    summary: str
+    verb: Verb
+    reply: type
+    parameters: type[msgspec.Struct] | None = None
+    body: type[msgspec.Struct] | None = None
+    is_upload: bool = False
+    is_stream: bool = False
+    refusals: tuple[HTTPStatus, ...] = ()
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        return frozenset(_PLACEHOLDER.findall(self.path))
+
+
+def describe(routes: Sequence[Route], failure: type, version: str) -> dict[str, Any]:
+    """The OpenAPI document. `failure` is the body of every refusal."""
+    types = {failure, *(route.reply for route in routes), *(route.body for route in routes if route.body)} - {dict}
+    ordered = sorted(types, key=lambda each: each.__name__)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    by_type = dict(zip(ordered, schemas, strict=True)) | {dict: {"type": "object"}}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, failure)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": TITLE, "version": version, "description": ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "servers": [{"url": "/"}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }  # fmt: skip
+
+
+def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[str, Any]:
+    media = NDJSON if route.is_stream else "application/json"
+    done = {"description": route.summary, "content": {media: {"schema": schemas[route.reply]}}}
+    refused = {"application/json": {"schema": schemas[failure]}}
+    responses: dict[str, Any] = {"200": done}
+    statuses = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, *route.refusals}
+    responses |= {str(each.value): {"description": each.phrase, "content": refused} for each in sorted(statuses)}
+    operation: dict[str, Any] = {"operationId": route.verb.__name__, "summary": route.summary, "responses": responses}
+    if route.parameters is not None:
+        operation["parameters"] = list(_parameters(route))
+    if route.body is not None:
+        content: dict[str, Any] = {"application/json": {"schema": schemas[route.body]}}
+        if route.is_upload:
+            content["application/octet-stream"] = {}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _parameters(route: Route) -> Iterator[dict[str, Any]]:
+    assert route.parameters is not None
+    schema = msgspec.json.schema_components([route.parameters])[1][route.parameters.__name__]
+    for name, rule in schema["properties"].items():
+        inside = "path" if name in route.placeholders else "query"
+        required = inside == "path" or name in schema.get("required", ())
+        yield {"name": name, "in": inside, "required": required, "schema": rule}

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs: what the operator and the site server may ask of a running daemon, by whichever door they come.
+
+All of them are called on the control loop. What blocks (disk, joining a sender's thread) runs in worker threads, at
+most MAX_JOBS at once; progress is reported from the worker's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from dpd import __version__
+from dpd.content.boot_files import BootFiles
+from dpd.content.library import Content, Library, Progress
+from dpd.control.uploads import Upload, Uploads
+from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
+from dpd.service.multicast import SessionStatus
+from dpd.settings import Settings, compare_settings, load_settings
+from dpd.telemetry.journal import BootEvent, BootJournal
+from dpd.telemetry.log import set_level
+from dpd.telemetry.systemd import sd_notify
+
+log = logging.getLogger(__name__)
+
+MAX_JOBS = 8  # publishes, uploads and verifies at once; each may take a core and a disk
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Service(Protocol):
+    """One listener of the daemon."""
+
+    name: str
+    stats: Any
+    ports: dict[str, int]
+
+    async def start(self) -> None: ...
+    async def drain(self) -> None: ...
+    async def stop(self) -> None: ...
+    def apply(self, settings: Settings) -> None: ...
+
+
+class MulticastSender(Service, Protocol):
+    """The service that holds the sessions."""
+
+    def sessions(self) -> list[SessionStatus]: ...
+    def start_session(self, package_id: str, source_version: int | None = None) -> SessionStatus: ...
+    def stop_session(self, session_id: str) -> None: ...
+    def forget(self, content: Content) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One listener: the ports it really has and what it counted."""
+
+    name: str
+    ports: dict[str, int]
+    counted: dict[str, int | float | dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at a glance. `state` is "starting", "ready" or "draining"; `jobs` counts running publishes and the like."""
+
+    version: str
+    pid: int
+    state: str
+    started_at: float
+    settings_path: str
+    contents: int
+    content_bytes: int
+    boot_files: int
+    machines: int
+    jobs: int
+    services: tuple[ServiceStatus, ...]
+    sessions: tuple[SessionStatus, ...]
+
+
+class Operations:
+    """The verbs over one library and one set of services."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        library: Library,
+        boot_files: BootFiles,
+        journal: BootJournal,
+        services: Sequence[Service],
+        multicast: MulticastSender | None,
+        config_path: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.state = "starting"
+        self.draining = asyncio.Event()
+        self.ending = asyncio.Event()
+        self._library = library
+        self._boot_files = boot_files
+        self._journal = journal
+        self._services = services
+        self._multicast = multicast
+        self._config_path = config_path
+        self._started_at = time.time()
+        self._jobs = 0
+        self._jobs_done = asyncio.Event()
+        self._jobs_done.set()
+        self._workers = ThreadPoolExecutor(MAX_JOBS, "operation")
+        self._uploads = Uploads(Path(settings.daemon.state_dir) / "uploads")
+
+    # ---- content
+
+    async def publish(
+        self, path: Path, package_id: str, source_version: int | None = None, *, progress: Progress
+    ) -> Content:
+        """Publish a file that the daemon itself can read."""
+        with self._job():
+            return await self._publish(path, package_id, source_version, progress)
+
+    async def publish_upload(
+        self, upload: Upload, package_id: str, source_version: int | None = None, *, progress: Progress
+    ) -> Content:
+        """Take a file in, then publish it under its own name. Messages speak of that name, not of our copy."""
+        with self._job(), self._uploads.folder() as folder:
+            try:
+                path = await self._uploads.save(upload, folder)
+                return await self._publish(path, package_id, source_version, progress)
+            except ContentError as error:
+                raise type(error)(str(error).replace(f"{folder}/", "")) from None
+
+    async def _publish(self, path: Path, package_id: str, source_version: int | None, progress: Progress) -> Content:
+        content = await self._in_worker(self._library.publish, path, package_id, source_version, progress=progress)
+        log.info("content published", extra={"content": str(content), "size_bytes": content.size_bytes})
+        return content
+
+    def contents(self) -> list[Content]:
+        """Everything in the library."""
+        return self._library.contents()
+
+    def content(self, package_id: str, source_version: int | None = None) -> Content:
+        """This version, or the newest. Raises ContentNotFound."""
+        return self._library.find(package_id, source_version)
+
+    async def verify(self, package_id: str, source_version: int | None = None, *, progress: Progress) -> Content:
+        """Read the content again and compare every slab. Raises ContentCorrupt."""
+        content = self.content(package_id, source_version)
+        with self._job():
+            await self._in_worker(self._library.verify, package_id, content.source_version, progress=progress)
+        log.info("content verified", extra={"content": str(content)})
+        return content
+
+    async def remove(self, package_id: str, source_version: int | None = None) -> Content:
+        """Take content out; its session ends."""
+        content = await self._in_worker(self._library.remove, package_id, source_version)
+        if self._multicast is not None:
+            await self._in_worker(self._multicast.forget, content)
+        log.info("content removed", extra={"content": str(content)})
+        return content
+
+    # ---- sessions
+
+    def sessions(self) -> list[SessionStatus]:
+        """Every multicast session; none where multicast is off."""
+        return [] if self._multicast is None else self._multicast.sessions()
+
+    def session(self, session_id: str) -> SessionStatus:
+        """Raises SessionNotFound."""
+        for session in self.sessions():
+            if session.session_id == session_id:
+                return session
+        raise SessionNotFound(f"no session {session_id}; `dpd session list` shows those there are")
+
+    async def start_session(self, package_id: str, source_version: int | None = None) -> SessionStatus:
+        """Open a session for this version, or the newest."""
+        self._refuse_while_draining()
+        sender = self._sender()
+        return await self._in_worker(sender.start_session, package_id, source_version)
+
+    async def stop_session(self, session_id: str) -> SessionStatus:
+        """End a session; the answer is its last status."""
+        last = self.session(session_id)
+        await self._in_worker(self._sender().stop_session, session_id)
+        return last
+
+    def _sender(self) -> MulticastSender:
+        if self._multicast is None:
+            raise SessionError("multicast is off; set multicast.enabled = true and restart dpd")
+        return self._multicast
+
+    # ---- looking
+
+    def status(self) -> Status:
+        """Everything at a glance; plain reads, no waiting."""
+        contents = self.contents()
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            state=self.state,
+            started_at=self._started_at,
+            settings_path=self.settings.path,
+            contents=len(contents),
+            content_bytes=sum(content.size_bytes for content in contents),
+            boot_files=len(self._boot_files.files()),
+            machines=len(self._journal.machines()),
+            jobs=self._jobs,
+            services=tuple(ServiceStatus(each.name, dict(each.ports), _counted(each.stats)) for each in self._services),
+            sessions=tuple(self.sessions()),
+        )
+
+    def machines(self) -> list[str]:
+        """MACs of the machines that asked for a network boot, the latest one last."""
+        return self._journal.machines()
+
+    def pxe_story(self, mac: str) -> list[BootEvent]:
+        """What one machine asked and got, oldest first; empty where it was not heard. Raises DpdError for a wrong MAC."""
+        return self._journal.story(normal_mac(mac))
+
+    # ---- the daemon itself
+
+    def reload(self) -> bool:
+        """Read settings and boot files again. False: the file is broken and the old settings stay."""
+        sd_notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            return self._reload()
+        finally:
+            sd_notify("READY=1")
+
+    def _reload(self) -> bool:
+        try:
+            new = load_settings(self._config_path) if self._config_path else self.settings
+        except SettingsError as error:
+            log.error("settings kept as they were", extra={"error": str(error)})
+            return False
+        for change in compare_settings(self.settings, new):
+            takes_effect = "now" if change.live else "at restart"
+            log.info("setting changed", extra={"key": change.key, "old": change.old, "new": change.new, "takes_effect": takes_effect})  # fmt: skip
+        self.settings = new
+        set_level(new.daemon.log_level)
+        files = self._boot_files.refresh()
+        for service in self._services:
+            service.apply(new)
+        log.info("reloaded", extra={"path": new.path, "boot_files": files})
+        return True
+
+    def drain(self) -> None:
+        """Take no new work and end when what runs has ended; asked a second time, end now."""
+        if self.draining.is_set():
+            self.ending.set()
+        self.state = "draining"
+        self.draining.set()
+
+    async def jobs_done(self) -> None:
+        """Wait until no publish, upload or verify runs."""
+        await self._jobs_done.wait()
+
+    def close(self) -> None:
+        """Let go of the worker threads; the library must have been told to close, so that none runs on for long."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_while_draining(self) -> None:
+        if self.draining.is_set():
+            raise Unavailable("dpd is shutting down and takes no new work; ask again when it is back")
+
+    @contextmanager
+    def _job(self) -> Iterator[None]:
+        """Counts what a drain waits for."""
+        self._refuse_while_draining()
+        if self._jobs >= MAX_JOBS:
+            raise Unavailable(f"{self._jobs} jobs run already, as many as may; ask again when one has ended")
+        self._jobs += 1
+        self._jobs_done.clear()
+        try:
+            yield
+        finally:
+            self._jobs -= 1
+            if self._jobs == 0:
+                self._jobs_done.set()
+
+    async def _in_worker(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, lambda: work(*args, **kwargs))
+
+
+def normal_mac(mac: str) -> str:
+    """AA-BB-CC-DD-EE-FF or aabbccddeeff as aa:bb:cc:dd:ee:ff. Raises DpdError."""
+    digits = re.sub(r"[:.-]", "", mac.lower())
+    normal = ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
+    if not _MAC.fullmatch(normal):
+        raise DpdError(f"mac {mac[:40]!r}: expected six bytes such as 52:54:00:12:34:56")
+    return normal
+
+
+def _counted(stats: Any) -> dict[str, int | float | dict[str, int]]:
+    values = {each.name: getattr(stats, each.name) for each in fields(stats) if "kind" in each.metadata}
+    return {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}

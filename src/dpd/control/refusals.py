@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a refusal looks at the API: HTTP status, a code from a closed list, a sentence."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+from msgspec import json
+
+from dpd.control.messages import Failure, Refusal
+from dpd.errors import (
+    ContentCorrupt,
+    ContentError,
+    ContentNotFound,
+    DpdError,
+    LibraryFull,
+    SessionError,
+    SessionNotFound,
+    Unavailable,
+)
+
+
+class RequestRefused(DpdError):
+    """The request itself is wrong: a field, the body, the content type."""
+
+
+class MachineUnknown(DpdError):
+    """No machine with that MAC asked for a network boot."""
+
+
+# The first that fits counts, so children stand before their parents.
+_STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
+    (ContentNotFound, HTTPStatus.NOT_FOUND, "content_not_found"),
+    (SessionNotFound, HTTPStatus.NOT_FOUND, "session_not_found"),
+    (MachineUnknown, HTTPStatus.NOT_FOUND, "machine_unknown"),
+    (LibraryFull, HTTPStatus.INSUFFICIENT_STORAGE, "library_full"),
+    (ContentCorrupt, HTTPStatus.UNPROCESSABLE_ENTITY, "content_corrupt"),
+    (ContentError, HTTPStatus.CONFLICT, "content_refused"),
+    (SessionError, HTTPStatus.CONFLICT, "session_refused"),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
+    (DpdError, HTTPStatus.BAD_REQUEST, "bad_request"),
+)
+
+
+def classify(error: DpdError) -> tuple[HTTPStatus, Failure]:
+    """The status and the body of an error that was raised on purpose."""
+    status, code = next((status, code) for kind, status, code in _STATUSES if isinstance(error, kind))
+    return status, Failure(code, str(error))
+
+
+def refuse(status: int, failure: Failure, headers: dict[str, str] | None = None) -> web.Response:
+    """The response for a failure."""
+    body = json.encode(Refusal(failure))
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One `dpd serve`: open everything, say READY, run until told to stop, drain, close everything.
+
+Whatever was opened is closed in reverse order by one exit stack, whether the start fails half-way or the daemon ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from aiohttp import web
+
+from dpd import __version__
+from dpd.content.boot_files import BootFiles
+from dpd.content.library import Library
+from dpd.control.listener import ControlListener, bind_tcp, serve
+from dpd.control.operations import MulticastSender, Operations, Service
+from dpd.control.signals import signals_handled
+from dpd.errors import SettingsError
+from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.http import HttpService
+from dpd.service.multicast import MulticastService
+from dpd.service.pxe import PxeService
+from dpd.service.tftp import TftpService
+from dpd.settings import Settings
+from dpd.telemetry import log as logs
+from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.metrics import CONTENT_TYPE, LoopLag, MetricsRegistry, watch_loop_lag
+from dpd.telemetry.systemd import sd_notify, watchdog_interval_s
+
+log = logging.getLogger(__name__)
+
+STOP_MARGIN_S = 30.0  # systemd waits this much longer than the drain before it kills
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the services share."""
+
+    library: Library
+    boot_files: BootFiles
+    journal: BootJournal
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The listeners in the order of their start; `multicast` is one of them, or None where it is off."""
+
+    all: Sequence[Service]
+    multicast: MulticastSender | None = None
+
+
+Build: TypeAlias = Callable[[Settings, Stores], Services]
+
+
+def build_services(settings: Settings, stores: Stores) -> Services:
+    """The services that the settings enable."""
+    library, boot_files, journal = stores.library, stores.boot_files, stores.journal
+    multicast = None
+    if settings.multicast.enabled:
+        multicast = MulticastService(settings.multicast, library=library, epoch=library.next_epoch())
+    services: list[Service] = [] if multicast is None else [multicast]
+    if settings.http.enabled:
+        http = HttpService(settings.http, library=library, boot_files=boot_files, multicast=multicast, journal=journal)
+        services.append(http)
+    if settings.tftp.enabled:
+        services.append(TftpService(settings.tftp, boot_files, journal=journal))
+    if settings.pxe.enabled:
+        # Last, so that no client is sent to a server that does not listen yet.
+        services.append(PxeService(settings.pxe, http_port=settings.http.port, journal=journal))
+    return Services(services, multicast)
+
+
+def main(settings: Settings, config_path: Path | None = None) -> int:
+    """Set up the log and run on uvloop where it is installed. Raises DpdError where the start fails."""
+    logs.setup(settings.daemon.log_format, settings.daemon.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(run(settings, config_path))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def run(settings: Settings, config_path: Path | None = None, *, build: Build = build_services) -> int:
+    """Run until SIGTERM or SIGINT, then drain. Returns 0. Raises DpdError where the start fails, all closed again."""
+    async with AsyncExitStack() as stack:
+        daemon = Daemon(settings, config_path, build)
+        await daemon.open(stack)
+        await daemon.run()
+    log.info("stopped")
+    return 0
+
+
+class Daemon:
+    """What is open while dpd runs."""
+
+    operations: Operations
+
+    def __init__(self, settings: Settings, config_path: Path | None, build: Build) -> None:
+        self._settings = settings
+        self._config_path = config_path
+        self._build = build
+        self._services: Sequence[Service] = ()
+        self._loop_lag = LoopLag()
+
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Open the stores, then bind every socket. What was opened is closed by the stack, in reverse order."""
+        stores = _open_stores(stack, self._settings)
+        services = self._build(self._settings, stores)
+        self._services = services.all
+        self.operations = Operations(
+            self._settings,
+            library=stores.library,
+            boot_files=stores.boot_files,
+            journal=stores.journal,
+            services=services.all,
+            multicast=services.multicast,
+            config_path=self._config_path,
+        )
+        stack.callback(self.operations.close)
+        stack.enter_context(signals_handled(self.operations))
+        for service in services.all:
+            stack.push_async_callback(service.stop)  # first, since a start that fails may leave half open
+            await service.start()
+        control = ControlListener(self._settings.control, self.operations)
+        stack.push_async_callback(control.stop)
+        await control.start()
+        if self._settings.metrics.listen:
+            await _serve_metrics(stack, self._settings.metrics.listen, self._registry(stores.library))
+
+    async def run(self) -> None:
+        """Say READY, beat the watchdog, wait for the end and drain."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(watch_loop_lag(self._loop_lag))]
+            interval_s = watchdog_interval_s()
+            if interval_s is not None:
+                background.append(tasks.create_task(_beat(interval_s)))
+            self._say_ready()
+            await self.operations.draining.wait()
+            await self._drain()
+            for task in background:
+                task.cancel()
+
+    def _say_ready(self) -> None:
+        if not self.operations.draining.is_set():
+            self.operations.state = "ready"
+        ports = {service.name: service.ports for service in self._services}
+        shown = ", ".join(" ".join([name, *map(str, numbers.values())]) for name, numbers in ports.items())
+        sd_notify(f"READY=1\nSTATUS=serving {shown}")
+        log.info("ready", extra={"version": __version__, "pid": os.getpid(), "settings": self._settings.path, "serving": shown})  # fmt: skip
+
+    async def _drain(self) -> None:
+        """Let what runs end, for as long as the settings allow or until a second signal."""
+        timeout_s = self.operations.settings.daemon.drain_timeout_s
+        log.info("draining", extra={"timeout_s": timeout_s})
+        stop_usec = int((timeout_s + STOP_MARGIN_S) * 1e6)
+        sd_notify(f"STOPPING=1\nSTATUS=draining for at most {timeout_s:g} s\nEXTEND_TIMEOUT_USEC={stop_usec}")
+        async with asyncio.TaskGroup() as tasks:
+            drained = tasks.create_task(self._everything_drained())
+            ending = tasks.create_task(self.operations.ending.wait())
+            await asyncio.wait([drained, ending], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not drained.done():
+                cause = "second signal" if ending.done() else "drain timeout"
+                log.warning("ending with work under way", extra={"cause": cause})
+            drained.cancel()
+            ending.cancel()
+
+    async def _everything_drained(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.operations.jobs_done())
+            for service in self._services:
+                tasks.create_task(_drain_service(service))
+
+    def _registry(self, library: Library) -> MetricsRegistry:
+        registry = MetricsRegistry()
+        for service in self._services:
+            registry.add(service.name, service.stats)
+            if isinstance(service, HttpService):
+                registry.add("http_loop", service.loop_lag)
+        registry.add("control_loop", self._loop_lag)
+        registry.add_gauge("library", "contents", "Package versions in the library", lambda: len(library.contents()))
+        return registry
+
+
+async def _drain_service(service: Service) -> None:
+    """A fault in one service must not cut off the transfers of the others."""
+    try:
+        await service.drain()
+    except Exception:
+        log.exception("drain failed", extra={"service": service.name})
+
+
+async def _beat(interval_s: float) -> None:
+    """As long as the loop runs this, systemd knows that it is alive."""
+    while True:
+        sd_notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)
+
+
+def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
+    state_dir = Path(settings.daemon.state_dir)
+    _check_state_dir(state_dir)
+    library = Library(state_dir / "library", slab_bytes=SLAB_BYTES)
+    stack.push_async_callback(asyncio.to_thread, library.close)  # it waits for publishes to notice
+    directory = Path(settings.boot.directory)
+    boot_files = BootFiles(directory)
+    if not boot_files.files():
+        log.warning("no boot files; network boots will find nothing", extra={"directory": str(directory)})
+    return Stores(library, boot_files, BootJournal())
+
+
+def _check_state_dir(path: Path) -> None:
+    wrong = f'daemon.state_dir = "{path}"'
+    if not path.is_dir():
+        raise SettingsError(f"{wrong}: no such directory; make it with `install -d -m 750 {path}`, as the user of dpd")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"{wrong}: not writable by user {os.geteuid()}; `chown` it to the user of dpd")
+
+
+async def _serve_metrics(stack: AsyncExitStack, endpoint: str, registry: MetricsRegistry) -> None:
+    async def page(request: web.Request) -> web.Response:
+        text = await asyncio.to_thread(registry.render)  # 24 ms for 2000 series would hold PXE answers up
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    application = web.Application()
+    application.router.add_get("/metrics", page)
+    sock = bind_tcp(endpoint, "metrics")
+    stack.callback(sock.close)
+    await serve(stack, application, sock)
