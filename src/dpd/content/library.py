@@ -28,7 +28,7 @@ from dpd.content.catalogue import Catalogue, Content
 from dpd.content.intake import Digests, Progress, Source, open_source, take_in
 from dpd.content.manifest import MAX_SOURCE_VERSION, PACKAGE_ID, Manifest, decode_signed, encode
 from dpd.content.signing import own_key
-from dpd.content.store import Store
+from dpd.content.store import Store, in_words
 from dpd.content.verification import compare_slabs
 from dpd.content.wim_integrity import IntegrityVerifier
 from dpd.content.wim_xml import ImageSummary
@@ -64,7 +64,7 @@ class Library:
             self._key = own_key(self._store, self._catalogue.used_files()[1])
         except OSError as error:
             self.close()
-            raise ContentError(f"library {root}: {error.filename or ''}: {error.strerror}") from None
+            raise ContentError(f"library {root}: {in_words(error)}") from None
         except BaseException:
             self.close()
             raise
@@ -138,7 +138,12 @@ class Library:
             content = self.find(package_id, source_version)
             manifest = self._catalogue.manifest_of(content)
             self._catalogue.remove(content)
-            self._drop_unused(content.sha256, manifest)
+            try:
+                self._drop_unused(content.sha256, manifest)
+            except OSError as error:
+                raise ContentError(
+                    f"{content}: removed, but its files are not: {in_words(error)}; the next start sweeps them"
+                ) from error
             return content
 
     def open_blob(self, content: Content) -> int:
@@ -171,11 +176,8 @@ class Library:
         return self._catalogue.next_epoch()
 
     def _open_catalogue(self) -> Catalogue:
-        if not self._store.database.exists() and next(self._store.blobs(), None) is not None:
-            raise ContentError(  # an empty catalogue would have every blob swept away
-                f"{self._store.database}: missing, but {self._store.root / 'blobs'} is not empty; restore it from a backup, or move the blobs away and publish them again"
-            )
-        return Catalogue(self._store.database)
+        """An empty catalogue would have every blob swept away, so none is made where there are blobs."""
+        return Catalogue(self._store.database, may_make=next(self._store.blobs(), None) is None)
 
     def _refuse_other_size(self, source: Source, package_id: str, source_version: int | None) -> None:
         """The cheap half of refusing other content under a version that exists: before anything is read."""
@@ -287,9 +289,7 @@ class Library:
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise self._no_room(source) from None
-            raise ContentError(
-                f"{source.path}: cannot be published: {error.filename or ''}: {error.strerror}"
-            ) from error
+            raise ContentError(f"{source.path}: cannot be published: {in_words(error)}") from error
 
 
 def _check_names(package_id: str, source_version: int | None) -> None:
