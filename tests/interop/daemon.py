@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real daemon as its own process: started as systemd does it, told from outside by signals, heard by its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.netns import Host
+
+DPD = Path(sys.executable).with_name("dpd")
+READY_S = 20.0
+STOP_S = 20.0
+
+
+class Daemon:
+    """A context manager around `dpd serve --config FILE`; inside it the daemon is ready. With `host` it runs there.
+
+    `settings` is TOML without the [daemon] and [control] tables, which point into `directory`.
+    """
+
+    def __init__(self, directory: Path, settings: str, host: Host | None = None) -> None:
+        self._directory = directory
+        self._host = host
+        self.log_path = directory / "dpd.log"
+        self.config = directory / "dpd.toml"
+        tables = f"""
+[daemon]
+state_dir = "{directory}/state"
+drain_timeout_s = 5
+log_format = "json"
+[control]
+socket = "{directory}/control.sock"
+"""
+        self.config.write_text(tables + settings, encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        command = [str(DPD), "serve", "--config", str(self.config)]
+        if self._host is not None:
+            command = self._host.command(*command)
+        (self._directory / "state").mkdir(exist_ok=True)
+        ready_path = self._directory / "notify.sock"
+        ready_path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("wb") as log:
+            ready.bind(str(ready_path))
+            environment = os.environ | {"NOTIFY_SOCKET": str(ready_path)}
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            if not self._says_ready(ready):
+                self._process.kill()
+                self._process.wait()
+                raise AssertionError(f"dpd is not ready after {READY_S:.0f} s or ended before:\n{self.text()}")
+        return self
+
+    def _says_ready(self, ready: socket.socket) -> bool:
+        """Whether READY=1 came; False as soon as the process has ended."""
+        ended = os.pidfd_open(self.pid)
+        waiting: list[socket.socket | int] = [ready, ended]
+        try:
+            while ready in select.select(waiting, [], [], READY_S)[0]:
+                if b"READY=1" in ready.recv(4096):
+                    return True
+            return False
+        finally:
+            os.close(ended)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            status = self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if error is None:
+            assert status == 0, f"dpd ended with status {status}:\n{self.text()}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def text(self) -> str:
+        """The log as it was written."""
+        return self.log_path.read_text(encoding="utf-8")
+
+    def events(self, message: str, **fields: str | int) -> list[dict[str, Any]]:
+        """The log lines with this message whose fields have these values."""
+        lines = [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
+        return [
+            line for line in lines if line["message"] == message and all(line.get(k) == v for k, v in fields.items())
+        ]
+
+    def rss_kib(self) -> int:
+        """Memory in use now, as the kernel counts it."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    def metric(self, port: int, name: str) -> float:
+        """One metric from /metrics at a port of the loopback, summed over its labels; only for a daemon without `host`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            lines = page.read().decode().splitlines()
+        values = [float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name]
+        assert values, f"no metric {name} among:\n" + "\n".join(line for line in lines if not line.startswith("#"))
+        return sum(values)
