@@ -98,6 +98,14 @@ def test_versions_are_checked(library: Library, make_file: MakeFile, source_vers
         library.publish(make_file(), "P", source_version)
 
 
+def test_there_is_no_version_after_the_last(library: Library, make_file: MakeFile, root: Path) -> None:
+    library.publish(make_file(), "P", 2**31 - 1)
+    before = files_of(root)
+    with pytest.raises(ContentError, match="P version 2147483648: expected 1 to 2147483647"):
+        library.publish(make_file(seed=2), "P")
+    assert files_of(root) == before
+
+
 def test_package_ids_tell_upper_from_lower_case(library: Library, make_file: MakeFile) -> None:
     library.publish(make_file(), "lab00001")
     with pytest.raises(ContentNotFound, match="package 'LAB00001' is not in the library"):

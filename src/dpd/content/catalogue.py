@@ -63,14 +63,15 @@ class Content:
 class Catalogue:
     """The rows. Every method is one transaction and may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_make: bool = True) -> None:
+        """`may_make`: an empty or missing file may become a new catalogue; else ContentError."""
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         with self._translated():
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
-                self._prepare(self._connection)
+                self._prepare(self._connection, may_make)
             except BaseException:
                 self._connection.close()
                 raise
@@ -134,13 +135,17 @@ class Catalogue:
             connection.execute("UPDATE counter SET value = (value + 1) % ? WHERE name = 'epoch'", (EPOCHS,))
             return int(connection.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()[0])
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self, connection: sqlite3.Connection, may_make: bool) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > _SCHEMA_VERSION:
             raise ContentError(
                 f"{self._path}: written by a newer dpd (schema {version}, expected at most {_SCHEMA_VERSION}); install that version"
+            )
+        if version == 0 and not may_make:
+            raise ContentError(
+                f"{self._path}: missing or empty, but there are blobs beside it; restore it from a backup, or move blobs/ away and publish again"
             )
         if version == 0:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")

@@ -4,6 +4,9 @@
 Each hash has its own thread (hashlib releases the interpreter lock) and takes the buffers in order, while this thread
 reads the next buffer and writes. What is written is the very buffer that was hashed, so a source that changes in the
 page cache meanwhile cannot end up with a hash of other bytes.
+
+Measured on 2 cores with a source in the page cache: 1.1 GB/s without an integrity table and 0.85 GB/s with one, where one
+SHA-256 alone does 1.8 GB/s and a core must also copy; fresh guest memory below the page cache halves that.
 """
 
 from __future__ import annotations

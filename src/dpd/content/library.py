@@ -231,7 +231,9 @@ class Library:
         """The content under its final version. What exists already keeps its name and time; its files are made anew."""
         if named.source_version == 0:
             newest = self._catalogue.find(named.package_id, None)
-            return replace(named, source_version=newest.source_version + 1 if newest else 1)
+            version = newest.source_version + 1 if newest else 1
+            _check_names(named.package_id, version)
+            return replace(named, source_version=version)
         existing = self._catalogue.find(named.package_id, named.source_version)
         if existing is None:
             return named

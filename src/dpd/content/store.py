@@ -34,7 +34,7 @@ class Store:
                 (root / folder).mkdir(mode=mode, parents=True, exist_ok=True)
             self._lock = _take_lock(root)
         except OSError as error:
-            raise ContentError(f"library {root}: {error.filename or ''}: {error.strerror}") from None
+            raise ContentError(f"library {root}: {in_words(error)}") from None
 
     @property
     def database(self) -> Path:
@@ -114,6 +114,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def in_words(error: OSError) -> str:
+    """What the system said, and of which file where it tells."""
+    return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
 
 
 def _take_lock(root: Path) -> int:
