@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dpd import __version__
-from dpd.cli import content, pxe, serve, session, status
+from dpd.cli import content, demo, pxe, receive, serve, session, status
 from dpd.errors import DpdError, SettingsError
 
 app = typer.Typer(
@@ -21,10 +21,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 serve.register(app)
+receive.register(app)
 app.add_typer(content.app, name="content")
 app.add_typer(session.app, name="session")
 app.add_typer(pxe.app, name="pxe")
 status.register(app)
+demo.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -133,6 +133,8 @@ class Routes:
         match [segment for segment in path.split("/") if segment]:
             case ["content", package_id]:
                 return "content", read, partial(self._send_content, package_id, None)
+            case ["content", package_id, "manifest"]:
+                return "manifest", read, partial(self._send_manifest, package_id, None)
             case ["content", package_id, version]:
                 return "content", read, partial(self._send_content, package_id, version)
             case ["content", package_id, version, "manifest"]:
@@ -168,7 +170,9 @@ class Routes:
         location = f"/content/{content.package_id}/{content.source_version}"
         return _Served("content", content.name, representation, partial(self._library.open_blob, content), location)
 
-    async def _send_manifest(self, package_id: str, version: str, request: web.BaseRequest) -> web.StreamResponse:
+    async def _send_manifest(
+        self, package_id: str, version: str | None, request: web.BaseRequest
+    ) -> web.StreamResponse:
         def read() -> bytes:
             return self._library.manifest(self._library.find(package_id, _parse_version(version)))
 

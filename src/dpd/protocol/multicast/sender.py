@@ -195,7 +195,7 @@ class Sender:
         self._ends_left = END_COPIES
 
     def _has_started(self, now: float) -> bool:
-        return self._start_at is not None and now >= self._start_at and bool(self._live_members())
+        return self._start_at is not None and now >= self._start_at
 
     def _live_members(self) -> list[Member]:
         return [m for m in self.members.values() if m.is_live]
