@@ -26,6 +26,7 @@ app.add_typer(content.app, name="content")
 app.add_typer(session.app, name="session")
 app.add_typer(pxe.app, name="pxe")
 status.register(app)
+# A command with a front of its own (`receive`, `demo`) registers here, by `register(app)` in its module.
 demo.register(app)
 
 

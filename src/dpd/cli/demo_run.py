@@ -251,7 +251,7 @@ class Demo:
             "127.0.0.1",
             port=ports["pxe"]["port"],
             boot_port=ports["pxe"]["boot_port"],
-            tftp_port=ports["tftp"]["port"],
+            tftp_port=ports["tftp"]["tftp"],
             mac=MAC,
         )
         self._console.print(

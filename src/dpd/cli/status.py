@@ -26,7 +26,7 @@ def status(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -
         [
             ("dpd", f"{reply['version']}, {reply['state']}, pid {reply['pid']}, since {moment(reply['started_at'])}"),
             ("Settings", reply["settings_path"] or "defaults"),
-            ("Library", f"{reply['contents']} package versions, {size(reply['content_bytes'])}"),
+            ("Content", f"{reply['contents']} ({size(reply['content_bytes'])})"),
             ("Boot files", reply["boot_files"]),
             ("Machines seen", reply["machines"]),
             ("Running jobs", reply["jobs"]),
