@@ -55,9 +55,10 @@ def error_response(status: int, code: str, message: str, headers: dict[str, str]
 
 
 class Connection(web.RequestHandler):
-    """One client's connection; `over_limit` ones get 503 to whatever they ask."""
+    """One client's connection; `over_limit` ones get 503 to whatever they ask, `answering` ones have a request."""
 
     over_limit = False
+    answering = False
 
     def __init__(self, server: Connections, stats: ConnectionStats, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
@@ -124,7 +125,11 @@ class Connections(web.Server):
 
     async def drain(self) -> None:
         """Close what is idle, return when every request is answered."""
-        self.pre_shutdown()
+        for connection in self.connections:
+            if isinstance(connection, Connection) and connection.answering:
+                connection.close()  # after the answer
+            else:
+                connection.force_close()
         while self.busy:
             self._idle.clear()
             await self._idle.wait()
@@ -138,12 +143,15 @@ class Connections(web.Server):
 
     def _track(self, handler: Handler) -> Handler:
         async def tracked(request: web.BaseRequest) -> web.StreamResponse:
-            task = asyncio.current_task()
+            task, connection = asyncio.current_task(), request.protocol
             assert task is not None
+            assert isinstance(connection, Connection)
             self.busy.add(task)
+            connection.answering = True
             try:
                 return await handler(request)
             finally:
+                connection.answering = False
                 self.busy.discard(task)
                 self._idle.set()
 

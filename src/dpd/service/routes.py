@@ -21,7 +21,7 @@ from aiohttp import hdrs, web
 from dpd.content.boot_files import BootFiles, explain_miss
 from dpd.content.library import Content, Library
 from dpd.content.manifest import MAX_SOURCE_VERSION
-from dpd.errors import ContentError, ContentNotFound, DpdError, MalformedMessage, SessionError
+from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError, MalformedMessage, SessionError
 from dpd.protocol.http.conditions import Conditions, Representation, Selection, http_date, select
 from dpd.service.connections import STALL_S, Connection, ConnectionStats, error_response, send_extent
 from dpd.telemetry.journal import BootJournal
@@ -219,9 +219,12 @@ class Routes:
         await _begin(request, response)
         try:
             await send_extent(request, descriptor, selection.offset, selection.length, self._stats)
-        except BaseException as error:
+        except (ConnectionError, ContentCorrupt, asyncio.CancelledError) as error:
             self._note(request, served.name, step="broken", reason=str(error), **fields)
-            raise
+            if not isinstance(error, ContentCorrupt):
+                raise
+            log.error("file cannot be sent whole", extra={"file": served.name, "reason": str(error)})
+            raise ConnectionResetError("cut") from None  # the head is out: there is no other way to tell the client
         self._note(request, served.name, step="finished", **fields)
 
     def _note(self, request: web.BaseRequest, file: str, **fields: str | int) -> None:
