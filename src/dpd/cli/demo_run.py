@@ -321,10 +321,10 @@ def _table(receptions: list[Reception], source: Path) -> Table:
     size = source.stat().st_size
     for reception in receptions:
         last = reception.last
-        rate = size * 8 / max(last["elapsed_s"], 1e-3) / 1e6
+        rate = size * 8 / max(last["receiving_s"], 1e-3) / 1e6
         table.add_row(
             str(reception.number),
-            f"{last['elapsed_s']:.2f} s",
+            f"{last['receiving_s']:.2f} s",
             f"{rate:.0f} Mbit/s",
             str(last["symbols"]),
             str(last["lost"]),

@@ -66,7 +66,7 @@ class Progress:
     verified_slabs: int
     size_bytes: int
     verified_bytes: int
-    elapsed_s: float
+    receiving_s: float  # since the first symbol
     counters: ReceiverCounters
 
 
@@ -145,7 +145,6 @@ class ReceiverSession:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
-        self._started_at = time.monotonic()
         self._progress_at = 0.0
         self.ignored: dict[str, int] = {}
         self.machine = Receiver(
@@ -157,7 +156,7 @@ class ReceiverSession:
             slots=slots,
             credit=group_socket.credit,
             rng=random.Random(),
-            now=self._started_at,
+            now=time.monotonic(),
         )
 
     def run(self) -> SessionFact:
@@ -259,7 +258,7 @@ class ReceiverSession:
                 verified.bit_count(),
                 self._geometry.size_bytes,
                 size,
-                now - self._started_at,
+                now - self.machine.first_symbol_at,
                 self.machine.counters,
             )
         )

@@ -28,7 +28,7 @@ class Display:
             return
         share = progress.verified_bytes / progress.size_bytes
         filled = int(share * BAR_WIDTH)
-        rate = progress.counters.symbols * 1408 / progress.elapsed_s / 1e6 if progress.elapsed_s > 0 else 0.0
+        rate = progress.counters.symbols * 1408 / progress.receiving_s / 1e6 if progress.receiving_s > 0 else 0.0
         self._out.write(
             f"\r{self._name}  [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:6.1%}  "
             f"{progress.verified_slabs}/{progress.slabs} slabs  {rate:7.1f} MB/s  lost {progress.counters.lost}  "
@@ -61,7 +61,7 @@ def _numbers(progress: Progress) -> dict[str, Any]:
         "verified_slabs": progress.verified_slabs,
         "size_bytes": progress.size_bytes,
         "verified_bytes": progress.verified_bytes,
-        "elapsed_s": round(progress.elapsed_s, 3),
+        "receiving_s": round(progress.receiving_s, 3),
         "symbols": counters.symbols,
         "lost": counters.lost,
         "socket_drops": counters.socket_drops,

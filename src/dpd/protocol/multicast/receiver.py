@@ -135,6 +135,7 @@ class Receiver:
         self.verified = verified
         self.counters = ReceiverCounters()
         self.is_representative = True
+        self.first_symbol_at = now
         self._slots = slots
         self._rng = rng
         self._report_every = max(credit // 4, COLUMNS)
@@ -171,6 +172,8 @@ class Receiver:
     def receive_train(self, train: bytearray, size: int, segment_size: int, now: float) -> None:
         """The first `size` bytes of `train`: datagrams of `segment_size` bytes back to back, the last perhaps shorter."""
         self._heard_at = now
+        if self._seen < 0:
+            self.first_symbol_at = now
         if size == ROW_TRAIN_BYTES and segment_size == DATAGRAM_BYTES and self._take_row(train, now):
             return
         view = memoryview(train)[:size]
