@@ -12,13 +12,15 @@ so that labs side by side do not meet, and what a killed process left behind goe
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import itertools
 import os
 import re
 import shutil
 import subprocess
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ from typing import IO, Any, Self
 DEVICE = "eth0"  # of each host, as the host sees it
 BRIDGE = "br0"
 END_TIMEOUT_S = 5.0
+CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 _lan_numbers = itertools.count(1)
 
@@ -86,6 +89,19 @@ class Host:
         )
         self.processes.append(process)
         return process
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Sockets that this thread opens within belong to the namespace, and go on doing so afterwards."""
+        with (
+            Path("/proc/thread-self/ns/net").open("rb") as home,
+            Path("/run/netns", self.namespace).open("rb") as there,
+        ):
+            _enter_namespace(there.fileno())
+            try:
+                yield
+            finally:
+                _enter_namespace(home.fileno())
 
     def traffic(self, device: str = DEVICE) -> Traffic:
         """The counters of the wire itself: what was really sent, whatever a program says of itself."""
@@ -209,6 +225,13 @@ class Lan:
         return name
 
 
+def _enter_namespace(descriptor: int) -> None:
+    """setns(2); Python has it from 3.12 on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns: needs CAP_SYS_ADMIN")
+
+
 def remove_leftovers() -> None:
     """Remove the namespaces of processes that are gone, which happens after kill -9."""
     for line in _run("ip", "netns", "list").splitlines():
@@ -246,5 +269,5 @@ def _run(*command: str, timeout_s: float = 60.0, check: bool = True) -> str:
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(command)}: not done after {timeout_s:.0f} s") from None
     if check and run.returncode:
-        raise LabError(f"{' '.join(command)}: status {run.returncode}: {(run.stderr or run.stdout).strip()}")
+        raise LabError(f"{' '.join(command)}: status {run.returncode}: {(run.stderr + run.stdout).strip()}")
     return run.stdout

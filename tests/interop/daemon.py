@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,37 +22,36 @@ STOP_S = 20.0
 
 
 class Daemon:
-    """A context manager around `dpd serve --config FILE`; inside it the daemon is ready. With `host` it runs there.
+    """A context manager around `dpd serve --config FILE` on `host`; inside it the daemon is ready.
 
     `settings` is TOML without the [daemon] and [control] tables, which point into `directory`.
     """
 
-    def __init__(self, directory: Path, settings: str, host: Host | None = None) -> None:
+    def __init__(self, directory: Path, settings: str, host: Host) -> None:
         self._directory = directory
         self._host = host
         self.log_path = directory / "dpd.log"
         self.config = directory / "dpd.toml"
+        self.state = directory / "state"
         tables = f"""
 [daemon]
-state_dir = "{directory}/state"
-drain_timeout_s = 5
+state_dir = "{self.state}"
+drain_timeout_s = 2
 log_format = "json"
 [control]
 socket = "{directory}/control.sock"
 """
+        self.state.mkdir(exist_ok=True)
         self.config.write_text(tables + settings, encoding="utf-8")
 
     def __enter__(self) -> Self:
-        command = [str(DPD), "serve", "--config", str(self.config)]
-        if self._host is not None:
-            command = self._host.command(*command)
-        (self._directory / "state").mkdir(exist_ok=True)
         ready_path = self._directory / "notify.sock"
         ready_path.unlink(missing_ok=True)
+        command = (DPD, "serve", "--config", self.config)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("wb") as log:
             ready.bind(str(ready_path))
-            environment = os.environ | {"NOTIFY_SOCKET": str(ready_path)}
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            environment = {"NOTIFY_SOCKET": str(ready_path)}
+            self._process = self._host.start(*command, stdout=log, environment=environment)
             if not self._says_ready(ready):
                 self._process.kill()
                 self._process.wait()
@@ -89,6 +87,10 @@ socket = "{directory}/control.sock"
     def pid(self) -> int:
         return self._process.pid
 
+    def tell(self, *command: str | Path) -> str:
+        """Run the `dpd` command against this daemon; returns what it prints."""
+        return self._host.run("env", f"DPD_SOCKET={self._directory}/control.sock", DPD, *command)
+
     def text(self) -> str:
         """The log as it was written."""
         return self.log_path.read_text(encoding="utf-8")
@@ -105,10 +107,7 @@ socket = "{directory}/control.sock"
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         return int(status.partition("VmRSS:")[2].split()[0])
 
-    def metric(self, port: int, name: str) -> float:
-        """One metric from /metrics at a port of the loopback, summed over its labels; only for a daemon without `host`."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-            lines = page.read().decode().splitlines()
-        values = [float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name]
-        assert values, f"no metric {name} among:\n" + "\n".join(line for line in lines if not line.startswith("#"))
-        return sum(values)
+    def metric(self, *prefixes: str) -> float:
+        """The sum of all metrics whose name and labels start so, from /metrics where the default settings have it."""
+        lines = self._host.run("curl", "-sf", "http://127.0.0.1:9467/metrics").splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(prefixes))
