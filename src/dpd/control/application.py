@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dpd.control.api import ROUTES, Api
-from dpd.control.messages import Failure
+from dpd.control.messages import EXPECTED, Failure
 from dpd.control.openapi import Route
 from dpd.control.operations import Operations
 from dpd.control.refusals import RequestRefused, classify, refuse
@@ -83,9 +83,14 @@ def _checked(read: Callable[[type[_T]], _T], expected: type[_T]) -> _T:
 
 
 def _name_field(message: str) -> str:
-    """msgspec's sentence with the field in front."""
+    """msgspec's sentence with the field in front, and in words where it would show a pattern."""
     found = _WRONG_FIELD.fullmatch(message)
-    return f"{found[2]}: {found[1]}" if found else message
+    if found is None:
+        return message
+    problem, field = found[1], found[2]
+    if "matching regex" in problem and field in EXPECTED:
+        problem = f"expected {EXPECTED[field]}"
+    return f"{field}: {problem}"
 
 
 def _ask_for(token: str) -> Any:

@@ -29,6 +29,14 @@ FileName = Annotated[
 ]
 Mac = Annotated[str, Meta(min_length=12, max_length=17, description="Six bytes such as 52:54:00:12:34:56")]
 
+# msgspec's own sentence for a pattern that does not match would show the pattern.
+EXPECTED = {
+    "package_id": "1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00001",
+    "session_id": "hex digits, as `dpd session list` shows them",
+    "path": "an absolute path as the daemon sees it",
+    "name": "a plain file name of 1 to 200 characters, without / and not beginning with a dot",
+}
+
 
 class Request(Struct, forbid_unknown_fields=True):
     """Whatever is not named is refused, so that a mistyped key is not taken for its absence."""
