@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One file to N receivers: dpd's multicast beside udpcast and nginx, each receiver in its own network namespace.
+
+    python -m bench.transfer_netns [--receivers 4] [--size-mib 256] [--runs 5] [--loss 0 1] [--trains whole split] [--quick]
+
+Runs alternate between the systems. What the figures mean, and what they do not, is in bench/README.md. Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.machine import Spread, facts, print_facts, ratio, spread, table
+from bench.netns import DEVICE, Lan, missing
+from bench.transfer_systems import DPD, Dpd, Nginx, Race, System, Udpcast
+
+GIB = 1 << 30
+SHM = Path("/dev/shm")
+DATA_FLOWS_BYTES = 65536  # the data phase begins when this much has left the sender
+LIMIT_S = 60.0
+QUIET_LIMIT_S = 8.0
+QUIET_SHARE = 0.25  # of one core
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+SYSTEMS: dict[str, type[System]] = {"dpd": Dpd, "udpcast": Udpcast, "nginx": Nginx}
+PROGRAMS = {"dpd": str(DPD), "udpcast": "udp-sender", "nginx": "nginx"}
+PEER = "udpcast"
+START_DELAY_S = 0.25  # udpcast knows how many receivers will come; dpd waits this long for a further one
+MIN_SPEED = {"whole": 5.0, "split": 1.5}
+MAX_SENDER_CPU = 1 / 3
+MAX_SENT_RATIO = 1.10
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What every system meets alike."""
+
+    trains: str
+    loss_percent: float
+    gro: bool
+
+    def __str__(self) -> str:
+        return f"trains {self.trains}, loss {self.loss_percent:g} %, GRO {'on' if self.gro else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One transfer to all receivers. CPU seconds of the whole transfer; `seconds` includes the set-up."""
+
+    mode: Mode
+    system: str
+    seconds: float
+    data_seconds: float
+    sent_ratio: float
+    sender_cpu_s: float
+    receivers_cpu_s: float
+    softirq_s: float
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What was seen while the processes of one transfer ran."""
+
+    seconds: float
+    data_seconds: float
+    sender_cpu_s: float
+    receivers_cpu_s: float
+    failed: frozenset[int]  # receivers, by number
+
+
+class Wire:
+    """The sender's network device, read from outside its namespace, cheaply enough to be read all the time."""
+
+    def __init__(self, lan: Lan) -> None:
+        anchor = lan["server"].start("sleep", "infinity")
+        while b"sleep" not in Path(f"/proc/{anchor.pid}/cmdline").read_bytes().split(b"\0")[0]:
+            time.sleep(0.005)  # `ip netns exec` has not become the command yet
+        self._file = open(f"/proc/{anchor.pid}/net/dev", encoding="ascii")  # noqa: SIM115  as long as the LAN
+
+    def sent_bytes(self) -> int:
+        self._file.seek(0)
+        return int(self._file.read().partition(f"{DEVICE}:")[2].split()[8])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Arena:
+    """A LAN with one sender and its receivers, the file, and the places where it is to arrive."""
+
+    def __init__(self, lan: Lan, home: Path, receivers: int, size: int) -> None:
+        self.lan = lan
+        self.size = size
+        self.image = home / "image.bin"
+        self.names = [f"r{i}" for i in range(receivers)]
+        self.outputs = [home / f"received{i}" for i in range(receivers)]
+        self.wire = Wire(lan)
+        with self.image.open("wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+        self._sha256 = _sha256(self.image)
+
+    def arrange(self, mode: Mode) -> None:
+        """Set trains, loss and GRO for all runs until the next call."""
+        state = "on" if mode.trains == "whole" else "off"
+        features = [word for name in ("tx-udp-segmentation", "tso", "gso") for word in (name, state)]
+        self.lan["server"].run("ethtool", "-K", DEVICE, *features)
+        for name in self.names:
+            self.lan.lose_nothing(name)
+            if mode.loss_percent:
+                self.lan.lose(name, mode.loss_percent / 100)
+            self.lan[name].run("ethtool", "-K", DEVICE, "gro", "on" if mode.gro else "off")
+
+    def clear(self) -> None:
+        """Every output exists in touched pages and holds nothing of an earlier run."""
+        blank = bytes(1 << 20)
+        for output in self.outputs:
+            for suffix in (".part", ".journal"):
+                Path(f"{output}{suffix}").unlink(missing_ok=True)
+            with open(os.open(output, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+                for _ in range(self.size >> 20):
+                    file.write(blank)
+
+    def run(self, mode: Mode, system: System) -> Run:
+        """One transfer, measured, and then each file compared."""
+        self.clear()
+        wait_for_quiet()
+        sent, softirq, standing = self.wire.sent_bytes(), _softirq_s(), _cpu_s(system.sender_pids())
+        finish = watch(system.launch(self.outputs), self.wire)
+        sender = finish.sender_cpu_s + _cpu_s(system.sender_pids()) - standing
+        softirq, sent = _softirq_s() - softirq, self.wire.sent_bytes() - sent
+        wrong = {i for i, output in enumerate(self.outputs) if not output.exists() or _sha256(output) != self._sha256}
+        return Run(
+            mode=mode,
+            system=system.name,
+            seconds=finish.seconds,
+            data_seconds=finish.data_seconds,
+            sent_ratio=sent / self.size,
+            sender_cpu_s=sender,
+            receivers_cpu_s=finish.receivers_cpu_s,
+            softirq_s=softirq,
+            failed=len(finish.failed | wrong),
+        )
+
+
+def watch(race: Race, wire: Wire) -> Finish:
+    """Wait until every process of a race has ended, or kill what runs after LIMIT_S."""
+    before, data_at, last_at = wire.sent_bytes(), 0.0, race.started_at
+    waiting = {process.pid: process for process in (*race.receivers, *race.senders)}
+    numbers = {process.pid: number for number, process in enumerate(race.receivers)}
+    sender_cpu = receivers_cpu = 0.0
+    failed: set[int] = set()
+    is_late = False
+    while waiting:
+        for pid, process in list(waiting.items()):
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+            if not ended:
+                continue
+            del waiting[pid]
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if pid not in numbers:
+                sender_cpu += usage.ru_utime + usage.ru_stime
+                continue
+            receivers_cpu += usage.ru_utime + usage.ru_stime
+            last_at = time.monotonic() - race.lingering_s
+            if process.returncode:
+                failed.add(numbers[pid])
+        now = time.monotonic()
+        if not data_at and wire.sent_bytes() - before > DATA_FLOWS_BYTES:
+            data_at = now
+        if not is_late and now - race.started_at > LIMIT_S:
+            is_late = True
+            for process in waiting.values():
+                process.kill()
+        time.sleep(0.002)
+    begin = data_at or race.started_at
+    return Finish(last_at - race.started_at, last_at - begin, sender_cpu, receivers_cpu, frozenset(failed))
+
+
+def wait_for_quiet() -> None:
+    """Start at a moment when others leave the cores alone, if one comes within QUIET_LIMIT_S."""
+    deadline = time.monotonic() + QUIET_LIMIT_S
+    while time.monotonic() < deadline:
+        before = _busy_s()
+        time.sleep(0.3)
+        if _busy_s() - before < 0.3 * QUIET_SHARE:
+            return
+
+
+def _busy_s() -> float:
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    return (sum(map(int, fields[1:4])) + sum(map(int, fields[6:9]))) * TICK_S
+
+
+def _softirq_s() -> float:
+    return int(Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[7]) * TICK_S
+
+
+def _cpu_s(pids: Sequence[int]) -> float:
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total * TICK_S
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- results
+
+
+def summarize(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """One row for each mode and system."""
+    size = options.size_mib << 20
+    for mode in dict.fromkeys(run.mode for run in runs):
+        for system in dict.fromkeys(run.system for run in runs):
+            chosen, good = _of(runs, mode, system), _good(runs, mode, system)
+            failed = sum(run.failed for run in chosen)
+            row = {
+                "trains": mode.trains,
+                "loss %": f"{mode.loss_percent:g}",
+                "GRO": "on" if mode.gro else "off",
+                "system": system,
+            }
+            if good:
+                row |= {
+                    "Gbit/s per receiver": str(goodput(good, size)),
+                    "without set-up": f"{spread(size * 8e-9 / run.data_seconds for run in good).median:.3g}",
+                    "to udpcast": _to_peer(runs, mode, good, lambda each: goodput(each, size)),
+                    "sent / size": f"{spread(run.sent_ratio for run in good).median:.3f}",
+                    "sender CPU s/GiB": str(sender_cpu(good, size)),
+                    "to udpcast ": _to_peer(runs, mode, good, lambda each: sender_cpu(each, size)),
+                    "receivers CPU s/GiB": f"{spread(run.receivers_cpu_s * GIB / size for run in good).median:.3g}",
+                    "softirq s/GiB": f"{spread(run.softirq_s * GIB / size for run in good).median:.3g}",
+                }
+            yield row | {"failed receivers": f"{failed}/{len(chosen) * options.receivers}"}
+
+
+def _of(runs: Sequence[Run], mode: Mode, system: str) -> list[Run]:
+    return [run for run in runs if run.mode == mode and run.system == system]
+
+
+def _good(runs: Sequence[Run], mode: Mode, system: str) -> list[Run]:
+    return [run for run in _of(runs, mode, system) if not run.failed]
+
+
+def goodput(runs: Sequence[Run], size: int) -> Spread:
+    """Gbit/s at each receiver: the file, from the start to the last receiver's end."""
+    return spread(size * 8e-9 / run.seconds for run in runs)
+
+
+def sender_cpu(runs: Sequence[Run], size: int) -> Spread:
+    return spread(run.sender_cpu_s * GIB / size for run in runs)
+
+
+def _to_peer(runs: Sequence[Run], mode: Mode, ours: Sequence[Run], figure: Callable[[Sequence[Run]], Spread]) -> str:
+    theirs = _good(runs, mode, PEER)
+    return ratio(figure(ours), figure(theirs)) if theirs else "-"
+
+
+def verdicts(runs: Sequence[Run], size: int) -> Iterator[str]:
+    """Each target beside what was measured."""
+    for mode in dict.fromkeys(run.mode for run in runs):
+        ours, theirs = _good(runs, mode, "dpd"), _good(runs, mode, PEER)
+        if not ours:
+            continue
+        if mode.trains == "split" and mode.loss_percent == 1:
+            yield _verdict(mode, "sent / size", spread(run.sent_ratio for run in ours).median, MAX_SENT_RATIO, False)
+        if theirs:
+            speed = goodput(ours, size).median / goodput(theirs, size).median
+            cost = sender_cpu(ours, size).median / sender_cpu(theirs, size).median
+            yield _verdict(mode, "goodput to udpcast", speed, MIN_SPEED[mode.trains], True)
+            yield _verdict(mode, "sender CPU to udpcast", cost, MAX_SENDER_CPU, False)
+
+
+def _verdict(mode: Mode, what: str, measured: float, target: float, is_least: bool) -> str:
+    is_met = measured >= target if is_least else measured <= target
+    bound = "at least" if is_least else "at most"
+    return f"{'met   ' if is_met else 'MISSED'}  {mode}: {what} {measured:.2f}, target {bound} {target:.2f}"
+
+
+def compare(options: argparse.Namespace) -> list[Run]:
+    """All modes, all systems, all runs."""
+    names = ["server", *(f"r{i}" for i in range(options.receivers))]
+    modes = [Mode(t, loss, gro == "on") for t in options.trains for gro in options.gro for loss in options.loss]
+    runs: list[Run] = []
+    with (
+        tempfile.TemporaryDirectory(dir=SHM, prefix="dpd-bench-") as directory,
+        Lan(*names, checksum_offload=True) as lan,
+    ):
+        home = Path(directory)
+        arena = Arena(lan, home, options.receivers, options.size_mib << 20)
+        systems = [SYSTEMS[name](lan, home, arena.image, start_delay_s=START_DELAY_S) for name in options.systems]
+        for system in systems:
+            print(f"{system.name:>14}: {system.version()}")
+        for mode in modes:
+            arena.arrange(mode)
+            for _ in range(options.runs):
+                for system in systems:
+                    runs.append(arena.run(mode, system))
+                    print(f"# {_line(runs[-1])}", file=sys.stderr)
+        arena.wire.close()
+    return runs
+
+
+def _line(run: Run) -> str:
+    return (
+        f"{run.mode}: {run.system} {run.seconds:.2f} s ({run.data_seconds:.2f} s data), {run.sent_ratio:.3f} sent, CPU "
+        f"{run.sender_cpu_s:.2f} + {run.receivers_cpu_s:.2f} s, softirq {run.softirq_s:.2f} s, failed {run.failed}"
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--receivers", type=int, default=4)
+    parser.add_argument("--size-mib", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--trains", nargs="+", choices=["whole", "split"], default=["whole", "split"])
+    parser.add_argument("--loss", nargs="+", type=float, default=[0, 1], help="percent, at each receiver for itself")
+    parser.add_argument("--gro", nargs="+", choices=["off", "on"], default=["off"], help="at the receivers' devices")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--quick", action="store_true", help="64 MiB and 2 runs")
+    parser.add_argument("--json", type=Path, help="write every run into this file")
+    options = parser.parse_args()
+    if options.quick:
+        options.size_mib, options.runs = 64, 2
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    absent = missing("iptables", "curl", *(PROGRAMS[name] for name in options.systems))
+    if absent:
+        raise SystemExit("missing: " + ", ".join(absent))
+    print_facts()
+    runs = compare(options)
+    print(f"\n{options.receivers} receivers, {options.size_mib} MiB, {options.runs} runs, median [lowest-highest]\n")
+    print(table(list(summarize(runs, options))))
+    print("", *verdicts(runs, options.size_mib << 20), sep="\n")
+    if options.json:
+        document = {"facts": facts(), "options": vars(options) | {"json": None}, "runs": [asdict(run) for run in runs]}
+        options.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
