@@ -12,13 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dpd import __version__
 from dpd.telemetry.stats import gauge
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,7 +57,7 @@ class MetricsRegistry(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client for each page."""
         build = GaugeMetricFamily("dpd_build_info", "The version of dpd that runs", labels=["version"])
-        build.add_metric([version("dpd")], 1)
+        build.add_metric([__version__], 1)
         yield build
         for part, stats in list(self._stats.items()):
             yield from _read_stats(part, stats)
