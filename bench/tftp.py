@@ -111,10 +111,10 @@ def main() -> int:
     if options.serve:
         serve(options.serve, options.root)
         return 0
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
     size_mib, rounds = (16, 3) if options.quick else (64, 9)
     print_facts()
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="bench-tftp-")))
         client = compile_client(folder)

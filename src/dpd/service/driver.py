@@ -55,7 +55,7 @@ class Driver:
 
     def pump(self) -> None:
         """Send and tell everything the machine has now, then set the timer."""
-        self._guard(self._pump)
+        self._guard(self._pump, time.monotonic())
 
     def request(self, work: Callable[[], Answer], deliver: Callable[[Answer], None]) -> None:
         """Run blocking `work` in the pool; its answer goes to `deliver` on the loop, unless the driver was closed."""
@@ -88,16 +88,18 @@ class Driver:
         self._guard(self._receive, data, source)
 
     def _receive(self, data: Buffer, source: tuple[Any, ...]) -> None:
-        self._machine.receive_datagram(data, peer_address(source), time.monotonic())
-        self._pump()
+        now = time.monotonic()
+        self._machine.receive_datagram(data, peer_address(source), now)
+        self._pump(now)
 
     def _on_timer(self) -> None:
         self._timer = None
         self._guard(self._expire)
 
     def _expire(self) -> None:
-        self._machine.handle_timeout(time.monotonic())
-        self._pump()
+        now = time.monotonic()
+        self._machine.handle_timeout(now)
+        self._pump(now)
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self._sock.fileno())
@@ -107,7 +109,7 @@ class Driver:
 
     def _resume(self, unsent: Transmit) -> None:
         self._send(unsent)
-        self._pump()
+        self._pump(time.monotonic())
 
     def _on_work_done(self, done: asyncio.Future[Answer], deliver: Callable[[Answer], None]) -> None:
         self._working -= 1
@@ -120,11 +122,10 @@ class Driver:
 
     def _deliver(self, done: asyncio.Future[Answer], deliver: Callable[[Answer], None]) -> None:
         deliver(done.result())
-        self._pump()
+        self._pump(time.monotonic())
 
-    def _pump(self) -> None:
+    def _pump(self, now: float) -> None:
         """Transmits before each event: an ERROR must leave before the fact that ends the session closes its socket."""
-        now = time.monotonic()
         while not self._closed:
             while self._unsent is None and (transmit := self._machine.poll_transmit(now)) is not None:
                 self._send(transmit)

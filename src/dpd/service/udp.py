@@ -171,8 +171,10 @@ class TrainSender:
         """Send the gathered pieces as datagrams of `segment_size` bytes, the last perhaps shorter. Returns the number of
         datagrams that the kernel took. `pieces` must start a new piece at every datagram boundary."""
         total = sum(map(len, pieces))
-        count = -(-total // segment_size)
-        if self.offload and count > 1:
+        if total <= segment_size:
+            self._sendmsg(pieces, [], destination)
+            return 1
+        if self.offload:
             ancillary = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", segment_size))]
             try:
                 self._sendmsg(pieces, ancillary, destination)
@@ -181,7 +183,7 @@ class TrainSender:
                     raise
                 self.offload = False
             else:
-                return count
+                return -(-total // segment_size)
         return self._send_one_by_one(pieces, segment_size, destination)
 
     def _send_one_by_one(self, pieces: Sequence[Buffer], segment_size: int, destination: Address | None) -> int:
