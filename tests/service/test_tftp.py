@@ -167,6 +167,22 @@ async def test_the_transfer_comes_from_the_address_that_was_asked_and_a_port_of_
         assert client.peer[1] != service.ports["tftp"]
 
 
+async def test_ipv6_is_served_as_well(directory: Path, journal: BootJournal) -> None:
+    try:
+        open_udp("::1", 0).close()
+    except ServiceError:
+        pytest.skip("this machine has no IPv6 loopback")
+    service = TftpService(replace(SETTINGS, listen="::"), BootFiles(directory), journal=journal)
+    await service.start()
+    client = Client(service, server="::1")
+    client.sock.close()
+    client.sock = open_udp("::1", 0)
+    with closing(client.sock):
+        assert await client.read("Boot/BCD", blksize=1428, windowsize=8) == CONTENT
+        assert client.peer[0] == "::1"
+    await service.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -98,6 +98,28 @@ def test_ipv6_tells_and_takes_addresses_as_well() -> None:
         assert drained(client)[0].source == ("::1", port_of(server))
 
 
+def link_local() -> str:
+    """One of this machine's link-local addresses with its interface; the kernel keeps what we send to it inside."""
+    for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+        octets, index, _, scope, flags, _ = line.split()
+        if scope == "20" and not int(flags, 16) & 0x40:  # IPV6_ADDR_LINKLOCAL, not IFA_F_TENTATIVE
+            return f"{socket.inet_ntop(socket.AF_INET6, bytes.fromhex(octets))}%{int(index, 16)}"
+    return ""
+
+
+@pytest.mark.skipif(not has_ipv6() or not link_local(), reason="this machine has no link-local IPv6 address")
+def test_a_link_local_address_keeps_its_interface_both_ways() -> None:
+    address = link_local()
+    with closing(open_udp("::", 0, pktinfo=True)) as server, closing(open_udp(address, 0)) as client:
+        assert send_datagram(client, b"x", (address, port_of(server)))
+        (datagram,) = drained(server)
+        assert datagram.source == (address, port_of(client))
+        assert datagram.local == datagram.answer_from == address
+        with closing(open_udp(datagram.answer_from, 0)) as transfer:
+            assert TrainSender(transfer).send([b"y"], 1, datagram.source) == 1
+        assert [answer.payload for answer in drained(client)] == [b"y"]
+
+
 def test_a_batch_takes_no_more_than_its_limit(receiver: socket.socket, sender: socket.socket) -> None:
     for number in range(5):
         send_datagram(sender, bytes([number]), ("127.0.0.1", port_of(receiver)))

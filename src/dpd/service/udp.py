@@ -71,7 +71,7 @@ def open_udp(
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         elif pktinfo:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
-        sock.bind((address, port))
+        sock.bind(kernel_address((address, port)))
     except OSError as error:
         sock.close()
         raise ServiceError(explain_bind(error, f"{purpose} ({address} UDP {port})", "udp", port)) from None
@@ -132,6 +132,14 @@ def peer_address(source: tuple[Any, ...]) -> Address:
     return _scoped(source[0], source[3]), source[1]
 
 
+def kernel_address(address: Address) -> tuple[Any, ...]:
+    """The other way: a link-local address's interface has a field of its own, which Python does not fill from the text."""
+    host, _, interface = address[0].partition("%")
+    if not interface:
+        return address
+    return host, address[1], 0, int(interface) if interface.isdigit() else socket.if_nametoindex(interface)
+
+
 def _scoped(address: str, interface: int) -> str:
     """A link-local address means something on its own link alone, so that it carries the interface."""
     return f"{address}%{interface}" if address.startswith("fe80:") and interface else address
@@ -149,7 +157,7 @@ def send_datagram(
         source = socket.inet_aton(local) if local else bytes(4)
         ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(interface, source, bytes(4)))]
     try:
-        sock.sendmsg([payload], ancillary, 0, destination)
+        sock.sendmsg([payload], ancillary, 0, kernel_address(destination))
     except OSError as error:
         if error.errno in TRANSIENT:
             return False
@@ -208,7 +216,7 @@ class TrainSender:
         if destination is None:
             self.sock.sendmsg(pieces, ancillary)
         else:
-            self.sock.sendmsg(pieces, ancillary, 0, destination)
+            self.sock.sendmsg(pieces, ancillary, 0, kernel_address(destination))
 
 
 class UdpReader:
