@@ -223,9 +223,9 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
 
 def _check_state_dir(path: Path) -> None:
     wrong = f'daemon.state_dir = "{path}"'
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, False too where a parent may not be searched
         raise SettingsError(f"{wrong}: no such directory; make it with `install -d -m 750 {path}`, as the user of dpd")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise SettingsError(f"{wrong}: not writable by user {os.geteuid()}; `chown` it to the user of dpd")
 
 

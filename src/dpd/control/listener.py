@@ -104,7 +104,7 @@ def _bind_unix(path: Path, group: str) -> tuple[socket.socket, int]:
         _bind_at(sock, new)
         os.chmod(new, SOCKET_MODE)
         if group:
-            os.chown(new, -1, _group_id(group))
+            _give_to_group(new, group)
         inode = new.stat().st_ino
         os.replace(new, path)
     except OSError as error:
@@ -155,12 +155,15 @@ def _unlink(path: Path, inode: int) -> None:
         pass
 
 
-def _group_id(name: str) -> int:
+def _give_to_group(path: Path, group: str) -> None:
+    wrong = f'control.socket_group = "{group}"'
     try:
-        return grp.getgrnam(name).gr_gid
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
     except KeyError:
+        raise SettingsError(f"{wrong}: no such group; `groupadd --system {group}` makes it") from None
+    except PermissionError:
         raise SettingsError(
-            f'control.socket_group = "{name}": no such group; `groupadd --system {name}` makes it'
+            f"{wrong}: the user of dpd is no member; `usermod -aG {group} dpd` makes it one at the next start"
         ) from None
 
 
