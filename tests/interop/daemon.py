@@ -102,10 +102,10 @@ socket = "{directory}/control.sock"
             line for line in lines if line["message"] == message and all(line.get(k) == v for k, v in fields.items())
         ]
 
-    def rss_kib(self) -> int:
-        """Memory in use now, as the kernel counts it."""
+    def memory_kib(self) -> int:
+        """Its own memory in use now, as the kernel counts it; without mapped files, which are the page cache's."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        return int(status.partition("VmRSS:")[2].split()[0])
+        return int(status.partition("RssAnon:")[2].split()[0])
 
     def metric(self, *prefixes: str) -> float:
         """The sum of all metrics whose name and labels start so, from /metrics where the default settings have it."""

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 MAX_BYTES = 1472  # an Ethernet frame over IPv4
-BURST = 64
+BURST = 32
 # So full may the socket be before the sender waits. Queued datagrams count with the kernel's overhead, 768 bytes for a
 # small one: about 80 of them, so that what a client asks meanwhile is not behind a second's worth of work.
 QUEUE_BYTES = 64 << 10
