@@ -133,7 +133,7 @@ def test_the_kernel_sends_the_bytes_also_of_ranges(tmp_path: Path, need: Callabl
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     trace = tmp_path / "trace"
-    serve = (sys.executable, "-m", "bench.http", "--serve", str(tmp_path), str(port))
+    serve = (sys.executable, "-m", "bench.http_files", "--serve", str(tmp_path), str(port))
     strace = subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=sendfile", "-o", trace, *serve], cwd=ROOT)
     try:
         url = f"http://127.0.0.1:{port}/boot/image.bin"

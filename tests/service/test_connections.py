@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 from tests.service.http_site import (
     LARGE_BYTES,
+    LOADER,
     MAC,
     Site,
     begin_large_download,
@@ -116,6 +118,20 @@ class TestPeersThatMisbehave:
         await until(lambda: site.service.stats.broken == {"unreadable": 1})
         writer.close()
         await until(lambda: any("file ends at" in vars(record).get("reason", "") for record in caplog.records))
+
+    async def test_no_descriptor_left_ends_the_download_alone(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def full(_: int) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("dpd.service.connections.os.dup", full)
+            answer = await site.talk(b"GET /grubx64.efi HTTP/1.1\r\nHost: dp\r\n\r\n")
+        assert answer.partition(b"\r\n\r\n")[2] == b""
+        assert (site.service.stats.downloads, site.service.stats.broken) == (0, {"unreadable": 1})
+        assert "Too many open files" in str([vars(record).get("reason") for record in caplog.records])
+        assert (await site.ask("/grubx64.efi"))[2] == LOADER
 
     async def test_too_many_connections_are_told_to_come_back(self, site: Site) -> None:
         held = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(4)]

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a room that powers on at once; the kernel cuts it to net.core.somaxconn
 
+JOIN_S = 10.0
+
 T = TypeVar("T")
 
 
@@ -78,7 +80,9 @@ class HttpService:
         thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, JOIN_S)
+            if thread.is_alive():  # a worker waits for a disk that does not answer; the thread ends with the process
+                log.warning("the HTTP thread does not end", extra={"waited_s": JOIN_S})
 
     def apply(self, settings: Settings) -> None:
         """Settings after a reload; connections that are open stay."""

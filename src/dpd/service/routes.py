@@ -154,7 +154,7 @@ class Routes:
         short = name.removeprefix("boot/")
         file = self._boot_files.lookup(short) or self._boot_files.lookup(name)
         if file is None:
-            self._note(request, short, step="missing")
+            self._tell(request, short, step="missing")
             raise _Refusal(404, "not_found", explain_miss(short))
         representation = Representation(f'"{file.etag}"', file.mtime_ns // 10**9, file.size_bytes)
         return await self._send_file(
@@ -215,20 +215,25 @@ class Routes:
     ) -> None:
         self._stats.ranges += selection.status == 206
         fields: dict[str, str | int] = {"kind": served.kind, "offset": selection.offset, "bytes": selection.length}
-        self._note(request, served.name, step="started", **fields)
+        self._tell(request, served.name, step="started", **fields)
         await _begin(request, response)
         try:
             await send_extent(request, descriptor, selection.offset, selection.length, self._stats)
-        except (ConnectionError, ContentCorrupt, asyncio.CancelledError) as error:
-            self._note(request, served.name, step="broken", reason=str(error), **fields)
-            if not isinstance(error, ContentCorrupt):
-                raise
+        except (ConnectionError, asyncio.CancelledError) as error:
+            self._tell(request, served.name, step="broken", reason=str(error), **fields)
+            raise
+        except ContentCorrupt as error:
+            self._tell(request, served.name, step="broken", reason=str(error), **fields)
             log.error("file cannot be sent whole", extra={"file": served.name, "reason": str(error)})
             raise ConnectionResetError("cut") from None  # the head is out: there is no other way to tell the client
-        self._note(request, served.name, step="finished", **fields)
+        self._tell(request, served.name, step="finished", **fields)
 
-    def _note(self, request: web.BaseRequest, file: str, **fields: str | int) -> None:
-        self._journal.note_address(_address_of(request), "http", file=file, **fields)
+    def _tell(self, request: web.BaseRequest, file: str, *, step: str, **fields: str | int) -> None:
+        """Into the machine's story, and into the log: one line for each download when it has ended."""
+        peer = _address_of(request)
+        self._journal.note_address(peer, "http", file=file, step=step, **fields)
+        level = logging.DEBUG if step == "started" else logging.INFO
+        log.log(level, "http download", extra={"peer": peer, "file": file, "step": step, **fields})
 
 
 def _check_welcome(request: web.BaseRequest, methods: tuple[str, ...]) -> None:

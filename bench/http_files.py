@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP content beside nginx: CPU seconds that the server burns for each GiB sent.
 
-    python bench/http.py [--quick]
+    python bench/http_files.py [--quick]
 
 Both serve the same file, from the page cache, to the same clients: curl processes that throw the bytes away. Runs
-alternate, so that whatever else the machine does falls on both. Whole files and ranges are counted apart.
+alternate, so that whatever else the machine does falls on both. Whole files and ranges are counted apart. (This file is
+not called http.py: a script's folder comes first in the search, and would hide the standard library's http.)
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import Spread, print_facts, ratio, spread, table, version_of
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from dpd.content.boot_files import BootFiles
-from dpd.content.library import Library
-from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.service.http import HttpService
-from dpd.settings import HttpSettings
-from dpd.telemetry.journal import BootJournal
+from bench.machine import Spread, print_facts, ratio, spread, table, version_of  # noqa: E402
+
+from dpd.content.boot_files import BootFiles  # noqa: E402
+from dpd.content.library import Library  # noqa: E402
+from dpd.protocol.multicast.geometry import SLAB_BYTES  # noqa: E402
+from dpd.service.http import HttpService  # noqa: E402
+from dpd.settings import HttpSettings  # noqa: E402
+from dpd.telemetry.journal import BootJournal  # noqa: E402
 
 CLIENTS = 8
 TARGET_RATIO = 1.5
@@ -107,7 +111,7 @@ def _wait_for(port: int) -> None:
 @contextmanager
 def _dpd(home: Path) -> Iterator[Server]:
     port = _free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.http", "--serve", str(home), str(port)])
+    process = subprocess.Popen([sys.executable, __file__, "--serve", str(home), str(port)])
     try:
         _wait_for(port)
         yield Server("dpd", f"http://127.0.0.1:{port}/boot/", (process.pid,))
