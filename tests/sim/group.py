@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from tests.sim.clock import Clock
+from tests.sim.link import Delay, Element, carry
 
 from dpd.protocol.multicast.fec import Codec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
@@ -15,8 +20,6 @@ from dpd.protocol.multicast.pacing import TokenBucket
 from dpd.protocol.multicast.receiver import Receiver, SessionFact, SlabReady
 from dpd.protocol.multicast.sender import ParityNeeded, Sender, Train
 from dpd.service.isal import best_codec
-from tests.sim.clock import Clock
-from tests.sim.link import Delay, Element, carry
 
 SESSION, EPOCH = 0x5E5510, 3
 CODEC: Codec = best_codec()
@@ -32,7 +35,8 @@ class Content:
         self._parity: dict[tuple[int, int], bytearray] = {}
 
     def slab(self, slab: int) -> bytes:
-        return self.content[slab * SLAB_BYTES :][: self.geometry.slab_bytes(slab)]
+        start = slab * SLAB_BYTES
+        return self.content[start : start + self.geometry.slab_bytes(slab)]
 
     def padded(self, slab: int) -> bytearray:
         return bytearray(self.slab(slab).ljust(self.geometry.rows(slab) * ROW_BYTES, b"\0"))
@@ -44,12 +48,13 @@ class Content:
     def row(self, slab: int, row: int) -> bytes:
         if row >= ROWS:
             return bytes(self._parity[slab, row - ROWS])
-        return self.content[slab * SLAB_BYTES + row * ROW_BYTES :][:ROW_BYTES].ljust(ROW_BYTES, b"\0")
+        start = slab * SLAB_BYTES + row * ROW_BYTES
+        return self.content[start : start + ROW_BYTES].ljust(ROW_BYTES, b"\0")
 
     def datagrams(self, train: Train) -> list[bytes]:
         headers = [train.headers[i : i + HEADER_BYTES] for i in range(0, len(train.headers), HEADER_BYTES)]
         symbols = train.symbols or [(train.row, column) for column in range(COLUMNS)]
-        rows = {row: self.row(train.slab, row) for row, _ in symbols}
+        rows = {row: self.row(train.slab, row) for row in {row for row, _ in symbols}}
         return [h + rows[r][c * SYMBOL_BYTES :][:SYMBOL_BYTES] for h, (r, c) in zip(headers, symbols, strict=True)]
 
 
@@ -69,6 +74,7 @@ class Node:
     stored: dict[int, bytes] = field(default_factory=dict)
     finished_at: float | None = None
     is_dead: bool = False
+    lost_sessions: int = 0
 
 
 class Group:
@@ -87,7 +93,8 @@ class Group:
             quiet_s=0.05,
         )
         self.sent_symbols = 0
-        self.slabs_seen: dict[int, set[int]] = {}
+        self.rows_sent: Counter[int] = Counter()  # source rows by slab, each time they were sent in their turn
+        self._sender_wakes_at = math.inf
         for node in nodes:
             self.clock.at(node.joins_at, lambda node=node: self._join(node))  # type: ignore[misc]
 
@@ -100,6 +107,7 @@ class Group:
                     assert stored == self.content.slab(slab)
                 assert node.machine is not None
                 assert node.machine.is_finished
+                assert node.machine.buffers <= node.slots
 
     @property
     def sent_ratio(self) -> float:
@@ -132,7 +140,7 @@ class Group:
             datagrams = self.content.datagrams(out) if isinstance(out, Train) else [out.encode()]
             if isinstance(out, Train):
                 self.sent_symbols += out.count
-                self.slabs_seen.setdefault(out.slab, set())
+                self.rows_sent[out.slab] += out.symbols is None
             for node in self.nodes:
                 if node.machine and not node.is_dead and node.finished_at is None:
                     self._deliver(node, datagrams)
@@ -142,8 +150,14 @@ class Group:
                 self.sender.provide_parity(event.slab, event.first + event.count)
                 self.clock.at(now, self._drive_sender)
         at = self.sender.next_timeout(now)
-        if at is not None:
-            self.clock.at(max(at, now + 1e-6), self._drive_sender)
+        if at is not None and max(at, now + 1e-6) < self._sender_wakes_at:
+            self._sender_wakes_at = max(at, now + 1e-6)
+            self.clock.at(self._sender_wakes_at, self._wake_sender)
+
+    def _wake_sender(self) -> None:
+        if self.clock.now >= self._sender_wakes_at:  # else an earlier wake-up took its place
+            self._sender_wakes_at = math.inf
+            self._drive_sender()
 
     def _deliver(self, node: Node, datagrams: list[bytes]) -> None:
         flight = carry(node.path, datagrams, self.clock.now, self.rng)
@@ -173,10 +187,15 @@ class Group:
                 self.clock.at(time, lambda d=datagram: self._feed_back(d))  # type: ignore[misc]
         while event := machine.next_event():
             if isinstance(event, SlabReady):
-                self.clock.at(now + node.disk_s, lambda ready=event: self._store(node, ready))  # type: ignore[misc]
+                self.clock.at(now + node.disk_s, lambda ready=event: self._store(node, machine, ready))  # type: ignore[misc]
             elif event is SessionFact.FINISHED:
                 node.finished_at = now
                 self.clock.at(now + 0.01, lambda: self.sender.remove_member(node.member))
+            elif isinstance(event, SessionFact):  # the session is lost: what a receiver's owner does is to join again
+                node.lost_sessions += 1
+                node.verified = machine.verified
+                self.clock.at(now + 0.5, lambda: self._join(node))
+                return
         if node.finished_at is None:
             self.clock.at(max(machine.next_timeout(), now + 1e-6), lambda: self._wake(node))
 
@@ -188,9 +207,8 @@ class Group:
         self.sender.receive_datagram(datagram, ("receiver", 1), self.clock.now)
         self._drive_sender()
 
-    def _store(self, node: Node, ready: SlabReady) -> None:
-        assembly, machine = ready.assembly, node.machine
-        assert machine is not None
+    def _store(self, node: Node, machine: Receiver, ready: SlabReady) -> None:
+        assembly = ready.assembly
         machine.counters.recovered += assembly.recover(CODEC)
         stored = bytes(assembly.buffer[: self.content.geometry.slab_bytes(assembly.slab)])
         is_good = hashlib.sha256(stored).digest() == self.content.hashes[assembly.slab]

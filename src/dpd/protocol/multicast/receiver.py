@@ -46,7 +46,10 @@ from dpd.protocol.multicast.message import (
 ROW_TRAIN_BYTES = COLUMNS * DATAGRAM_BYTES
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
 MAX_LEAP = 1 << 22  # a tx_seq further ahead is damaged or forged: at any rate we would have noticed the silence
+MAX_LATE = 1 << 16  # a BEAT this far behind is not late: 0.8 s at 1 Gbit/s
 REORDER_GRACE_S = 0.002
+MAX_NACK_S = 0.05
+REPORT_GAPS = 10
 FIRST_RETRY_S = 0.02
 MAX_RETRY_S = 1.0
 REPORT_S = 1.0
@@ -140,7 +143,7 @@ class Receiver:
         self._rng = rng
         self._report_every = max(credit // 4, COLUMNS)
         self._free: list[memoryview] = []
-        self._buffers = 0
+        self.buffers = 0
         self._assemblies: dict[int, SlabAssembly] = {}
         self._verifying: set[int] = set()
         self._gaps: dict[int, _Gap] = {}
@@ -167,18 +170,22 @@ class Receiver:
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """One datagram from the group."""
-        self.receive_train(bytearray(data), len(data), len(data), now)
+        self.receive_train(bytearray(data), len(data), max(len(data), 1), now)
 
     def receive_train(self, train: bytearray, size: int, segment_size: int, now: float) -> None:
         """The first `size` bytes of `train`: datagrams of `segment_size` bytes back to back, the last perhaps shorter."""
-        self._heard_at = now
-        if self._seen < 0:
+        before = self.counters.symbols
+        if not before:
             self.first_symbol_at = now
-        if size == ROW_TRAIN_BYTES and segment_size == DATAGRAM_BYTES and self._take_row(train, now):
-            return
-        view = memoryview(train)[:size]
+        if size != ROW_TRAIN_BYTES or segment_size != DATAGRAM_BYTES or not self._take_row(train, now):
+            self._take_train(memoryview(train)[:size], segment_size, now)
+        if self.counters.symbols != before:  # ours: another session's datagrams on this group are no sign of our sender
+            self._heard_at = now
+
+    def _take_train(self, view: memoryview, segment_size: int, now: float) -> None:
+        size = len(view)
         if segment_size != DATAGRAM_BYTES:
-            for start in range(0, size, segment_size):
+            for start in range(0, size or 1, segment_size):
                 self._take_datagram(view[start : start + segment_size], now)
             return
         for start in range(0, size, DATAGRAM_BYTES):
@@ -229,13 +236,15 @@ class Receiver:
             or train[0:ROW_TRAIN_BYTES:DATAGRAM_BYTES] != _DATA_BYTES
         ):
             return False
-        assembly = self._assemblies.get(slab) or self._begin(slab, row)
-        if assembly is not None and not assembly.accepts_row(row):
+        assembly = self._assemblies.get(slab)
+        if slab >= self.geometry.slab_count or (assembly is not None and not assembly.accepts_row(row)):
             return False
         if self._count_seq(tx_seq, COLUMNS) and slab != self._current:
             self._move_on(slab, now)
-        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, nack_ms / 1000
-        if assembly is not None:
+        self._note_sender(tx_time, nack_ms, now)
+        if slab == self._current:
+            assembly = self._streaming = assembly or self._begin(slab, row)
+        if assembly is not None and assembly.accepts_row(row):
             place = assembly.fill_row(row)
             view = memoryview(train)
             start = HEADER_BYTES
@@ -264,7 +273,7 @@ class Receiver:
         is_newest = self._count_seq(tx_seq, 1)
         if is_newest and slab != self._current and not flags & Flag.REPAIR:
             self._move_on(slab, now)
-        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, nack_ms / 1000
+        self._note_sender(tx_time, nack_ms, now)
         self._take_symbol(slab, row, column, datagram[HEADER_BYTES:], flags)
         if slab == self._current:
             self._streaming = self._assemblies.get(slab)
@@ -272,8 +281,8 @@ class Receiver:
 
     def _take_symbol(self, slab: int, row: int, column: int, symbol: memoryview, flags: int) -> None:
         assembly = self._assemblies.get(slab)
-        if assembly is None and not flags & Flag.REPAIR:
-            assembly = self._begin(slab, row)
+        if assembly is None and slab == self._current and not flags & Flag.REPAIR:  # else it is late: no one would ask
+            assembly = self._begin(slab, row)  # for the rest of that slab
         if assembly is None:
             return
         if flags & Flag.REPAIR:
@@ -303,17 +312,25 @@ class Receiver:
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         header = beat.header
-        self._tx_time, self._tx_time_at, self._nack_s = header.tx_time, now, header.nack_ms / 1000
+        self._heard_at = now
+        self._note_sender(header.tx_time, header.nack_ms, now)
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
-        if self._seen >= 0:
-            self._count_seq(header.tx_seq, 0)
+        is_end = bool(header.flags & Flag.END_OF_PASS)
+        is_newest = self._count_seq(header.tx_seq, 0)
+        if not is_newest and (is_end or (self._seen - header.tx_seq) & 0xFFFFFFFF > MAX_LATE):
+            self._seen = header.tx_seq  # what we saw was damaged: the sender has not been as far as that
         if self.is_representative and self._seen != self._reported_seen:
             self._report_by(now)
-        if header.flags & Flag.END_OF_PASS:
+        if is_end:
             self._move_on(-1, now)
-            self._report_by(now + self._rng.random() * self._nack_s)
-        elif beat.position != self._current:
+            # Whatever the size of the group, the sender hears some 2000 of these a second and not 50 from each.
+            again = max(now, self._reported_at + REPORT_GAPS * self._nack_s)
+            self._report_by(again + self._rng.random() * self._nack_s)
+        elif is_newest and beat.position != self._current:
             self._move_on(-1, now)
+
+    def _note_sender(self, tx_time: int, nack_ms: int, now: float) -> None:
+        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, min(nack_ms / 1000, MAX_NACK_S)
 
     def provide_verified(self, assembly: SlabAssembly, ok: bool, now: float) -> None:
         """A worker stored the slab, or found it damaged (`ok` False); its buffer is free again."""
@@ -338,20 +355,22 @@ class Receiver:
             return None
         if row > START_ROWS:
             return None
-        if not self._free and self._buffers >= self._slots:
+        if not self._free and self.buffers >= self._slots:
             self.counters.without_buffer += 1
             return None
         if not self._free:
-            self._buffers += 1
+            self.buffers += 1
             self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
         assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
         return assembly
 
     def _move_on(self, slab: int, now: float) -> None:
-        """The stream has left the current slab; whatever it lacks now is lost."""
-        left, self._current, self._streaming = self._current, slab, None
+        """The stream has left the current slab for `slab` (-1: none); whatever the one left lacks now is lost. What the
+        new one lacks, if it is sent again, may still come."""
+        left, self._current, self._streaming = self._current, slab, self._assemblies.get(slab)
         if left in self._assemblies and left not in self._gaps:
             self._gaps[left] = _Gap(self._backoff(now))
+        self._gaps.pop(slab, None)
 
     def _complete(self, assembly: SlabAssembly) -> None:
         del self._assemblies[assembly.slab]
