@@ -28,7 +28,8 @@ WIRE_VERSION = 1
 HEADER = struct.Struct("!BBHIIHBBIIHH")
 HEADER_BYTES = HEADER.size
 DATAGRAM_BYTES = HEADER_BYTES + SYMBOL_BYTES
-MAX_FEEDBACK_BYTES = 1452
+MAX_FEEDBACK_BYTES = 65507  # a REPORT fits one frame up to 63 GB; that of a larger object is fragmented by IP
+MAX_ECHO_DELAY_US = 0xFFFF * 64
 MAX_NACK_SLABS = 32
 MAX_HELD_SLABS = 64
 MAX_REPRESENTATIVES = 16
@@ -199,7 +200,7 @@ class Report:
             self.member,
             self.seen_seq & 0xFFFFFFFF,
             self.echo_time & 0xFFFFFFFF,
-            min(self.echo_delay_us // 64, 0xFFFF),
+            min(self.echo_delay_us, MAX_ECHO_DELAY_US) // 64,
             min(self.free_slabs, 0xFFFF),
             self.received & 0xFFFFFFFF,
             self.lost & 0xFFFFFFFF,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast a sender may go: a token bucket for its ceiling, credit for what its receivers can hold.
+"""How fast a sender may go: a token bucket for its ceiling, credit for what its receivers can hold, and for how long a
+slow one may keep the others.
 
 The bucket keeps the operator's ceiling. Credit keeps the sender from overrunning a socket buffer: a representative
 receiver says how many symbols its buffer holds and what it has seen, and the sender stays within that of the slowest one
-in good standing. Nobody can stop the session for long: who makes no progress for STALL_S loses that standing until the
-next report that shows progress. Congestion control will be a second user of `TokenBucket.set_rate`.
+that it waits for. `Standing` decides whether it waits. Congestion control will be a second user of `TokenBucket.set_rate`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STALL_S = 1.0
+# What a receiver earns of waiting time while nobody waits for it: one that is 80 % as fast as the others, or faster, is
+# waited for always; the others never lose more than a fifth of their speed to one slower than that.
+WAIT_SHARE = 0.25
 
 
 class TokenBucket:
@@ -52,22 +55,47 @@ class Credit:
 
     limit: int
     seen: int
-    moved_at: float
-    is_standing: bool = True
 
-    def update(self, seen: int, now: float) -> None:
-        """A report says that everything up to `seen` has been taken out of the buffer."""
-        if seen > self.seen:
-            self.seen, self.moved_at, self.is_standing = seen, now, True
+    def update(self, seen: int) -> bool:
+        """A report says that everything up to `seen` has been taken out of the buffer. True: that is more than before."""
+        if seen <= self.seen:
+            return False
+        self.seen = seen
+        return True
 
-    def allows(self, next_seq: int, now: float) -> bool:
-        """Whether symbol `next_seq` still fits; withdraws the standing of one who blocked for STALL_S."""
-        if next_seq - self.seen <= self.limit or not self.is_standing:
-            return True
-        if now - self.moved_at > STALL_S:
-            self.is_standing = False
-            return True
-        return False
+    def allows(self, next_seq: int) -> bool:
+        """Whether symbol `next_seq` still fits."""
+        return next_seq - self.seen <= self.limit
+
+
+@dataclass(slots=True)
+class Standing:
+    """Whether the session waits for one receiver that has no room.
+
+    Without progress it is waited for once, for STALL_S, until it shows progress again. With progress, but slower than
+    others who could go on, it has STALL_S of their time, which grows again by WAIT_SHARE while nobody waits for it. Where
+    nobody could go on, waiting costs it nothing: the session then goes as fast as its receivers.
+    """
+
+    left_s: float = STALL_S
+    stalled_s: float = 0.0  # waited for it since it last showed progress
+    _looked_at: float = 0.0
+
+    def progress(self) -> None:
+        """Something was seen or stored."""
+        self.stalled_s = 0.0
+
+    def waits(self, since: float, now: float, is_shared: bool) -> bool:
+        """Whether to wait for it now, when it has no room. `since`: the look before, if the session has waited since then,
+        else `now`; `is_shared`: no other receiver could go on either."""
+        if self._looked_at < since:  # it had room at the look before, or was not waited for
+            self.left_s = min(STALL_S, self.left_s + (since - self._looked_at) * WAIT_SHARE)
+        else:
+            self.stalled_s += now - since
+            if not is_shared:
+                self.left_s -= now - since
+        self._looked_at = now
+        return self.stalled_s < STALL_S and (is_shared or self.left_s > 0)
 
 
 @dataclass(slots=True)

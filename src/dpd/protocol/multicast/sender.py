@@ -17,12 +17,14 @@ it computed when asked by `ParityNeeded`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import islice
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS, Geometry
+from dpd.protocol.multicast.member import Member, SlabsSent
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER_BYTES,
@@ -38,14 +40,16 @@ from dpd.protocol.multicast.message import (
     decode_message,
     encode_row_headers,
 )
-from dpd.protocol.multicast.pacing import Credit, RoundTrip, TokenBucket
-from dpd.protocol.multicast.repair import SlabRepair
+from dpd.protocol.multicast.pacing import Credit, Standing, TokenBucket
+from dpd.protocol.multicast.repair import RepairQueue
 
 WIRE_OVERHEAD_BYTES = 66  # UDP, IPv4 and Ethernet with preamble and gap around each datagram
-BEAT_S = 0.1  # while data flows
+BEAT_S = 0.1  # while data flows, or is about to
 WAITING_BEAT_S = 0.02  # while the sender waits for feedback: each one is a chance to notice a lost tail
 END_COPIES = 3  # END is not acknowledged
-RECENT_SLABS = 4096
+SETTLE_S = 0.25  # between two looks for repair state that nobody needs any more
+MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
+FORGET_TIMEOUTS = 6  # a member silent for this many timeouts is forgotten; whoever is still there joins again
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +90,27 @@ class MemberSilent:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberForgotten:
+    """Fact: a member was silent for so long that nothing is kept of it."""
+
+    member: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
-    """Fact: a datagram that changes nothing; `reason` is from a closed set."""
+    """Fact: a datagram, or a part of one, that changes nothing; `reason` is from a closed set."""
 
     reason: str
 
 
-SenderEvent = ParityNeeded | SlabSettled | MemberSilent | Ignored
+SenderEvent = ParityNeeded | SlabSettled | MemberSilent | MemberForgotten | Ignored
 
 
-@dataclass(slots=True)
-class Member:
-    """What the sender knows of one receiver. Slab sets are integers: bit n is slab n."""
+class Wait(Enum):
+    """Why the sender holds back although it has something to send."""
 
-    member: int
-    credit: Credit
-    free_slabs: int
-    verified: int
-    heard_at: float
-    held: int = 0
-    reported_seen: int = -1  # what `verified` and `held` take into account; NACKs move only the credit
-    is_live: bool = True
-    round_trip: RoundTrip = field(default_factory=RoundTrip)
-    received: int = 0
-    lost: int = 0
-    socket_drops: int = 0
-    nacks: int = 0
+    CREDIT = "a receiver's socket buffer is full"
+    SLABS = "a receiver has no free slab buffer"
 
 
 @dataclass(slots=True)
@@ -148,6 +147,7 @@ class Sender:
         self.members: dict[int, Member] = {}
         self.counters = SenderCounters()
         self.pass_number = 1
+        self._every_slab = geometry.every_slab
         self._member_timeout_s = member_timeout_s
         self._quiet_s = quiet_s
         self._patience_s = patience_s
@@ -157,13 +157,13 @@ class Sender:
         self._position = -1  # the slab being sent, or sent last
         self._row = 0
         self._rows = 0  # rows of the slab being sent; 0: none
-        self._recent: deque[tuple[int, int, int]] = deque(maxlen=RECENT_SLABS)  # first seq, last seq, slab
-        self._repairs: dict[int, SlabRepair] = {}
-        self._parity_ready: dict[int, int] = {}
-        self._parity_asked: dict[int, int] = {}
+        self._sent = SlabsSent()
+        self._repairs = RepairQueue(self._ask_parity)
+        self._settle_at = 0.0
         self._repaired_last = False
-        self._is_waiting = False
-        self._is_stalled = False
+        self._is_held = False  # the last look found nothing that may be sent: only feedback can change that
+        self._is_waiting = False  # nothing is lacking that is not held or on the way
+        self._waits: dict[Wait, float] = {}  # since the look at this time
         self._beat_at = 0.0
         self._ends_left = 0
         self.has_ended = False
@@ -180,14 +180,22 @@ class Sender:
             if self._start_at is None:
                 self._patience_ends = now + self._patience_s
             self._start_at = min(now + self._quiet_s, self._patience_ends)
+        latest = self._seq - 1
         self.members[member] = Member(
-            member, Credit(max(credit, COLUMNS), self._seq, now), free_slabs, verified, now, reported_seen=self._seq - 1
+            member,
+            Credit(max(credit, MIN_CREDIT), latest),
+            Standing(),
+            free_slabs,
+            verified,
+            verified == self._every_slab,
+            now,
+            reported_seen=latest,
         )
-        self._is_waiting = False
+        self._is_held = self._is_waiting = False
 
     def remove_member(self, member: int) -> None:
         """A receiver completed or left."""
-        if self.members.pop(member, None):
+        if self.members.pop(member, None) and not self._is_lacking():
             self._settle()
 
     def end(self) -> None:
@@ -197,13 +205,12 @@ class Sender:
     def _has_started(self, now: float) -> bool:
         return self._start_at is not None and now >= self._start_at
 
-    def _live_members(self) -> list[Member]:
-        return [m for m in self.members.values() if m.is_live]
+    def _is_lacking(self) -> bool:
+        return any(m.is_wanting for m in self.members.values())
 
     def _representatives(self) -> list[Member]:
         """Those who report fast and are waited for: the first who still lack something."""
-        wanting = (m for m in self.members.values() if m.is_live and m.verified != self.geometry.every_slab)
-        return [m for m, _ in zip(wanting, range(MAX_REPRESENTATIVES), strict=False)]
+        return list(islice((m for m in self.members.values() if m.is_wanting), MAX_REPRESENTATIVES))
 
     # ---- input
 
@@ -222,61 +229,47 @@ class Sender:
             self._events.append(Ignored("unknown_member"))
         elif isinstance(message, Nack):
             self._take_nack(member, message, now)
+        elif message.slab_count != self.geometry.slab_count:
+            self._events.append(Ignored("out_of_range"))
         else:
-            self._take_report(member, message, now)
+            self.counters.reports += 1
+            seen = self._expand(message.seen_seq)
+            member.hear(seen, now)
+            member.take_report(message, seen, self._every_slab, now)
 
     def _take_nack(self, member: Member, nack: Nack, now: float) -> None:
         self.counters.nacks += 1
         member.nacks += 1
         seen = self._expand(nack.seen_seq)
-        self._hear(member, seen, now)
+        member.hear(seen, now)
         for asked in nack.slabs:
-            if asked.slab >= self.geometry.slab_count:
+            if asked.slab >= self.geometry.slab_count or not self._sent.ever >> asked.slab & 1:
                 self._events.append(Ignored("out_of_range"))
-                continue
-            repair = self._repairs.get(asked.slab)
-            if repair is None:
-                repair = self._repairs[asked.slab] = SlabRepair(self.geometry.rows(asked.slab))
-            repair.merge(asked.deficits, seen)
-
-    def _take_report(self, member: Member, report: Report, now: float) -> None:
-        if report.slab_count != self.geometry.slab_count:
-            self._events.append(Ignored("out_of_range"))
-            return
-        self.counters.reports += 1
-        self._hear(member, self._expand(report.seen_seq), now)
-        if report.verified & ~member.verified:
-            member.verified |= report.verified
-            member.credit.moved_at, member.credit.is_standing = now, True
-            self._settle()
-        member.reported_seen = max(member.reported_seen, self._expand(report.seen_seq))
-        member.held = sum(1 << slab for slab in set(report.held))
-        member.free_slabs = report.free_slabs
-        member.received, member.lost, member.socket_drops = report.received, report.lost, report.socket_drops
-        elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF
-        if report.echo_time and elapsed_us < 10_000_000:
-            member.round_trip.update(elapsed_us / 1e6)
-
-    def _hear(self, member: Member, seen: int, now: float) -> None:
-        member.heard_at = now
-        member.is_live = True
-        member.credit.update(seen, now)
+            elif not member.verified >> asked.slab & 1:  # else it has crossed the member's own REPORT
+                self._repairs.merge(asked.slab, self.geometry.rows(asked.slab), asked.deficits, seen)
 
     def _expand(self, seq: int) -> int:
-        """A 32-bit tx_seq from the wire as the full number that was meant: the latest one not ahead of us."""
-        return self._seq - ((self._seq - seq) & 0xFFFFFFFF)
+        """A 32-bit tx_seq from the wire as the full number that was meant: the latest one that was sent."""
+        latest = self._seq - 1
+        return latest - ((latest - seq) & 0xFFFFFFFF)
 
     def handle_timeout(self, now: float) -> None:
-        """Withdraw members that have been silent for too long."""
-        for member in self._live_members():
-            if now - member.heard_at > self._member_timeout_s:
+        """Withdraw members that have been silent for too long, and repair state that nobody needs."""
+        for member in list(self.members.values()):
+            silent_s = now - member.heard_at
+            if member.is_live and silent_s > self._member_timeout_s:
                 member.is_live = False
                 self._events.append(MemberSilent(member.member))
-                self._settle()
+            elif silent_s > FORGET_TIMEOUTS * self._member_timeout_s:
+                del self.members[member.member]
+                self._events.append(MemberForgotten(member.member))
+        if now >= self._settle_at or not self._is_lacking():
+            self._settle_at = now + SETTLE_S
+            self._settle()
 
     def provide_parity(self, slab: int, rows: int) -> None:
         """Parity rows 0 .. rows - 1 of a slab are there now."""
-        self._parity_ready[slab] = max(rows, self._parity_ready.get(slab, 0))
+        self._repairs.provide_parity(slab, rows)
 
     def next_event(self) -> SenderEvent | None:
         return self._events.popleft() if self._events else None
@@ -285,17 +278,16 @@ class Sender:
         """When `poll_transmit` or `handle_timeout` has something to do though nothing arrives; None: never."""
         if self._ends_left:
             return now
-        live = self._live_members()
-        if not live:
+        if self._is_lacking():  # a BEAT is due often enough to notice the silent, too
+            if self._start_at is not None and now < self._start_at:
+                return min(self._beat_at, self._start_at)
+            return self._beat_at if self._is_held else min(self._beat_at, self.bucket.ready_at(now))
+        if not self.members:
             return None
-        if self._start_at is not None and now < self._start_at:
-            return self._start_at
-        waits = [min(m.heard_at for m in live) + self._member_timeout_s]
-        if self._is_lacking():
-            waits.append(self._beat_at)
-            if not self._is_waiting:
-                waits.append(self._beat_at if self._is_stalled else self.bucket.ready_at(now))
-        return min(waits)
+        patience = (1 if m.is_live else FORGET_TIMEOUTS for m in self.members.values())
+        return min(
+            m.heard_at + p * self._member_timeout_s for m, p in zip(self.members.values(), patience, strict=True)
+        )
 
     # ---- output
 
@@ -303,35 +295,32 @@ class Sender:
         """What to send next, or None until `next_timeout` or feedback."""
         if self._ends_left:
             return self._next_end()
-        if self.has_ended or not (self._has_started(now) and self._is_lacking()):
+        if self.has_ended or not self._is_lacking():
             return None
         if now >= self._beat_at:
             return self._next_beat(now)
-        if self.bucket.ready_at(now) > now:
-            return None
-        self._is_stalled = not self._credit_allows(now)
-        if self._is_stalled:
-            self.counters.credit_stalls += 1
-            self._beat_at = min(self._beat_at, now + WAITING_BEAT_S)  # what it lacks may be a tail that was lost
+        if not self._has_started(now) or self.bucket.ready_at(now) > now:
             return None
         train = self._next_train(now)
-        if train is None:
-            if not self._is_waiting:
-                self._is_waiting = True
-                return self._next_beat(now)
-            return None
-        self._is_waiting = False
-        self.bucket.spend(train.count * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES))
+        self._is_held = train is None
+        if train is not None:
+            self._is_waiting = False
+            self.bucket.spend(train.count * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES))
+        elif self._waits:
+            self._beat_at = min(self._beat_at, now + WAITING_BEAT_S)  # what it lacks may be a tail that was lost
+        elif not self._is_waiting:
+            self._is_waiting = True
+            return self._next_beat(now)
         return train
-
-    def _is_lacking(self) -> bool:
-        return any(m.is_live and m.verified != self.geometry.every_slab for m in self.members.values())
-
-    def _credit_allows(self, now: float) -> bool:
-        return all(m.credit.allows(self._seq + COLUMNS, now) for m in self._representatives())
 
     def _next_train(self, now: float) -> Train | None:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
+        next_seq = self._seq + COLUMNS
+        representatives = self._representatives()
+        if self._must_wait(
+            Wait.CREDIT, representatives, [m for m in representatives if not m.credit.allows(next_seq)], now
+        ):
+            return None
         first, second = self._next_repair, self._next_row
         if self._repaired_last:
             first, second = second, first
@@ -339,9 +328,24 @@ class Sender:
         self._repaired_last = train is not None and train.symbols is not None
         return train
 
+    def _must_wait(self, why: Wait, representatives: list[Member], without_room: list[Member], now: float) -> bool:
+        """Whether one of those `without_room` is to be waited for. Accounts for the time since the last look."""
+        since = self._waits.pop(why, now)
+        if not without_room:
+            return False
+        is_shared = len(without_room) == len(representatives)
+        waits = [m.standing.waits(since, now, is_shared) for m in without_room]  # each accounts for the time
+        if not any(waits):
+            return False
+        self._waits[why] = now
+        self.counters.credit_stalls += since == now
+        return True
+
     def _next_row(self, now: float) -> Train | None:
         if self._row >= self._rows and not self._start_next_slab(now):
             return None
+        if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
+            self._seq += -self._seq & (COLUMNS - 1)  # the headers of a row are numbered without a carry: none may wrap
         row, self._row = self._row, self._row + 1
         is_last = self._row >= self._rows
         header = self._header(MessageType.DATA, now, self._position, row, Flag.END_OF_SLAB if is_last else 0)
@@ -349,69 +353,37 @@ class Sender:
         self._seq += COLUMNS
         self.counters.source_symbols += COLUMNS
         if is_last:
-            first, _, slab = self._recent.pop()
-            self._recent.append((first, self._seq - 1, slab))
+            self._sent.end(self._seq - 1)
         return Train(self._position, row, None, headers)
 
     def _start_next_slab(self, now: float) -> bool:
         slab = self._choose_slab()
-        if slab is None or not self._slabs_are_free(now):
+        if slab is None:
+            self._waits.pop(Wait.SLABS, None)
+            return False
+        representatives = self._representatives()
+        without_room = [m for m in representatives if self._sent.begun_for(m) >= max(m.free_slabs, 1)]
+        if self._must_wait(Wait.SLABS, representatives, without_room, now):
             return False
         if slab <= self._position and self._rows:
             self.pass_number += 1
         self._position, self._row, self._rows = slab, 0, self.geometry.rows(slab)
-        if (self._seq & 0xFFFFFFFF) + self._rows * COLUMNS > 0xFFFFFFFF:  # no row may straddle the wrap of tx_seq
-            self._seq += (-self._seq) % COLUMNS
-        unseen = 1 << 62  # its last symbol is still to come, so nobody has seen it
-        self._recent.append((self._seq, unseen, slab))
+        self._sent.begin(slab, self._seq)
         return True
 
     def _choose_slab(self) -> int | None:
-        """The next slab in the circle that a live member lacks and that is neither held by it nor on its way."""
-        needed = 0
-        for member in self.members.values():
-            if member.is_live and member.verified != self.geometry.every_slab:
-                on_the_way = 0
-                for _, last_seq, slab in reversed(self._recent):
-                    if last_seq <= member.reported_seen:
-                        break
-                    on_the_way |= 1 << slab
-                needed |= ~(member.verified | member.held | on_the_way)
-        needed &= self.geometry.every_slab
-        if not needed:
+        """The next slab in the circle that a live member lacks."""
+        lacking = self._sent.lacking(m for m in self.members.values() if m.is_wanting) & self._every_slab
+        if not lacking:
             return None
-        ahead = needed >> (self._position + 1) << (self._position + 1)
-        return _lowest(ahead or needed)
-
-    def _slabs_are_free(self, now: float) -> bool:
-        """Whether each representative can take one slab more than those started since its last report."""
-        for member in self._representatives():
-            started = sum(1 for first, _, _ in self._recent if first > member.reported_seen)
-            if started >= max(member.free_slabs, 1) and member.credit.is_standing:
-                if now - member.credit.moved_at <= 1.0:
-                    return False
-                member.credit.is_standing = False
-        return True
+        ahead = lacking >> (self._position + 1) << (self._position + 1)
+        return _lowest(ahead or lacking)
 
     def _next_repair(self, now: float) -> Train | None:
-        for slab, repair in self._repairs.items():
-            if not repair.is_pending:
-                continue
-            needed, ready = repair.parity_rows_needed(), self._parity_ready.get(slab, 0)
-            if needed > ready:
-                self._ask_parity(slab, needed)
-                continue
-            return self._repair_train(slab, repair, now)
-        return None
-
-    def _ask_parity(self, slab: int, needed: int) -> None:
-        asked = self._parity_asked.get(slab, 0)
-        if needed > asked:
-            self._parity_asked[slab] = needed
-            self._events.append(ParityNeeded(slab, asked, needed - asked))
-
-    def _repair_train(self, slab: int, repair: SlabRepair, now: float) -> Train:
-        symbols = repair.take(COLUMNS)
+        taken = self._repairs.take(COLUMNS)
+        if taken is None:
+            return None
+        slab, repair, symbols = taken
         headers = bytearray()
         for i, (row, column) in enumerate(symbols):
             is_last = i == len(symbols) - 1 and not repair.is_pending
@@ -422,6 +394,9 @@ class Sender:
         repair.note_sent(symbols, self._seq - 1)
         self.counters.repair_symbols += len(symbols)
         return Train(slab, symbols[0][0], symbols, bytes(headers))
+
+    def _ask_parity(self, slab: int, first: int, count: int) -> None:
+        self._events.append(ParityNeeded(slab, first, count))
 
     def _header(self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0) -> Header:
         return Header(
@@ -434,7 +409,8 @@ class Sender:
     def _next_beat(self, now: float) -> Beat:
         self._beat_at = now + (WAITING_BEAT_S if self._is_waiting else BEAT_S)
         self.counters.beats += 1
-        flags = Flag.END_OF_PASS if self._is_waiting else 0
+        # A sender that waits for free slab buffers is at the end of a slab, whose tail may be lost, as is a whole pass's.
+        flags = Flag.END_OF_PASS if self._is_waiting or Wait.SLABS in self._waits else 0
         position = max(self._position, 0)
         header = self._header(MessageType.BEAT, now, position, 0, flags)
         latest = replace(header, tx_seq=self._seq - 1)
@@ -447,23 +423,10 @@ class Sender:
         return Control(Header(MessageType.CONTROL, self.session, self.epoch, row=ControlCode.END, tx_seq=self._seq - 1))
 
     def _settle(self) -> None:
-        """Drop the repair state of slabs that no live member lacks."""
-        settled = self.geometry.every_slab
-        for member in self._live_members():
-            settled &= member.verified
-        for slab in [s for s in self._repairs if settled >> s & 1]:
-            del self._repairs[slab]
-            self._parity_ready.pop(slab, None)
-            self._parity_asked.pop(slab, None)
-            self._events.append(SlabSettled(slab))
-
-    def slabs_lacking(self) -> Iterator[int]:
-        """Slabs that some live member has not verified, for status."""
-        return (
-            s
-            for s in range(self.geometry.slab_count)
-            if any(m.is_live and not m.verified >> s & 1 for m in self.members.values())
-        )
+        """Drop the repair state of slabs that no live member has in assembly or on the way; one who joined late and
+        gets such a slab again starts with its first parity row."""
+        in_repair = self._sent.in_repair(m for m in self.members.values() if m.is_wanting)
+        self._events.extend(map(SlabSettled, self._repairs.settle(in_repair)))
 
 
 def _lowest(bits: int) -> int:

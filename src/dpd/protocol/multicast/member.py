@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sender knows of its receivers, and which slabs are still on their way to one of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report
+from dpd.protocol.multicast.pacing import Credit, RoundTrip, Standing
+
+MAX_ROUND_TRIP_US = 10_000_000
+SLABS_REMEMBERED = 4096  # 23 GB: far more than any receiver's report lags behind
+_NOT_YET = 1 << 62
+
+
+@dataclass(slots=True)
+class Member:
+    """One receiver. Slab sets are integers: bit n is slab n."""
+
+    member: int
+    credit: Credit
+    standing: Standing
+    free_slabs: int
+    verified: int
+    is_complete: bool
+    heard_at: float
+    held: int = 0
+    reported_seen: int = -1  # what `verified` and `held` take into account; NACKs move only the credit
+    is_live: bool = True
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
+    received: int = 0
+    lost: int = 0
+    socket_drops: int = 0
+    nacks: int = 0
+
+    @property
+    def is_wanting(self) -> bool:
+        """Whether the sender still works for it."""
+        return self.is_live and not self.is_complete
+
+    def hear(self, seen: int, now: float) -> None:
+        """Feedback came, and says that everything up to `seen` was taken out of the socket."""
+        self.heard_at = now
+        self.is_live = True
+        if self.credit.update(seen):
+            self.standing.progress()
+
+    def take_report(self, report: Report, seen: int, every_slab: int, now: float) -> None:
+        """The whole state of the receiver, as of `seen`. A late report does not turn anything back."""
+        if report.verified & ~self.verified:
+            self.verified |= report.verified
+            self.is_complete = self.verified == every_slab
+            self.standing.progress()
+        if seen < self.reported_seen:
+            return
+        self.reported_seen = seen
+        self.held = sum(1 << slab for slab in set(report.held))
+        self.free_slabs = report.free_slabs
+        self.received, self.lost, self.socket_drops = report.received, report.lost, report.socket_drops
+        elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF
+        if report.echo_time and report.echo_delay_us < MAX_ECHO_DELAY_US and elapsed_us < MAX_ROUND_TRIP_US:
+            self.round_trip.update(elapsed_us / 1e6)
+
+
+class SlabsSent:
+    """The slabs that were sent, latest last, by the sequence numbers of their first and last symbols."""
+
+    def __init__(self) -> None:
+        self._slabs: deque[tuple[int, int, int]] = deque(maxlen=SLABS_REMEMBERED)
+        self.ever = 0  # slab set
+
+    def begin(self, slab: int, first_seq: int) -> None:
+        """A slab starts; until `end` nobody can have seen its last symbol."""
+        self._slabs.append((first_seq, _NOT_YET, slab))
+        self.ever |= 1 << slab
+
+    def end(self, last_seq: int) -> None:
+        """The slab that started last is all sent."""
+        first_seq, _, slab = self._slabs.pop()
+        self._slabs.append((first_seq, last_seq, slab))
+
+    def on_the_way(self, member: Member) -> int:
+        """Slab set: what was sent to a member, wholly or in part, behind its last report."""
+        slabs = 0
+        for _, last_seq, slab in reversed(self._slabs):
+            if last_seq <= member.reported_seen:
+                break
+            slabs |= 1 << slab
+        return slabs
+
+    def begun_for(self, member: Member) -> int:
+        """How many slabs that a member lacks have been started since its last report: each may have taken a buffer."""
+        count = 0
+        for first_seq, _, slab in reversed(self._slabs):
+            if first_seq <= member.reported_seen:
+                break
+            count += not member.verified >> slab & 1
+        return count
+
+    def lacking(self, members: Iterable[Member]) -> int:
+        """Slab set: what some member neither verified, nor holds, nor may still get from what is on the way."""
+        slabs = 0
+        for member in members:
+            # A slab that was never sent cannot be held: a damaged datagram made the receiver think so.
+            slabs |= ~(member.verified | member.held & self.ever | self.on_the_way(member))
+        return slabs
+
+    def in_repair(self, members: Iterable[Member]) -> int:
+        """Slab set: what some member has in assembly, or may have by its next report, and not verified."""
+        slabs = 0
+        for member in members:
+            slabs |= ~member.verified & (member.held | self.on_the_way(member))
+        return slabs

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the sender believes of a receiver, and of the slabs on their way to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dpd.protocol.multicast.member import SLABS_REMEMBERED, Member, SlabsSent
+from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Header, MessageType, Report
+from dpd.protocol.multicast.pacing import Credit, Standing
+
+EVERY = 0b1111
+REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 4, 0)
+
+
+@pytest.fixture
+def member() -> Member:
+    return Member(9, Credit(1000, -1), Standing(), free_slabs=4, verified=0, is_complete=False, heard_at=0.0)
+
+
+@pytest.fixture
+def sent() -> SlabsSent:
+    """Slabs 0 and 1 are sent, slab 2 half."""
+    sent = SlabsSent()
+    for slab in range(2):
+        sent.begin(slab, 100 * slab)
+        sent.end(100 * slab + 99)
+    sent.begin(2, 200)
+    return sent
+
+
+def test_what_was_sent_behind_the_last_report_is_on_the_way(member: Member, sent: SlabsSent) -> None:
+    assert sent.on_the_way(member) == 0b111
+    member.take_report(REPORT, 99, EVERY, 1.0)
+    assert sent.on_the_way(member) == 0b110
+    member.take_report(REPORT, 250, EVERY, 1.0)
+    assert sent.on_the_way(member) == 0b100, "its last symbol is not even sent"
+
+
+def test_a_slab_is_lacking_only_when_the_report_that_covers_it_names_it_nowhere(
+    member: Member, sent: SlabsSent
+) -> None:
+    assert sent.lacking([member]) & EVERY == 0b1000
+    member.take_report(replace(REPORT, held=(1,)), 199, EVERY, 1.0)
+    assert sent.lacking([member]) & EVERY == 0b1001
+    member.take_report(replace(REPORT, verified=0b1, held=(1,)), 199, EVERY, 1.0)
+    assert sent.lacking([member]) & EVERY == 0b1000
+
+
+def test_a_slab_that_was_never_sent_cannot_be_held(member: Member, sent: SlabsSent) -> None:
+    member.take_report(replace(REPORT, held=(3,)), 199, EVERY, 1.0)
+    assert sent.lacking([member]) >> 3 & 1
+
+
+def test_repair_is_for_what_is_held_or_on_the_way_and_not_verified(member: Member, sent: SlabsSent) -> None:
+    member.take_report(replace(REPORT, verified=0b1, held=(1,)), 199, EVERY, 1.0)
+    assert sent.in_repair([member]) == 0b110
+
+
+def test_slabs_that_it_has_take_none_of_its_buffers(member: Member, sent: SlabsSent) -> None:
+    assert sent.begun_for(member) == 3
+    member.take_report(replace(REPORT, verified=0b1), 0, EVERY, 1.0)
+    assert sent.begun_for(member) == 2
+
+
+def test_a_report_that_was_overtaken_turns_nothing_back(member: Member) -> None:
+    member.take_report(replace(REPORT, verified=0b1, held=(1,), free_slabs=3), 199, EVERY, 1.0)
+    member.take_report(replace(REPORT, verified=0b10, held=(), free_slabs=4), 99, EVERY, 1.1)
+    assert (member.verified, member.held, member.free_slabs, member.reported_seen) == (0b11, 0b10, 3, 199)
+
+
+def test_a_member_with_every_slab_wants_nothing_more(member: Member) -> None:
+    assert member.is_wanting
+    member.take_report(replace(REPORT, verified=EVERY), 99, EVERY, 1.0)
+    assert member.is_complete
+    assert not member.is_wanting
+
+
+def test_being_heard_revives_and_only_progress_counts_as_progress(member: Member) -> None:
+    member.is_live = False
+    member.hear(50, 7.0)
+    assert member.is_live
+    member.standing.stalled_s = 0.5
+    member.hear(50, 8.0)
+    assert (member.heard_at, member.standing.stalled_s) == (8.0, 0.5)
+    member.hear(51, 9.0)
+    assert member.standing.stalled_s == 0.0
+
+
+def test_the_round_trip_comes_from_the_echo_and_not_from_one_too_old(member: Member) -> None:
+    member.take_report(replace(REPORT, echo_time=1_000_000, echo_delay_us=3_000), 0, EVERY, now=1.0055)
+    assert member.round_trip.smoothed_s == pytest.approx(0.0025, abs=1e-5)
+    member.take_report(replace(REPORT, echo_time=1_000_000, echo_delay_us=MAX_ECHO_DELAY_US), 0, EVERY, now=9.0)
+    assert member.round_trip.smoothed_s == pytest.approx(0.0025, abs=1e-5)
+
+
+def test_what_is_remembered_of_slabs_is_bounded(member: Member) -> None:
+    sent = SlabsSent()
+    for slab in range(SLABS_REMEMBERED + 10):
+        sent.begin(slab, slab)
+        sent.end(slab)
+    assert sent.on_the_way(member).bit_count() == SLABS_REMEMBERED
