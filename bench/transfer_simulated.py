@@ -10,8 +10,6 @@ Exits with 1 where dpd sends more than MAX_ABOVE_FLOOR allows, so that it may ga
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import math
 import random
 import sys
