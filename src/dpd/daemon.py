@@ -178,10 +178,15 @@ class Daemon:
             ending.cancel()
 
     async def _everything_drained(self) -> None:
+        """HTTP last: through it receivers say that they have everything."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.operations.jobs_done())
             for service in self._services:
-                tasks.create_task(_drain_service(service))
+                if not isinstance(service, HttpService):
+                    tasks.create_task(_drain_service(service))
+        for service in self._services:
+            if isinstance(service, HttpService):
+                await _drain_service(service)
 
     def _registry(self, library: Library) -> MetricsRegistry:
         registry = MetricsRegistry()
