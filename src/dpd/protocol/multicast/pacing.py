@@ -63,9 +63,9 @@ class Credit:
         self.seen = seen
         return True
 
-    def allows(self, next_seq: int) -> bool:
-        """Whether symbol `next_seq` still fits."""
-        return next_seq - self.seen <= self.limit
+    def allows(self, last_seq: int) -> bool:
+        """Whether everything up to symbol `last_seq` fits."""
+        return last_seq - self.seen <= self.limit
 
 
 @dataclass(slots=True)

@@ -315,10 +315,10 @@ class Sender:
 
     def _next_train(self, now: float) -> Train | None:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
-        next_seq = self._seq + COLUMNS
+        last_seq = self._seq + COLUMNS - 1
         representatives = self._representatives()
         if self._must_wait(
-            Wait.CREDIT, representatives, [m for m in representatives if not m.credit.allows(next_seq)], now
+            Wait.CREDIT, representatives, [m for m in representatives if not m.credit.allows(last_seq)], now
         ):
             return None
         first, second = self._next_repair, self._next_row
