@@ -25,7 +25,11 @@ def add(
         int | None, typer.Option(metavar="N", help="Without it: the newest version plus one.")
     ] = None,
     in_place: Annotated[
-        bool, typer.Option("--in-place", help="The daemon reads the file itself: no second copy, but its user and unit (ProtectHome=) must see it.")
+        bool,
+        typer.Option(
+            "--in-place",
+            help="The daemon reads the file itself: no second copy, but its user and unit (ProtectHome=) must see it.",
+        ),
     ] = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
