@@ -36,7 +36,7 @@ lint: $(ENVIRONMENT)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy --strict
-	@$(BIN)/lint-imports --no-cache | tail -n 1
+	@contracts=$$($(BIN)/lint-imports --no-cache) || { echo "$$contracts"; exit 1; }
 
 bench: $(ENVIRONMENT) $(PACKAGES)
 	@for bench in transfer_simulated fec tftp http_files transfer_netns; do \

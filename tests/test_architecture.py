@@ -19,6 +19,11 @@ SPDX_LINE = "# SPDX-License-Identifier: Apache-2.0"
 
 # Modules whose behaviour a neighbour's test holds: the module, the test file, and why it has none of its own.
 TESTED_ELSEWHERE = {
+    "cli/options.py": ("cli/test_cli.py", "declarations; every command that takes them is run there"),
+    "protocol/machine.py": (
+        "service/test_driver.py",
+        "the shape of a machine and no behaviour; the driver relies on it",
+    ),
     "errors.py": ("test_settings.py", "nothing but names; each is raised in the test of who raises it"),
 }
 
