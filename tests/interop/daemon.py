@@ -48,7 +48,7 @@ socket = "{directory}/control.sock"
         ready_path = self._directory / "notify.sock"
         ready_path.unlink(missing_ok=True)
         command = (DPD, "serve", "--config", self.config)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("wb") as log:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("ab") as log:
             ready.bind(str(ready_path))
             environment = {"NOTIFY_SOCKET": str(ready_path)}
             self._process = self._host.start(*command, stdout=log, environment=environment)
@@ -82,6 +82,12 @@ socket = "{directory}/control.sock"
             raise
         if error is None:
             assert status == 0, f"dpd ended with status {status}:\n{self.text()}"
+
+    def kill_and_restart(self) -> None:
+        """kill -9, and the same settings and state again; the log goes on."""
+        self._process.kill()
+        self._process.wait()
+        self.__enter__()
 
     @property
     def pid(self) -> int:

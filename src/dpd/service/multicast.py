@@ -84,8 +84,9 @@ class MulticastService:
     async def drain(self) -> None:
         """Admit nobody; return when no session has a live receiver that still lacks something."""
         self._is_draining = True
-        while any(session.is_busy for session in list(self._sessions.values())):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110  the sender threads know, and owe this loop no wake-up
+        # The sender threads know, and owe this loop no wake-up.
+        while any(session.is_busy for session in list(self._sessions.values())):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
         """End every session now."""
@@ -121,7 +122,13 @@ class MulticastService:
             self.stats.joins += 1
             self._count_members()
         log.info(
-            "receiver joined", extra={"session": session.session_id, "package": package_id, "peer": client_address}
+            "receiver joined",
+            extra={
+                "session": session.session_id,
+                "package": package_id,
+                "peer": client_address,
+                "verified_slabs": verified.bit_count(),
+            },
         )
         return answer
 
