@@ -156,7 +156,7 @@ def test_a_slab_without_loss_is_ready_at_its_last_symbol(bench: Bench) -> None:
     assert bench.nacks == []
 
 
-@pytest.mark.parametrize("sizes", [[32], [1], [31, 1], [20, 45], [45], [7, 32, 25]])
+@pytest.mark.parametrize("sizes", [[32], [1], [31, 1], [20, 45], [45], [7, 32, 25], [32, 20, 12]])
 def test_trains_of_any_cut_lose_nothing(sizes: list[int]) -> None:
     """Receive offload merges as it likes: a whole row now and then, parts of two rows otherwise."""
     bench = Bench(slabs=1, rows_of_last=64)

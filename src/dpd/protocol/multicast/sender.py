@@ -362,7 +362,7 @@ class Sender:
             self._waits.pop(Wait.SLABS, None)
             return False
         representatives = self._representatives()
-        without_room = [m for m in representatives if self._sent.begun_for(m) >= max(m.free_slabs, 1)]
+        without_room = [m for m in representatives if self._sent.begun_for(m) >= m.free_slabs]
         if self._must_wait(Wait.SLABS, representatives, without_room, now):
             return False
         if slab <= self._position and self._rows:
