@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from dpd.settings import load_settings
-
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src" / "dpd").rglob("*.py"))
 ALL_PYTHON = SOURCES + sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
@@ -129,5 +127,13 @@ def test_scapy_cannot_enter_the_sources(tmp_path: Path) -> None:
     ] == []
 
 
-def test_the_reference_settings_load() -> None:
-    assert load_settings(ROOT / "config" / "dpd.toml").path.endswith("dpd.toml")
+@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)])
+def test_a_skipped_interop_test_fails_in_ci_alone(ci: str, status: int) -> None:
+    """PATH is empty, so that the programs are missing."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/interop/test_http_clients.py"]
+    command += ["-k", "wget or busybox"]
+    environment = {"PATH": "", "CI": ci}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == status, run.stdout
+    assert "missing: wget" in run.stdout
+    assert ("2 failed" if ci else "2 skipped") in run.stdout
