@@ -55,9 +55,11 @@ class DaemonProcess:
         metrics_port: int = 0,
         pxe_port: int = 0,
         drain_timeout_s: float = 10,
+        watchdog_s: float = 0,
         wrapper: Sequence[str] = (),
         before_exec: Callable[[], None] | None = None,
     ) -> None:
+        self._watchdog_s = watchdog_s
         self._wrapper = wrapper
         self._before_exec = before_exec
         self.state = state
@@ -77,7 +79,7 @@ class DaemonProcess:
         Path(path).unlink(missing_ok=True)
         self._notify.bind(path)
         self._notify.settimeout(PATIENCE_S)
-        environment = os.environ | {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
+        environment = os.environ | {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6))}
         environment.pop("WATCHDOG_PID", None)
         command = [*self._wrapper, sys.executable, "-m", "dpd", "serve", "--config", str(self.config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, preexec_fn=self._before_exec)

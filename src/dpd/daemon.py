@@ -210,7 +210,7 @@ async def _drain_service(service: Service) -> None:
 async def _beat(interval_s: float) -> None:
     """As long as the loop runs this, systemd knows that it is alive."""
     while True:
-        sd_notify("WATCHDOG=1")
+        sd_notify("WATCHDOG=1", wait=False)
         await asyncio.sleep(interval_s)
 
 

@@ -28,6 +28,16 @@ def test_nobody_listens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sd_notify("READY=1")
 
 
+def test_a_systemd_that_does_not_keep_up_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert sd_notify("WATCHDOG=1", wait=False)
+        assert not all(sd_notify("WATCHDOG=1", wait=False) for _ in range(10_000))
+        listener.recv(100)
+        assert sd_notify("WATCHDOG=1", wait=False)
+
+
 def test_no_systemd_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     assert not sd_notify("READY=1")

@@ -7,8 +7,9 @@ import os
 import socket
 
 
-def sd_notify(state: str) -> bool:
-    """Send a state such as READY=1, STOPPING=1 or STATUS=text. False: there is no systemd that listens."""
+def sd_notify(state: str, *, wait: bool = True) -> bool:
+    """Send a state such as READY=1, STOPPING=1 or STATUS=text. False: there is no systemd that listens, or, without
+    `wait`, one that does not keep up: its queue has ten places, and a full one would hold the caller's loop."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -16,7 +17,7 @@ def sd_notify(state: str) -> bool:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
         try:
-            notifier.sendto(state.encode(), address)
+            notifier.sendto(state.encode(), 0 if wait else socket.MSG_DONTWAIT, address)
         except OSError:
             return False
     return True

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dpd session …` against a running daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Dpd
+
+from dpd.cli.session import print_sessions
+
+
+@pytest.fixture
+def package(asked: Dpd, image: Path) -> Iterator[str]:
+    assert asked("content", "add", image, "--package", "SESSION1").code == 0
+    yield "SESSION1"
+    asked("content", "remove", "SESSION1")
+
+
+def test_a_session_is_started_listed_shown_and_stopped(asked: Dpd, package: str) -> None:
+    session = asked("session", "start", package, "--json").json
+    number = session["session_id"]
+    assert number in asked("session", "list").out
+    shown = asked("session", "show", number)
+    assert f"{session['group']}:{session['port']}" in shown.out
+    assert "No receivers." in shown.out
+    assert asked("session", "list", "--json").json["sessions"][0]["session_id"] == number
+    assert asked("session", "stop", number).out == f"session {number} of SESSION1 version 1: stopped\n"
+    gone = asked("session", "stop", number)
+    assert (gone.code, gone.err) == (1, f"dpd: no session {number}; `dpd session list` shows those there are\n")
+
+
+def test_without_sessions_the_list_says_how_one_starts(asked: Dpd) -> None:
+    assert asked("session", "list").out == (
+        "No sessions; the first receiver that joins starts one, or `dpd session start`.\n"
+    )
+
+
+def test_a_session_of_nothing_is_refused(asked: Dpd) -> None:
+    ended = asked("session", "start", "NOTHING")
+    assert (ended.code, ended.err) == (
+        1,
+        "dpd: package 'NOTHING' is not in the library; `dpd content list` shows what is\n",
+    )
+
+
+def test_the_table_counts_receivers(capsys: pytest.CaptureFixture[str]) -> None:
+    session = {
+        "session_id": "1a2b3c4d",
+        "package_id": "LAB00001",
+        "source_version": 1,
+        "state": "sending",
+        "group": "239.192.0.7",
+        "port": 63000,
+        "pass_number": 2,
+        "rate_mbit_s": 940.4,
+        "bytes_sent": 3 << 30,
+        "members": [{}, {}],
+    }
+    print_sessions([session])
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row == ["1a2b3c4d", "LAB00001", "1", "sending", "239.192.0.7:63000", "2", "940", "3.0", "GiB", "2"]
