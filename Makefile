@@ -39,8 +39,10 @@ lint: $(ENVIRONMENT)
 	@contracts=$$($(BIN)/lint-imports --no-cache) || { echo "$$contracts"; exit 1; }
 
 bench: $(ENVIRONMENT) $(PACKAGES)
-	@for bench in transfer_simulated fec tftp http_files transfer_netns; do \
-	  test ! -e bench/$$bench.py || { echo "== $$bench"; $(BIN)/python -m bench.$$bench --quick; } || exit 1; done
+	@$(BIN)/python -m bench.transfer_simulated
+	@$(BIN)/python -m bench.tftp --quick
+	@$(BIN)/python -m bench.http_files --quick
+	@$(BIN)/python -m bench.transfer_netns --quick
 
 zipapp: $(ENVIRONMENT)
 	@$(BIN)/python .ci/zipapp.py dist/dpd-receive.pyz
