@@ -104,6 +104,15 @@ def test_a_stream_that_ends_without_an_outcome_is_told(tmp_path: Path) -> None:
         list(client.follow("content", "LAB1", "verify"))
 
 
+def test_a_stream_cut_off_in_the_middle_is_told(tmp_path: Path) -> None:
+    answer = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{"progress": '
+    with (
+        answering(tmp_path / "s", answer) as client,
+        pytest.raises(DaemonUnreachable, match="the connection broke off"),
+    ):
+        list(client.follow("content", "LAB1", "verify"))
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"", b"\xff"])
 def test_a_socket_that_is_not_of_dpd_is_told(tmp_path: Path, body: bytes) -> None:
     with (

@@ -60,7 +60,7 @@ class Client:
         try:
             connection.request("POST", _target(parts, query), encoded, {"Content-Type": "application/json"})
             yield from _lines(connection.getresponse())
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
             connection.close()
@@ -75,7 +75,7 @@ class Client:
             connection.endheaders()
             _send_body(connection, file, sent)
             yield from _lines(connection.getresponse())
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
             connection.close()

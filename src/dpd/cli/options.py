@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments that several commands share, spelled once."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,5 @@ PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Package
 VersionOption = Annotated[
     int | None, typer.Option("--source-version", metavar="N", help="This version instead of the newest.")
 ]
-SettingsArgument = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Settings file.")]
 
 DEFAULT_SOCKET = "/run/dpd/control.sock"

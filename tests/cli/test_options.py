@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share: whoever talks to the daemon takes --socket, whoever prints takes --json."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cli.test_cli import COMMANDS
+
+from dpd.cli.options import DEFAULT_SOCKET
+from dpd.settings import ControlSettings
+
+ASKING = [name for name in COMMANDS if name not in ("serve", "check-config", "demo")]
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_command_that_asks_the_daemon_finds_it_and_speaks_json(name: str) -> None:
+    options = {option: parameter for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert options["--socket"].envvar == "DPD_SOCKET"
+    assert options["--socket"].default == DEFAULT_SOCKET
+    assert "--json" in options
+
+
+def test_the_socket_is_looked_for_where_the_daemon_puts_it() -> None:
+    assert ControlSettings().socket == DEFAULT_SOCKET
