@@ -13,7 +13,6 @@ import queue
 import random
 import select
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -26,7 +25,8 @@ from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import Codec
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.protocol.multicast.receiver import Ignored, Receiver, ReceiverCounters, SessionFact, SlabReady
-from dpd.service.udp import BATCH, RECEIVE_BYTES, SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
+from dpd.service.train_reader import TrainReader
+from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
 
 RECEIVE_BUFFER_BYTES = 16 << 20
 # The kernel charges a lone datagram of 1436 bytes with 2304 of the buffer, and a train with about its own size; credit
@@ -34,6 +34,7 @@ RECEIVE_BUFFER_BYTES = 16 << 20
 BUFFER_BYTES_PER_SYMBOL = 2560
 WORKERS = 2
 PROGRESS_S = 0.2
+READS = 32  # system calls between two looks at timers and outcomes: up to 1.4 MB
 
 
 class Store(Protocol):
@@ -146,6 +147,7 @@ class ReceiverSession:
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
         self._progress_at = 0.0
+        self._now = 0.0
         self.ignored: dict[str, int] = {}
         self.machine = Receiver(
             session=membership.session,
@@ -178,39 +180,22 @@ class ReceiverSession:
 
     def _receive(self) -> SessionFact:
         """Read in batches; between them, everything else. Waits only when the socket is empty."""
-        buffer = bytearray(RECEIVE_BYTES)
+        machine = self.machine
+        reader = TrainReader(
+            self._socket,
+            lambda headers, symbols, first, count: machine.receive_symbols(headers, symbols, first, count, self._now),
+            lambda datagram: machine.receive_datagram(datagram, ("", 0), self._now),
+        )
         while True:
-            is_empty = self._read_batch(buffer)
+            self._now = time.monotonic()
+            is_empty = not all(reader.read() for _ in range(READS))
+            machine.counters.socket_drops = reader.socket_drops
             now = time.monotonic()
             fact = self._advance(now)
             if fact is not None:
                 return fact
             if is_empty:
-                self._wait(self.machine.next_timeout() - now)
-
-    def _read_batch(self, buffer: bytearray) -> bool:
-        """Feed the machine what waits in the socket, at most BATCH reads. True: nothing is left."""
-        buffers = [buffer]
-        recvmsg_into, receive_train, counters = (
-            self._socket.recvmsg_into,
-            self.machine.receive_train,
-            self.machine.counters,
-        )
-        now = time.monotonic()
-        for _ in range(BATCH):
-            try:
-                size, ancillary, _, _ = recvmsg_into(buffers, 128)
-            except BlockingIOError:
-                return True
-            segment = size
-            for _, kind, content in ancillary:
-                if kind == UDP_GRO:
-                    segment = _INT.unpack(content)[0]
-                elif kind == SO_RXQ_OVFL:
-                    counters.socket_drops = _UINT.unpack(content)[0]
-            if size:
-                receive_train(buffer, size, segment, now)
-        return False
+                self._wait(machine.next_timeout() - now)
 
     def _advance(self, now: float) -> SessionFact | None:
         """Everything but reading: outcomes in, timers, feedback out, events. Returns the fact that ends the session."""
@@ -273,7 +258,3 @@ class ReceiverSession:
                 outcome = _Outcome(assembly, False, error)
             self._outcomes.append(outcome)
             os.eventfd_write(self._wake, 1)
-
-
-_INT = struct.Struct("@i")
-_UINT = struct.Struct("@I")

@@ -80,22 +80,38 @@ def test_parity_that_a_column_does_not_need_is_not_kept() -> None:
 def test_a_row_beyond_a_short_slab_is_refused() -> None:
     assembly = assembly_of(Sent(2, 1))
     assert not assembly.add_source(2, 0, bytes(SYMBOL_BYTES))
-    assert not assembly.accepts_row(2)
+    assert assembly.add_sources(2, 0, memoryview(bytes(ROW_BYTES))) == 0
     assert assembly.lacking == 2 * COLUMNS
 
 
-def test_whole_rows_and_single_symbols_count_alike() -> None:
+def test_runs_of_any_length_count_like_single_symbols() -> None:
     sent = Sent(4, 1)
     assembly = assembly_of(sent)
-    assembly.fill_row(0)[:] = sent.slab[:ROW_BYTES]
-    for column in range(COLUMNS):
-        assembly.add_in_stream(2, column, sent.symbol(2, column))
-    assembly.add_in_stream(3, 5, sent.symbol(3, 5))
-    assert assembly.deficits() == bytes(2 - (column == 5) for column in range(COLUMNS))
-    assert assembly.lacking == 2 * COLUMNS - 1
-    assert not assembly.accepts_row(0)
-    assert not assembly.accepts_row(3)
-    assert assembly.accepts_row(1)
+    assert assembly.add_sources(0, 0, memoryview(sent.slab)[:ROW_BYTES]) == COLUMNS
+    assert (
+        assembly.add_sources(2, 3, memoryview(sent.slab)[2 * ROW_BYTES + 3 * SYMBOL_BYTES :][: 20 * SYMBOL_BYTES]) == 20
+    )
+    assert assembly.add_source(3, 5, sent.symbol(3, 5))
+    assert assembly.deficits() == bytes(3 - (3 <= column < 23) - (column == 5) for column in range(COLUMNS))
+    assert assembly.lacking == 3 * COLUMNS - 21
+
+
+def test_a_run_that_overlaps_what_is_there_adds_only_what_is_new() -> None:
+    sent = Sent(2, 1)
+    assembly = assembly_of(sent)
+    assert assembly.add_source(0, 7, sent.symbol(0, 7))
+    assert assembly.add_sources(0, 0, memoryview(sent.slab)[:ROW_BYTES]) == COLUMNS - 1
+    assert bytes(assembly.buffer[:ROW_BYTES]) == bytes(sent.slab[:ROW_BYTES])
+    assert assembly.lacking == COLUMNS
+
+
+def test_a_run_of_parity_counts_where_it_is_needed() -> None:
+    sent = Sent(1, 1)
+    assembly = assembly_of(sent)
+    assert assembly.add_source(0, 0, sent.symbol(0, 0))
+    row = b"".join(sent.symbol(ROWS, column) for column in range(COLUMNS))
+    assert assembly.add_parities(0, 0, memoryview(row)) == COLUMNS - 1
+    assert assembly.is_complete
 
 
 def test_a_late_source_symbol_fills_its_place_though_parity_has_stood_in_for_it() -> None:

@@ -37,30 +37,30 @@ class SlabAssembly:
         """Symbols that each column still lacks: uint8[COLUMNS]."""
         return bytes(max(0, deficit - self._whole_rows) for deficit in self._deficit)
 
-    def accepts_row(self, row: int) -> bool:
-        """Whether a whole source row may go in by `fill_row`: none of it is there and no parity has been counted."""
-        start = row * COLUMNS
-        return not self._parity and row < self.rows and not any(self._present[start : start + COLUMNS])
+    def add_sources(self, row: int, column: int, symbols: memoryview) -> int:
+        """Put neighbouring source symbols, the first of them in `column`, in their places. Returns how many were new.
 
-    def fill_row(self, row: int) -> memoryview:
-        """The place of a whole source row, counted as received; the caller writes all of it at once."""
-        self._present[row * COLUMNS : (row + 1) * COLUMNS] = _ROW_PRESENT
-        self._whole_rows += 1
-        self.lacking -= COLUMNS
-        return self.buffer[row * ROW_BYTES : (row + 1) * ROW_BYTES]
-
-    def add_in_stream(self, row: int, column: int, symbol: Buffer) -> None:
-        """`add_source` for the usual case, without parity about: half its cost, which a receiver pays per datagram where
-        the network hands it no whole trains."""
+        The usual case, symbols never seen and no parity about, is one copy and a few counts for the whole run.
+        """
+        count = len(symbols) // SYMBOL_BYTES
         index = row * COLUMNS + column
-        if self._parity or row >= self.rows or self._present[index]:
-            self.add_source(row, column, symbol)
-            return
-        self._present[index] = 1
-        start = index * SYMBOL_BYTES
-        self.buffer[start : start + SYMBOL_BYTES] = symbol
-        self._deficit[column] -= 1
-        self.lacking -= 1
+        if self._parity or row >= self.rows or any(self._present[index : index + count]):
+            pieces = (symbols[i * SYMBOL_BYTES : (i + 1) * SYMBOL_BYTES] for i in range(count))
+            return sum(self.add_source(row, column + i, symbol) for i, symbol in enumerate(pieces))
+        self._present[index : index + count] = _PRESENT[:count]
+        self.buffer[index * SYMBOL_BYTES : (index + count) * SYMBOL_BYTES] = symbols
+        if count == COLUMNS:
+            self._whole_rows += 1
+        else:
+            for i in range(column, column + count):
+                self._deficit[i] -= 1
+        self.lacking -= count
+        return count
+
+    def add_parities(self, parity_row: int, column: int, symbols: memoryview) -> int:
+        """Keep neighbouring parity symbols, the first of them of `column`. Returns how many were of use."""
+        pieces = (symbols[at : at + SYMBOL_BYTES] for at in range(0, len(symbols), SYMBOL_BYTES))
+        return sum(self.add_parity(parity_row, column + i, symbol) for i, symbol in enumerate(pieces))
 
     def add_source(self, row: int, column: int, symbol: Buffer) -> bool:
         """Put one source symbol in its place. False: it was there, or lies beyond this slab."""
@@ -115,7 +115,7 @@ class SlabAssembly:
                 first = column
 
 
-_ROW_PRESENT = b"\x01" * COLUMNS
+_PRESENT = b"\x01" * COLUMNS
 
 
 def _zeros(present: bytearray) -> tuple[int, ...]:
