@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpd.content.library import Content, Library
-from dpd.errors import ServiceError, SessionError
+from dpd.errors import MalformedMessage, ServiceError, SessionError
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES, Geometry, decode_slab_set
 from dpd.protocol.multicast.message import WIRE_VERSION
 from dpd.service.isal import best_codec
@@ -108,7 +108,8 @@ class MulticastService:
     def join(
         self, package_id: str, source_version: int | None, request: Mapping[str, Any], client_address: str
     ) -> dict[str, Any]:
-        """Admit a receiver to the session of a package, starting it if it is the first. Raises ContentNotFound, SessionError."""
+        """Admit a receiver to the session of a package, starting it if it is the first. Raises ContentNotFound, SessionError,
+        MalformedMessage."""
         content = self._library.find(package_id, source_version)
         verified, credit, slots = _read_join(request, Geometry(content.size_bytes).slab_count)
         with self._lock:
@@ -142,12 +143,12 @@ class MulticastService:
         return ""
 
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A receiver has verified every slab. Raises SessionError for an unknown session or member."""
+        """A receiver has verified every slab. Raises SessionError for an unknown session or member, MalformedMessage."""
         session = self._sessions.get(session_id)
         try:
             member = int(request.get("member", ""), 16)
         except (TypeError, ValueError):
-            raise SessionError("member: expected the 16 hex digits that the join answered") from None
+            raise MalformedMessage("member", "expected the 16 hex digits that the join answered") from None
         if session is None or not session.leave(member):
             raise SessionError(f"session {session_id} has no such member")
         self.stats.completions += 1
@@ -285,21 +286,23 @@ class MulticastService:
 
 
 def _read_join(request: Mapping[str, Any], slab_count: int) -> tuple[int, int, int]:
-    """(verified, credit, slots) of a join request. Raises SessionError that names the field."""
+    """(verified, credit, slots) of a join request. Raises MalformedMessage that names the field."""
     wires = request.get("wire", [WIRE_VERSION])
     if not isinstance(wires, list) or WIRE_VERSION not in wires:
-        raise SessionError(f"wire: this distribution point speaks version {WIRE_VERSION}, the receiver offers {wires}")
+        raise MalformedMessage(
+            "wire", f"this distribution point speaks version {WIRE_VERSION}, the receiver offers {wires}"
+        )
     try:
         verified = decode_slab_set(bytes.fromhex(request["verified"]), slab_count) if request.get("verified") else 0
     except (TypeError, ValueError) as error:
-        raise SessionError(f"verified: expected a slab set as hex digits: {error}") from None
+        raise MalformedMessage("verified", f"expected a slab set as hex digits: {error}") from None
     return verified, _whole(request, "credit", 1024, MAX_CREDIT), _whole(request, "slots", 16, MAX_SLOTS)
 
 
 def _whole(request: Mapping[str, Any], field: str, default: int, highest: int) -> int:
     value = request.get(field, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
-        raise SessionError(f"{field}: expected a whole number from 1 to {highest}, got {value!r}")
+        raise MalformedMessage(field, f"expected a whole number from 1 to {highest}, got {value!r}")
     return value
 
 

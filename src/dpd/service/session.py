@@ -25,9 +25,17 @@ from typing import Any
 from dpd.content.library import Content
 from dpd.errors import ServiceError
 from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES, Geometry
-from dpd.protocol.multicast.message import DATAGRAM_BYTES, WIRE_VERSION
+from dpd.protocol.multicast.message import DATAGRAM_BYTES, MAX_FEEDBACK_BYTES, WIRE_VERSION
 from dpd.protocol.multicast.pacing import TokenBucket
-from dpd.protocol.multicast.sender import Ignored, MemberSilent, ParityNeeded, Sender, SlabSettled, Train
+from dpd.protocol.multicast.sender import (
+    Ignored,
+    MemberForgotten,
+    MemberSilent,
+    ParityNeeded,
+    Sender,
+    SlabSettled,
+    Train,
+)
 from dpd.service.slab_source import SlabSource
 from dpd.service.udp import TRANSIENT, TrainSender, interface_address
 from dpd.settings import MulticastSettings
@@ -35,6 +43,7 @@ from dpd.telemetry.stats import bump
 
 log = logging.getLogger(__name__)
 
+MAX_FEEDBACK = 256  # datagrams taken in at one look: a flood of feedback slows the session and does not stop it
 FEEDBACK_EVERY = 4  # trains between two looks for feedback while data flows: 180 KB, 1.4 ms at 1 Gbit/s
 SHORT_WAIT_S = 0.002  # below this poll()'s millisecond is too coarse; nanosleep keeps the pace
 FLUSH_S = 0.25
@@ -114,8 +123,10 @@ class Session:
         self._address = interface_address(settings.interface) if settings.interface else ""
         self._socket = self._open_socket(settings)
         self._trains = TrainSender(self._socket, offload=settings.segmentation_offload)
+        self._feedback = memoryview(bytearray(MAX_FEEDBACK_BYTES))
         self._inbox: deque[Callable[[float], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._wake_lock = threading.Lock()  # else the number could be another file's by the time it is written to
         self._bucket = TokenBucket(settings.rate_mbit_s * 1e6, 2 * COLUMNS * DATAGRAM_BYTES, time.monotonic())
         self.machine = Sender(
             session=self.number,
@@ -172,6 +183,7 @@ class Session:
         """A receiver completed. False: nobody of that name."""
         if self.guests.pop(member, None) is None:
             return False
+        self.idle_since = time.monotonic()
         self._tell(lambda _: self.machine.remove_member(member))
         return True
 
@@ -184,15 +196,19 @@ class Session:
         self._thread.join(timeout=5)
 
     def _tell(self, action: Callable[[float], None]) -> None:
-        self._inbox.append(action)
-        if self._thread.is_alive():
-            os.eventfd_write(self._wake, 1)
+        with self._wake_lock:
+            if self._wake >= 0:
+                self._inbox.append(action)
+                os.eventfd_write(self._wake, 1)
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"session": self.session_id, "package": self.content.package_id}
 
     @property
     def is_busy(self) -> bool:
         """Whether a live member still lacks something."""
-        whole = self._geometry.every_slab
-        return any(m.is_live and m.verified != whole for m in list(self.machine.members.values()))
+        return any(m.is_wanting for m in list(self.machine.members.values()))
 
     def status(self) -> SessionStatus:
         machine, counters, now = self.machine, self.machine.counters, time.monotonic()
@@ -200,12 +216,11 @@ class Session:
         for number, member in list(machine.members.items()):
             guest = self.guests.get(number)
             if guest is not None:
-                done = member.verified == self._geometry.every_slab
                 members.append(
                     MemberStatus(
                         member=f"{number & 0xFFFFFFFF:08x}",
                         address=guest.address,
-                        state="complete" if done else "receiving" if member.is_live else "silent",
+                        state="complete" if member.is_complete else "receiving" if member.is_live else "silent",
                         verified_slabs=member.verified.bit_count(),
                         joined_s_ago=round(now - guest.joined_at, 3),
                         received=member.received,
@@ -237,15 +252,25 @@ class Session:
     def _run(self) -> None:
         try:
             self._serve()
-        except Exception:
-            log.exception(
-                "multicast session failed", extra={"session": self.session_id, "package": self.content.package_id}
+        except OSError as error:
+            log.error(
+                "multicast session failed: its datagrams cannot be sent; receivers will join a new one",
+                extra={**self._labels, "error": error.strerror or str(error)},
             )
+        except Exception:
+            log.exception("multicast session failed", extra=self._labels)
         finally:
             self.machine.has_ended = True
             self._flush(self)
-            self._socket.close()
-            self._source.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._socket.close()
+        self._source.close()
+        with self._wake_lock:
+            self._inbox.clear()
+            wake, self._wake = self._wake, -1
+        os.close(wake)
 
     def _serve(self) -> None:
         machine, monotonic = self.machine, time.monotonic
@@ -273,7 +298,10 @@ class Session:
                 self._flush(self)
             self._take_events()
             if out is None and not self._inbox:
-                self._wait(poll, machine.next_timeout(now), now)
+                until = machine.next_timeout(now)
+                if until is None or until - now > FLUSH_S:
+                    self._flush(self)  # nothing else would until then
+                self._wait(poll, until, now)
 
     def _wait(self, poll: select.poll, until: float | None, now: float) -> None:
         if until is not None and until - now <= SHORT_WAIT_S:
@@ -288,16 +316,16 @@ class Session:
             self._inbox.popleft()(now)
 
     def _take_feedback(self, now: float) -> None:
-        while True:
+        for _ in range(MAX_FEEDBACK):
             try:
-                datagram, source = self._socket.recvfrom(2048, socket.MSG_DONTWAIT)
+                size, source = self._socket.recvfrom_into(self._feedback, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno not in TRANSIENT:
                     raise
                 continue
-            self.machine.receive_datagram(datagram, source, now)
+            self.machine.receive_datagram(self._feedback[:size], source, now)
 
     def _take_events(self) -> None:
         while event := self.machine.next_event():
@@ -308,17 +336,22 @@ class Session:
             elif isinstance(event, MemberSilent):
                 self.silent += 1
                 guest = self.guests.get(event.member)
-                log.info(
-                    "receiver fell silent", extra={"session": self.session_id, "peer": guest.address if guest else ""}
-                )
+                log.info("receiver fell silent", extra={**self._labels, "peer": guest.address if guest else ""})
+            elif isinstance(event, MemberForgotten):
+                self.guests.pop(event.member, None)
+                self.idle_since = time.monotonic()
             elif isinstance(event, Ignored):
                 bump(self.ignored, event.reason)
 
     def _compute_parity(self, needed: ParityNeeded) -> None:
         try:
             self._source.compute_parity(needed.slab, needed.first, needed.count)
-        except (OSError, ValueError):
-            log.exception("parity cannot be computed", extra={"session": self.session_id, "slab": needed.slab})
+        except OSError as error:  # the receivers would ask for this slab for ever
+            log.error(
+                "multicast session failed: the image cannot be read; `dpd content verify` tells where",
+                extra={**self._labels, "slab": needed.slab, "error": error.strerror or str(error)},
+            )
+            self._tell(lambda _: self.machine.end())
             return
         self._tell(lambda _: self.machine.provide_parity(needed.slab, needed.first + needed.count))
 
@@ -344,6 +377,6 @@ class Session:
         if self.send_errors == 1:
             log.warning(
                 "multicast cannot be sent; check multicast.interface, or `ip route add 224.0.0.0/4 dev …`",
-                extra={"session": self.session_id, "group": self.group, "error": error.strerror or str(error)},
+                extra={**self._labels, "group": self.group, "error": error.strerror or str(error)},
             )
         time.sleep(0.01)

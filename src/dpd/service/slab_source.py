@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
+import threading
 
+from dpd.errors import ContentCorrupt
 from dpd.protocol.multicast.fec import Codec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import HEADER_BYTES
@@ -14,13 +17,22 @@ from dpd.protocol.multicast.sender import Train
 
 
 class SlabSource:
-    """The symbols of one content: source rows out of the mapped file, parity rows once computed."""
+    """The symbols of one content. Owns `descriptor`, also where the constructor raises ContentCorrupt."""
 
     def __init__(self, descriptor: int, geometry: Geometry, codec: Codec) -> None:
         self._geometry = geometry
         self._codec = codec
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, geometry.size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        try:
+            self._map = mmap.mmap(descriptor, geometry.size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError) as error:  # ValueError: the file is shorter
+            os.close(descriptor)
+            raise ContentCorrupt(
+                f"the image's file cannot be mapped to its {geometry.size_bytes} bytes: {error}; "
+                "`dpd content verify` tells what is wrong with it"
+            ) from None
         self._file = memoryview(self._map)
         whole = geometry.size_bytes // ROW_BYTES * ROW_BYTES
         self._whole_bytes = whole
@@ -51,18 +63,30 @@ class SlabSource:
         return self._file[start : start + ROW_BYTES] if start < self._whole_bytes else self._tail
 
     def compute_parity(self, slab: int, first: int, count: int) -> None:
-        """Add parity rows to a slab's; blocking. The slab is read, not mapped: a disk error then raises OSError instead of
-        killing the process by SIGBUS."""
+        """Add parity rows behind the `first` ones that are there; blocking, on any thread. Raises OSError.
+
+        The slab is read, not mapped: a disk error then is an error and not SIGBUS.
+        """
+        with self._lock:
+            if self._is_closed:
+                return
+            descriptor = os.dup(self._descriptor)  # stays ours if the session ends meanwhile
+        try:
+            rows = self._read_slab(descriptor, slab)
+        finally:
+            os.close(descriptor)
+        self._parity.setdefault(slab, [])[first:] = encode_parity(self._codec, rows, first, count)
+
+    def _read_slab(self, descriptor: int, slab: int) -> memoryview:
         rows = memoryview(bytearray(self._geometry.rows(slab) * ROW_BYTES))
         wanted = self._geometry.slab_bytes(slab)
         done = 0
         while done < wanted:
-            read = os.preadv(self._descriptor, [rows[done:wanted]], self._geometry.offset(slab) + done)
+            read = os.preadv(descriptor, [rows[done:wanted]], self._geometry.offset(slab) + done)
             if not read:
-                raise OSError(errno.EIO, "the blob is shorter than its manifest")
+                raise OSError(errno.EIO, "the file has become shorter")
             done += read
-        computed = encode_parity(self._codec, rows, first, count)
-        self._parity.setdefault(slab, []).extend(computed)
+        return rows
 
     def forget_parity(self, slab: int) -> None:
         self._parity.pop(slab, None)
@@ -72,6 +96,9 @@ class SlabSource:
         os.posix_fadvise(self._descriptor, self._geometry.offset(slab), 2 * SLAB_BYTES, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            os.close(self._descriptor)
         self._file.release()
-        self._map.close()
-        os.close(self._descriptor)
+        with contextlib.suppress(BufferError):  # a train still points into it: the mapping goes with that
+            self._map.close()
