@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from blake3 import blake3
+
 from dpd.errors import ContentCorrupt, ContentError
 
 Progress = Callable[[int, int], None]
@@ -62,6 +64,7 @@ class Digests:
 
     sha256: str
     slab_hashes: tuple[bytes, ...]
+    slab_blake3: tuple[bytes, ...]
 
 
 @contextmanager
@@ -86,8 +89,9 @@ def open_source(path: Path) -> Iterator[Source]:
 
 def take_in(source: Source, part: Path, slab_bytes: int, check: Check | None, progress: Progress) -> Digests:
     """Copy the source to `part`, on the disk when this returns. Raises ContentError or OSError; the caller cleans up."""
-    whole, slabs = _Whole(), _Slabs(slab_bytes)
-    checks: list[Check] = [whole, slabs, *([check] if check is not None else [])]
+    whole, slabs = _Whole(), _Slabs(slab_bytes, _sha256)
+    fast = _Slabs(slab_bytes, _blake3)
+    checks: list[Check] = [whole, slabs, fast, *([check] if check is not None else [])]
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
         _reserve(descriptor, source.size_bytes)
@@ -98,7 +102,7 @@ def take_in(source: Source, part: Path, slab_bytes: int, check: Check | None, pr
         source.check_unchanged()
     finally:
         os.close(descriptor)
-    return Digests(whole.hash.hexdigest(), tuple(slabs.hashes))
+    return Digests(whole.hash.hexdigest(), tuple(slabs.hashes), tuple(fast.hashes))
 
 
 class _Whole:
@@ -115,16 +119,25 @@ class _Whole:
 class _Slabs:
     """Pieces are whole slabs; only the last one of the file may end in a shorter one."""
 
-    def __init__(self, slab_bytes: int) -> None:
+    def __init__(self, slab_bytes: int, digest: Callable[[memoryview], bytes]) -> None:
         self.hashes: list[bytes] = []
         self._slab_bytes = slab_bytes
+        self._digest = digest
 
     def update(self, piece: memoryview) -> None:
         for at in range(0, len(piece), self._slab_bytes):
-            self.hashes.append(hashlib.sha256(piece[at : at + self._slab_bytes]).digest())
+            self.hashes.append(self._digest(piece[at : at + self._slab_bytes]))
 
     def finish(self) -> None:
         pass
+
+
+def _sha256(piece: memoryview) -> bytes:
+    return hashlib.sha256(piece).digest()
+
+
+def _blake3(piece: memoryview) -> bytes:
+    return blake3(piece).digest()
 
 
 def _reserve(descriptor: int, size_bytes: int) -> None:

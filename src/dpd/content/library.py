@@ -215,6 +215,7 @@ class Library:
                 sha256=content.sha256,
                 slab_bytes=self._slab_bytes,
                 slab_hashes=digests.slab_hashes,
+                slab_blake3=digests.slab_blake3,
             )
             body = encode(manifest)
             name = sha256(body).hexdigest()

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 
 from dpd.content.catalogue import Content
 from dpd.content.intake import Progress, fill
-from dpd.content.manifest import Manifest
+from dpd.content.manifest import Manifest, SlabCheck
 from dpd.errors import ContentCorrupt
 
 _SLABS_NAMED = 5  # in a message
@@ -22,9 +21,7 @@ def compare_slabs(content: Content, manifest: Manifest, descriptor: int, progres
         raise ContentCorrupt(
             f"{content}: its blob has {size_bytes} bytes, expected {content.size_bytes}; it differs from slab {min(size_bytes, content.size_bytes) // manifest.slab_bytes} on; publish it again"
         )
-    hashes = _hash_slabs(descriptor, size_bytes, manifest.slab_bytes, progress)
-    pairs = enumerate(zip(hashes, manifest.slab_hashes, strict=True))
-    damaged = [slab for slab, (found, expected) in pairs if found != expected]
+    damaged = list(_damaged_slabs(descriptor, manifest, progress))
     if damaged:
         raise ContentCorrupt(f"{content}: {_slabs_in_words(damaged, manifest)}; publish it again")
 
@@ -38,13 +35,17 @@ def _slabs_in_words(slabs: list[int], manifest: Manifest) -> str:
     return f"{', '.join(named)}{more} of {manifest.slab_count} damaged"
 
 
-def _hash_slabs(descriptor: int, size_bytes: int, slab_bytes: int, progress: Progress) -> Iterator[bytes]:
-    """SHA-256 of each slab of an open blob; empty for a slab that the disk will not give back."""
-    buffer = memoryview(bytearray(min(slab_bytes, size_bytes)))
-    for begin in range(0, size_bytes, slab_bytes):
+def _damaged_slabs(descriptor: int, manifest: Manifest, progress: Progress) -> Iterator[int]:
+    """The slabs of an open blob that are not what the manifest says, or that the disk will not give back."""
+    check, size_bytes = SlabCheck(manifest), manifest.size_bytes
+    buffer = memoryview(bytearray(min(manifest.slab_bytes, size_bytes)))
+    for slab in range(manifest.slab_count):
+        begin, end = manifest.extent(slab)
         try:
-            length = fill(descriptor, buffer[: size_bytes - begin], begin)
-            yield hashlib.sha256(buffer[:length]).digest()
+            length = fill(descriptor, buffer[: end - begin], begin)
+            is_good = check.fits(slab, buffer[:length])
         except OSError:
-            yield b""
-        progress(min(begin + slab_bytes, size_bytes), size_bytes)
+            is_good = False
+        if not is_good:
+            yield slab
+        progress(end, size_bytes)

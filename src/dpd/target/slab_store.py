@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from dpd.content.manifest import Manifest, encode
+from dpd.content.manifest import Manifest, SlabCheck, encode
 from dpd.errors import ContentError
 
 SYNC_SLABS = 64
@@ -34,6 +34,7 @@ class SlabStore:
         self.part = output.with_name(output.name + ".part")
         self.journal = output.with_name(output.name + ".journal")
         self._manifest = manifest
+        self._check = SlabCheck(manifest)
         self._name = hashlib.sha256(encode(manifest)).hexdigest()
         self._lock = threading.Lock()
         self._unsynced = 0
@@ -84,13 +85,13 @@ class SlabStore:
         while doubtful:
             slab = (doubtful & -doubtful).bit_length() - 1
             doubtful &= doubtful - 1
-            if self._read_hash(slab) == self._manifest.slab_hashes[slab]:
+            if self._check.fits(slab, self._read(slab)):
                 stored |= 1 << slab
         return stored
 
-    def _read_hash(self, slab: int) -> bytes:
+    def _read(self, slab: int) -> bytes:
         begin, end = self._manifest.extent(slab)
-        return hashlib.sha256(os.pread(self._file, end - begin, begin)).digest()
+        return os.pread(self._file, end - begin, begin)
 
     def _compact(self) -> None:
         """Write the journal anew in one piece: what is verified, all of it durable."""
@@ -105,7 +106,7 @@ class SlabStore:
 
     def check_and_write(self, slab: int, content: memoryview) -> bool:
         """Store a slab if its hash is the manifest's. Thread-safe. Raises ContentError when the disk refuses."""
-        if hashlib.sha256(content).digest() != self._manifest.slab_hashes[slab]:
+        if not self._check.fits(slab, content):
             return False
         begin, _ = self._manifest.extent(slab)
         try:
