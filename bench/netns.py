@@ -172,6 +172,8 @@ class Lan:
         options = ("forward_delay", "0", "mcast_snooping", "1", "mcast_querier", "1")
         self._ip("switch", "link", "add", BRIDGE, "type", "bridge", *options)
         self._ip("switch", "link", "set", BRIDGE, "up")
+        # Where br_netfilter is loaded, each frame passes the firewall's hooks: a quarter of a sender's CPU, and no switch.
+        self.switch.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 > $f; done; exit 0")
 
     def _make_host(self, host: Host) -> None:
         self._make_namespace(host)
