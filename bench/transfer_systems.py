@@ -22,6 +22,7 @@ from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 
 DPD = Path(sys.executable).with_name("dpd")
+RECEIVE = (sys.executable, "-m", "dpd.target.receive")  # as it runs on a target: the standard library alone
 PACKAGE = "BENCH001"
 READY_S = 20.0
 UDPCAST_LINGER_S = 0.5  # udp-receiver stays this long after its file is complete; not counted
@@ -85,12 +86,14 @@ class System(Protocol):
 
 
 class Dpd:
-    """`dpd serve`, and the receiver as it runs on a target: the standard library alone."""
+    """`dpd serve`, and the target's receiver."""
 
     name = "dpd"
 
     def __init__(self, lan: Lan, home: Path, image: Path, *, start_delay_s: float) -> None:
         self._lan, self._home = lan, home
+        # An installed dpd has its byte code; this one writes it at its first start, whatever the environment forbids.
+        self._environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home / "pycache")}
         self._url = f"http://{lan['server'].address}:8080"
         state = home / "state"
         state.mkdir()
@@ -98,8 +101,11 @@ class Dpd:
             library.publish(image, PACKAGE)
         config = home / "dpd.toml"
         config.write_text(DPD_TOML.format(home=home, device=DEVICE, start_delay_s=start_delay_s))
-        self._daemon = _start(lan["server"], home / "dpd.log", DPD, "serve", "--config", config)
+        self._daemon = _start(
+            lan["server"], home / "dpd.log", DPD, "serve", "--config", config, environment=self._environment
+        )
         _wait_for_http(lan["server"], f"{self._url}/healthz", self._daemon)
+        _start(lan["server"], home / "dpd-warm.log", *RECEIVE, "--help", environment=self._environment).wait()
 
     def version(self) -> str:
         return version_of(str(DPD), "--version")
@@ -184,9 +190,9 @@ class Nginx:
         return Race(started, receivers, [])
 
 
-def _start(host: Host, log: Path, *command: str | Path) -> Process:
+def _start(host: Host, log: Path, *command: str | Path, environment: dict[str, str] | None = None) -> Process:
     with log.open("wb") as out:
-        return host.start(*command, stdout=out)
+        return host.start(*command, stdout=out, environment=environment)
 
 
 def _start_into(host: Host, output: Path, *command: str | Path) -> Process:
