@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dpd.errors import ContentError, SessionError
+from dpd.errors import SessionError
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import Codec
 from dpd.protocol.multicast.geometry import Geometry
@@ -75,6 +75,7 @@ class Progress:
 class _Outcome:
     assembly: SlabAssembly
     ok: bool
+    recovered: int = 0
     error: Exception | None = None
 
 
@@ -117,8 +118,20 @@ def open_group(group: str, port: int, interface_address: str) -> GroupSocket:
     return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL, has_gro)
 
 
+def _open_feedback(sender: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(sender)
+    except OSError as error:
+        sock.close()
+        raise SessionError(f"cannot send to the distribution point at {sender[0]}: {error.strerror}") from None
+    return sock
+
+
 class ReceiverSession:
-    """Receives until the object is complete, the session ends, or the sender falls silent."""
+    """Receives until the object is complete, the session ends, or the sender falls silent. Owns the group's socket from
+    here on. Raises SessionError where the sender cannot be reached."""
 
     def __init__(
         self,
@@ -133,9 +146,11 @@ class ReceiverSession:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._socket = group_socket.sock
-        self._feedback = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._feedback.setblocking(False)
-        self._feedback.connect(membership.feedback)
+        try:
+            self._feedback = _open_feedback(membership.feedback)
+        except SessionError:
+            self._socket.close()
+            raise
         self._store = store
         self._codec = codec
         self._on_progress = on_progress
@@ -162,7 +177,8 @@ class ReceiverSession:
         )
 
     def run(self) -> SessionFact:
-        """Block until a SessionFact. Raises ContentError when a slab cannot be stored."""
+        """Block until a SessionFact. Raises ContentError when a slab cannot be stored. What was stored by then is in
+        `machine.verified`, however it ends."""
         workers = [threading.Thread(target=self._work, name=f"slab-{i}", daemon=True) for i in range(WORKERS)]
         for worker in workers:
             worker.start()
@@ -173,10 +189,12 @@ class ReceiverSession:
                 self._tasks.put(None)
             for worker in workers:
                 worker.join()
-            self._store.sync()
             self._feedback.close()
             self._socket.close()
             os.close(self._wake)
+            for outcome in self._outcomes:
+                self.machine.provide_verified(outcome.assembly, outcome.ok, time.monotonic())
+            self._store.sync()
 
     def _receive(self) -> SessionFact:
         """Read in batches; between them, everything else. Waits only when the socket is empty."""
@@ -204,6 +222,7 @@ class ReceiverSession:
             outcome = self._outcomes.popleft()
             if outcome.error is not None:
                 raise outcome.error
+            machine.counters.recovered += outcome.recovered
             machine.provide_verified(outcome.assembly, outcome.ok, now)
         if now >= machine.next_timeout():
             machine.handle_timeout(now)
@@ -251,10 +270,10 @@ class ReceiverSession:
     def _work(self) -> None:
         while (assembly := self._tasks.get()) is not None:
             try:
-                self.machine.counters.recovered += assembly.recover(self._codec)
+                recovered = assembly.recover(self._codec)
                 content = assembly.buffer[: self._geometry.slab_bytes(assembly.slab)]
-                outcome = _Outcome(assembly, self._store.check_and_write(assembly.slab, content))
-            except (ContentError, OSError) as error:
-                outcome = _Outcome(assembly, False, error)
+                outcome = _Outcome(assembly, self._store.check_and_write(assembly.slab, content), recovered)
+            except Exception as error:  # raised again by the thread that runs the session
+                outcome = _Outcome(assembly, False, error=error)
             self._outcomes.append(outcome)
             os.eventfd_write(self._wake, 1)

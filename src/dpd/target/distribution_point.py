@@ -6,6 +6,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from http import HTTPStatus
+from ipaddress import IPv4Address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -25,14 +27,15 @@ class DistributionPoint:
     """A distribution point at `url`, such as http://dp:8080. Raises DpdError for a URL that cannot be one."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
         try:
-            port = parts.port or 80
-        except ValueError:
-            port = 0
-        if parts.scheme != "http" or not parts.hostname or not port or parts.path.strip("/"):
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 80
+            host.encode("idna")
+        except ValueError:  # a port that is no number, an open bracket, a host that cannot be a name
+            host, port = "", 0
+        if not host or not host.isprintable() or " " in host or parts.scheme != "http" or parts.path.strip("/"):
             raise DpdError(f"{url}: expected the address of a distribution point such as http://dp:8080")
-        self.host, self.port = parts.hostname, port
+        self.host, self.port = host, port
         self.url = f"http://{parts.netloc}"
 
     def fetch_manifest(self, package_id: str, source_version: int | None) -> bytes:
@@ -43,7 +46,7 @@ class DistributionPoint:
     def join(
         self, package_id: str, source_version: int, *, verified: bytes, credit: int, slots: int
     ) -> tuple[str, Membership]:
-        """Ask for a place in the session. Returns (session id, membership). Raises SessionError, Unreachable."""
+        """Ask for a place in the session. Returns (session id, membership). Raises SessionError (not now), Unreachable."""
         wish = {
             "wire": [WIRE_VERSION],
             "verified": verified.hex(),
@@ -59,9 +62,9 @@ class DistributionPoint:
                 session=int(answer["session"]),
                 epoch=int(answer["epoch"]),
                 member=int(answer["member"], 16),
-                group=str(answer["group"]),
-                port=int(answer["port"]),
-                feedback=(str(sender), int(answer["feedback_port"])),
+                group=_group(answer["group"]),
+                port=_port(answer["port"]),
+                feedback=(str(sender), _port(answer["feedback_port"])),
             )
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise SessionError(f"{self.url}: its answer to the join cannot be read: {error!r}") from None
@@ -115,4 +118,18 @@ class DistributionPoint:
             return ContentNotFound(f"{self.url}: {message}")
         if status >= 500:
             return Unreachable(f"{self.url}: {message}")
-        return SessionError(f"{self.url}: {message}")
+        if status == HTTPStatus.CONFLICT:
+            return SessionError(f"{self.url}: {message}")
+        return DpdError(f"{self.url}: {message}")
+
+
+def _group(value: Any) -> str:
+    if not IPv4Address(value).is_multicast:
+        raise ValueError(f"{value} is no multicast group")
+    return str(value)
+
+
+def _port(value: Any) -> int:
+    if not 0 < int(value) < 65536:
+        raise ValueError(f"{value} is no port")
+    return int(value)

@@ -19,7 +19,7 @@ from dpd.errors import ContentCorrupt, ContentNotFound, DpdError, SessionError
 from dpd.protocol.multicast.geometry import SLAB_BYTES, Geometry, encode_slab_set
 from dpd.protocol.multicast.receiver import SessionFact
 from dpd.service.isal import best_codec
-from dpd.service.receiver import ReceiverSession, granted_credit, open_group
+from dpd.service.receiver import Progress, ReceiverSession, granted_credit, open_group
 from dpd.service.udp import interface_address
 from dpd.target.distribution_point import DistributionPoint, Unreachable
 from dpd.target.progress import Display
@@ -42,8 +42,12 @@ class Patience:
         self._moved_at = time.monotonic()
         self._wait_s = FIRST_RETRY_S
 
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() - self._moved_at > self._limit_s
+
     def wait(self, error: DpdError) -> None:
-        """Sleep before the next try, or raise `error` when patience is over."""
+        """Sleep before the next try, or raise `error` when patience would be over by then."""
         if time.monotonic() - self._moved_at + self._wait_s > self._limit_s:
             raise error
         time.sleep(self._wait_s * (0.5 + self._rng.random() / 2))
@@ -63,6 +67,7 @@ class Reception:
         self._patience = Patience(options.patience)
         self._public_key = bytes.fromhex(options.public_key) if options.public_key else None
         self._version: int | None = options.source_version
+        self._verified_slabs = -1
 
     def run(self) -> None:
         """Return when the file is complete under its name. Raises DpdError."""
@@ -91,14 +96,20 @@ class Reception:
                 self._display.tell("waiting", reason=str(error))
                 self._patience.wait(error)
         manifest = decode_signed(document, self._public_key)
+        wanted = (self._package_id, self._version if self._version is not None else manifest.source_version)
+        if (manifest.package_id, manifest.source_version) != wanted:
+            raise ContentCorrupt(
+                f"manifest: of {manifest.package_id} version {manifest.source_version}, expected {wanted[0]} version {wanted[1]}; "
+                "does something between here and the distribution point keep old answers?"
+            )
         if manifest.slab_bytes != SLAB_BYTES:
             raise ContentCorrupt(f"manifest: slabs of {manifest.slab_bytes} bytes, this receiver knows {SLAB_BYTES}")
         return manifest
 
     def _receive(self, manifest: Manifest, geometry: Geometry, store: SlabStore, verified: int) -> int:
         """One session. Returns the slabs verified by its end."""
-        address = interface_address(self._interface) if self._interface else self._point.local_address()
         try:
+            address = interface_address(self._interface) if self._interface else self._point.local_address()
             session_id, session = self._join(manifest, geometry, store, verified, address)
         except (Unreachable, SessionError) as error:
             self._display.tell("waiting", reason=str(error))
@@ -106,9 +117,9 @@ class Reception:
             return verified
         fact = session.run()
         machine = session.machine
-        if machine.verified != verified or machine.counters.symbols:
+        if machine.verified != verified:
             self._patience.reset()
-        if fact is SessionFact.FINISHED:
+        if machine.is_finished:
             counted = {
                 "lost": machine.counters.lost,
                 "socket_drops": machine.counters.socket_drops,
@@ -138,10 +149,22 @@ class Reception:
             slots=self._slots,
             store=store,
             codec=best_codec(),
-            on_progress=self._display.show,
+            on_progress=self._watch,
         )
         self._display.tell("joined", session=session_id, group=membership.group, port=membership.port)
         return session_id, session
+
+    def _watch(self, progress: Progress) -> None:
+        """Show where it is. Raises Unreachable when datagrams come and come, and patience is over all the same."""
+        self._display.show(progress)
+        if progress.verified_slabs != self._verified_slabs:
+            self._verified_slabs = progress.verified_slabs
+            self._patience.reset()
+        elif self._patience.is_over:
+            raise Unreachable(
+                f"{self._point.url}: no slab could be completed within --patience, though the session goes on; "
+                f"{progress.counters.lost} datagrams were lost, {progress.counters.bad_slabs} slabs were damaged"
+            )
 
 
 def _explain(fact: SessionFact, url: str, symbols: int) -> DpdError:
