@@ -95,6 +95,8 @@ def test_an_address_is_host_and_port(url: str, host: str, port: int) -> None:
         "http://dp/path",
         "http://[::1",
         "http://a b",
+        f"http://{'ü' * 70}",
+        "http://a b",
         "",
     ],
 )
@@ -192,9 +194,8 @@ def test_nobody_there_is_unreachable() -> None:
             DistributionPoint(url).fetch_manifest("LAB00001", None)
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "." + "a" * 70, "ü" * 70])
-def test_a_name_that_leads_nowhere_is_unreachable(host: str) -> None:
-    point = DistributionPoint(f"http://{host}:8080")
+def test_a_name_that_leads_nowhere_is_unreachable() -> None:
+    point = DistributionPoint("http://no-such-host.invalid:8080")
     with pytest.raises(Unreachable):
         point.fetch_manifest("LAB00001", None)
     with pytest.raises(Unreachable):
