@@ -45,7 +45,8 @@ bench: $(ENVIRONMENT) $(PACKAGES)
 	@$(BIN)/python -m bench.transfer_netns --quick
 
 zipapp: $(ENVIRONMENT)
-	@$(BIN)/python .ci/zipapp.py dist/dpd-receive.pyz
+	@mkdir -p dist
+	@$(BIN)/python -m dpd.target.bundle dist/dpd-receive.pyz
 	@echo dist/dpd-receive.pyz
 
 install:

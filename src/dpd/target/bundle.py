@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver as one file, for a machine that has Python's standard library and nothing else.
+
+    python -m dpd.target.bundle dpd-receive.pyz
+    python3 dpd-receive.pyz http://dp:8080 LAB00001 -o install.wim
+
+What goes in is found by following the imports of `dpd.target.receive`, also those inside functions; so it is never more
+than is needed, and never less. Equal sources give equal bytes: times are fixed, members are sorted.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Sequence
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+import dpd
+
+ENTRY = "dpd.target.receive"
+START = f"import sys\nfrom {ENTRY} import main\nsys.exit(main())\n"
+INTERPRETER = b"#!/usr/bin/env python3\n"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file knows
+SOURCES = Path(dpd.__path__[0]).parent
+
+
+def modules() -> dict[str, Path]:
+    """The modules of dpd that the receiver can import, by name."""
+    finder = ModuleFinder([str(SOURCES)])  # all else is the standard library's, or looked up at run time
+    finder.import_hook(ENTRY, fromlist=["main"])
+    found = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
+    return {name: Path(file) for name, file in found.items() if file and name.partition(".")[0] == "dpd"}
+
+
+def build(output: Path) -> None:
+    """Write the bundle. Raises OSError."""
+    members = {str(path.relative_to(SOURCES)): path.read_bytes() for path in modules().values()}
+    with output.open("wb") as file:
+        file.write(INTERPRETER)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in sorted((members | {"__main__.py": START.encode()}).items()):
+                archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
+    output.chmod(0o755)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: python -m dpd.target.bundle dpd-receive.pyz", file=sys.stderr)
+        return 2
+    output = Path(arguments[0])
+    try:
+        build(output)
+    except OSError as error:
+        print(f"{output}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
