@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from dpd.protocol.multicast.member import SLABS_REMEMBERED, Member, SlabsSent
+from dpd.protocol.multicast.member import SLABS_REMEMBERED, Member, SlabsSent, Wait, Waiting
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Header, MessageType, Report
-from dpd.protocol.multicast.pacing import Credit, Standing
+from dpd.protocol.multicast.pacing import STALL_S, Credit, Standing
 
 EVERY = 0b1111
 REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 4, 0)
@@ -102,3 +102,33 @@ def test_what_is_remembered_of_slabs_is_bounded(member: Member) -> None:
         sent.begin(slab, slab)
         sent.end(slab)
     assert sent.on_the_way(member).bit_count() == SLABS_REMEMBERED
+
+
+# ---- whether to wait
+
+
+def test_waiting_is_known_by_its_reason_and_counted_once(member: Member) -> None:
+    waiting = Waiting()
+    for now in (1.0, 1.1, 1.2):
+        assert waiting.must_go_on(Wait.CREDIT, [member], 1, now)
+    assert Wait.CREDIT in waiting
+    assert Wait.SLABS not in waiting
+    assert not waiting.must_go_on(Wait.CREDIT, [], 1, 1.3)
+    assert not waiting
+    assert waiting.must_go_on(Wait.SLABS, [member], 1, 1.4)
+    waiting.end(Wait.SLABS)
+    assert not waiting
+    assert waiting.stalls == 2
+
+
+def test_every_slow_one_pays_for_the_time_that_they_keep_the_session(member: Member) -> None:
+    other = replace(member, standing=Standing())
+    waiting = Waiting()
+    now = 0.0
+    while waiting.must_go_on(Wait.CREDIT, [member, other], 3, now):
+        now += 0.125
+        member.standing.progress()
+        other.standing.progress()
+    assert now == pytest.approx(STALL_S, abs=0.2)
+    assert member.standing.left_s <= 0
+    assert other.standing.left_s <= 0

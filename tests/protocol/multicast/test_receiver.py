@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpd.protocol.multicast.gaps import MAX_RETRY_S
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
@@ -27,7 +28,6 @@ from dpd.protocol.multicast.message import (
 from dpd.protocol.multicast.receiver import (
     FAST_REPORT_S,
     MAX_LATE,
-    MAX_RETRY_S,
     REPORT_S,
     SILENCE_S,
     START_ROWS,

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sender knows of its receivers, and which slabs are still on their way to one of them."""
+"""What a sender knows of its receivers, which slabs are still on their way to one of them, and whether to wait for it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report
 from dpd.protocol.multicast.pacing import Credit, RoundTrip, Standing
@@ -113,3 +114,39 @@ class SlabsSent:
         for member in members:
             slabs |= ~member.verified & (member.held | self.on_the_way(member))
         return slabs
+
+
+class Wait(Enum):
+    """Why a sender holds back although it has something to send."""
+
+    CREDIT = "a receiver's socket buffer is full"
+    SLABS = "a receiver has no free slab buffer"
+
+
+class Waiting:
+    """What the session waits for, and since which look at it. `stalls` counts how often it began to."""
+
+    def __init__(self) -> None:
+        self.stalls = 0
+        self._since: dict[Wait, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def __contains__(self, why: Wait) -> bool:
+        return why in self._since
+
+    def end(self, why: Wait) -> None:
+        self._since.pop(why, None)
+
+    def must_go_on(self, why: Wait, without_room: list[Member], representatives: int, now: float) -> bool:
+        """Whether one of those `without_room` is to be waited for. Accounts for the time since the last look."""
+        since = self._since.pop(why, now)
+        if not without_room:
+            return False
+        is_shared = len(without_room) == representatives
+        waits = [m.standing.waits(since, now, is_shared) for m in without_room]  # each accounts for the time
+        if any(waits):
+            self._since[why] = now
+            self.stalls += since == now
+        return any(waits)

@@ -16,8 +16,8 @@ shows. Trains are decoded in place by the receiver machine; this module reads on
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 
 from dpd.errors import MalformedMessage
@@ -299,3 +299,15 @@ def encode_row_headers(first: Header) -> bytes:
     """
     common = int.from_bytes(first.encode(), "big")
     return (common * _EVERY_HEADER + _ROW_POSITIONS).to_bytes(_ROW_HEADER_BYTES, "big")
+
+
+def encode_repair_headers(first: Header, symbols: Sequence[tuple[int, int]], *, is_end: bool) -> bytes:
+    """The headers of repairs at these (row, column), numbered from `first.tx_seq`; `is_end`: the last one says that no
+    more will come for now."""
+    headers = bytearray()
+    for i, (row, column) in enumerate(symbols):
+        kind = MessageType.PARITY if row >= ROWS else MessageType.DATA
+        flags = first.flags | (Flag.END_OF_SLAB if is_end and i == len(symbols) - 1 else 0)
+        header = replace(first, type=kind, flags=flags, row=row, column=column, tx_seq=first.tx_seq + i)
+        headers += header.encode()
+    return bytes(headers)

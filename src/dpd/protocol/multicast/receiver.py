@@ -24,6 +24,7 @@ from enum import Enum
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.assembly import SlabAssembly
+from dpd.protocol.multicast.gaps import Gaps
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
@@ -42,6 +43,7 @@ from dpd.protocol.multicast.message import (
     SlabDeficits,
     decode_message,
 )
+from dpd.protocol.multicast.runs import run_length
 
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
 MAX_LEAP = 1 << 22  # a tx_seq further ahead is damaged or forged: at any rate we would have noticed the silence
@@ -49,8 +51,6 @@ MAX_LATE = 1 << 16  # a BEAT this far behind is not late: 0.8 s at 1 Gbit/s
 REORDER_GRACE_S = 0.002
 MAX_NACK_S = 0.05
 REPORT_GAPS = 10
-FIRST_RETRY_S = 0.02
-MAX_RETRY_S = 1.0
 REPORT_S = 1.0
 FAST_REPORT_S = 0.2
 MIN_REPORT_GAP_S = 0.005
@@ -105,14 +105,6 @@ class ReceiverCounters:
     reports: int = 0
 
 
-@dataclass(slots=True)
-class _Gap:
-    """A slab whose stream has passed with symbols missing: when to ask, and how long to wait for the answer."""
-
-    due: float
-    retry_s: float = FIRST_RETRY_S
-
-
 class Receiver:
     """`member`: the credential from the join; `verified`: slab set from an earlier run; `slots`: slabs assembled at once;
     `credit`: symbols that the socket's buffer holds."""
@@ -145,7 +137,7 @@ class Receiver:
         self.buffers = 0
         self._assemblies: dict[int, SlabAssembly] = {}
         self._verifying: set[int] = set()
-        self._gaps: dict[int, _Gap] = {}
+        self._gaps = Gaps()
         self._current = -1
         self._seen = -1
         self._reported_symbols = 0
@@ -213,14 +205,14 @@ class Receiver:
         if column >= COLUMNS or slab >= self.geometry.slab_count:
             self._events.append(Ignored("out_of_range"))
             return 1
-        count = _run_length(headers, at * HEADER_BYTES, column, tx_seq, min(end - at, COLUMNS - column))
+        count = run_length(headers, at * HEADER_BYTES, column, tx_seq, min(end - at, COLUMNS - column))
         is_newest = self._count_seq(tx_seq, count)
         if is_newest and slab != self._current and not flags & Flag.REPAIR:
             self._move_on(slab, now)
         self._note_sender(tx_time, nack_ms, now)
         self._put(slab, row, column, symbols[at * SYMBOL_BYTES : (at + count) * SYMBOL_BYTES], flags)
         if flags & Flag.END_OF_SLAB and slab in self._assemblies:
-            self._gaps[slab] = _Gap(self._backoff(now))
+            self._gaps.ask(slab, self._backoff(now))
         return count
 
     def _put(self, slab: int, row: int, column: int, symbols: memoryview, flags: int) -> None:
@@ -312,12 +304,12 @@ class Receiver:
         new one lacks, if it is sent again, may still come."""
         left, self._current = self._current, slab
         if left in self._assemblies and left not in self._gaps:
-            self._gaps[left] = _Gap(self._backoff(now))
-        self._gaps.pop(slab, None)
+            self._gaps.ask(left, self._backoff(now))
+        self._gaps.drop(slab)
 
     def _complete(self, assembly: SlabAssembly) -> None:
         del self._assemblies[assembly.slab]
-        self._gaps.pop(assembly.slab, None)
+        self._gaps.drop(assembly.slab)
         self._verifying.add(assembly.slab)
         self._events.append(SlabReady(assembly))
 
@@ -345,8 +337,10 @@ class Receiver:
 
     def handle_timeout(self, now: float) -> None:
         """Ask for what is missing, report, notice that the sender is gone."""
-        if self._gaps:
-            self._ask_for_repairs(now)
+        if due := self._gaps.take_due(now, 2 * self._nack_s, MAX_NACK_SLABS):
+            wanted = tuple(SlabDeficits(slab, self._assemblies[slab].deficits()) for slab in due)
+            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._seen, wanted))
+            self.counters.nacks += 1
         if now >= self._timers[Timer.REPORT]:
             self._report(now)
         if now >= self._timers[Timer.SILENCE]:
@@ -364,20 +358,7 @@ class Receiver:
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
-        earliest = min(self._timers.values())
-        return min(earliest, min(gap.due for gap in self._gaps.values())) if self._gaps else earliest
-
-    def _ask_for_repairs(self, now: float) -> None:
-        due = [slab for slab, gap in self._gaps.items() if gap.due <= now][:MAX_NACK_SLABS]
-        if not due:
-            return
-        for slab in due:
-            gap = self._gaps[slab]
-            gap.due = now + max(gap.retry_s, 2 * self._nack_s)
-            gap.retry_s = min(gap.retry_s * 2, MAX_RETRY_S)
-        wanted = tuple(SlabDeficits(slab, self._assemblies[slab].deficits()) for slab in due)
-        self._out.append(Nack(self._header(MessageType.NACK), self.member, self._seen, wanted))
-        self.counters.nacks += 1
+        return min(*self._timers.values(), self._gaps.next_due())
 
     def _report_by(self, at: float) -> None:
         self._timers[Timer.REPORT] = min(self._timers[Timer.REPORT], at)
@@ -411,35 +392,3 @@ class Receiver:
 
 _DATA = WIRE_VERSION << 4 | MessageType.DATA
 _PARITY = WIRE_VERSION << 4 | MessageType.PARITY
-_COLUMN_BYTES = bytes(range(COLUMNS))
-# Offsets of header bytes that neighbours in a row share: type, flags, low bytes of session, slab and row.
-_SHARED = (0, 1, 7, 11, 13)
-
-
-def _run_length(headers: bytearray, start: int, column: int, tx_seq: int, limit: int) -> int:
-    """How many headers from byte `start` on are neighbours in one row, at most `limit`: the next columns, the next
-    tx_seqs, all else alike.
-
-    Strided slices compare one byte of all headers at once: 2 us for a row against 8 for 32 headers one by one. Bytes
-    that only damage or forgery would change are left to the slab's hash.
-    """
-    columns = headers[start + 14 : start + limit * HEADER_BYTES : HEADER_BYTES]
-    count = _common_prefix(columns, _COLUMN_BYTES[column : column + limit])
-    while count > 1:
-        end = start + count * HEADER_BYTES
-        last = HEADER.unpack_from(headers, end - HEADER_BYTES)
-        if last[8] == tx_seq + count - 1 and all(
-            headers[start + offset : end : HEADER_BYTES] == headers[start + offset : start + offset + 1] * count
-            for offset in _SHARED
-        ):
-            return count
-        count >>= 1
-    return 1
-
-
-def _common_prefix(one: Buffer, other: Buffer) -> int:
-    """Length of what two strings of one length share from their beginning."""
-    if one == other:
-        return len(one)
-    difference = int.from_bytes(one, "big") ^ int.from_bytes(other, "big")
-    return len(one) - (difference.bit_length() + 7) // 8

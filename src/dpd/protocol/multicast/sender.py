@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from enum import Enum
 from itertools import islice
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
-from dpd.protocol.multicast.geometry import COLUMNS, ROWS, Geometry
-from dpd.protocol.multicast.member import Member, SlabsSent
+from dpd.protocol.multicast.geometry import COLUMNS, Geometry
+from dpd.protocol.multicast.member import Member, SlabsSent, Wait, Waiting
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER_BYTES,
@@ -38,6 +37,7 @@ from dpd.protocol.multicast.message import (
     Nack,
     Report,
     decode_message,
+    encode_repair_headers,
     encode_row_headers,
 )
 from dpd.protocol.multicast.pacing import Credit, Standing, TokenBucket
@@ -106,13 +106,6 @@ class Ignored:
 SenderEvent = ParityNeeded | SlabSettled | MemberSilent | MemberForgotten | Ignored
 
 
-class Wait(Enum):
-    """Why the sender holds back although it has something to send."""
-
-    CREDIT = "a receiver's socket buffer is full"
-    SLABS = "a receiver has no free slab buffer"
-
-
 @dataclass(slots=True)
 class SenderCounters:
     """Plain counts for the owner's statistics."""
@@ -158,12 +151,12 @@ class Sender:
         self._row = 0
         self._rows = 0  # rows of the slab being sent; 0: none
         self._sent = SlabsSent()
-        self._repairs = RepairQueue(self._ask_parity)
+        self._repairs = RepairQueue(lambda *asked: self._events.append(ParityNeeded(*asked)))
         self._settle_at = 0.0
         self._repaired_last = False
         self._is_held = False  # the last look found nothing that may be sent: only feedback can change that
         self._is_waiting = False  # nothing is lacking that is not held or on the way
-        self._waits: dict[Wait, float] = {}  # since the look at this time
+        self._waiting = Waiting()
         self._beat_at = 0.0
         self._ends_left = 0
         self.has_ended = False
@@ -306,7 +299,8 @@ class Sender:
         if train is not None:
             self._is_waiting = False
             self.bucket.spend(train.count * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES))
-        elif self._waits:
+        elif self._waiting:
+            self.counters.credit_stalls = self._waiting.stalls
             self._beat_at = min(self._beat_at, now + WAITING_BEAT_S)  # what it lacks may be a tail that was lost
         elif not self._is_waiting:
             self._is_waiting = True
@@ -317,29 +311,13 @@ class Sender:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
         last_seq = self._seq + COLUMNS - 1
         representatives = self._representatives()
-        if self._must_wait(
-            Wait.CREDIT, representatives, [m for m in representatives if not m.credit.allows(last_seq)], now
-        ):
+        without_room = [m for m in representatives if not m.credit.allows(last_seq)]
+        if self._waiting.must_go_on(Wait.CREDIT, without_room, len(representatives), now):
             return None
-        first, second = self._next_repair, self._next_row
-        if self._repaired_last:
-            first, second = second, first
-        train = first(now) or second(now)
+        turns = [self._next_row, self._next_repair] if self._repaired_last else [self._next_repair, self._next_row]
+        train = turns[0](now) or turns[1](now)
         self._repaired_last = train is not None and train.symbols is not None
         return train
-
-    def _must_wait(self, why: Wait, representatives: list[Member], without_room: list[Member], now: float) -> bool:
-        """Whether one of those `without_room` is to be waited for. Accounts for the time since the last look."""
-        since = self._waits.pop(why, now)
-        if not without_room:
-            return False
-        is_shared = len(without_room) == len(representatives)
-        waits = [m.standing.waits(since, now, is_shared) for m in without_room]  # each accounts for the time
-        if not any(waits):
-            return False
-        self._waits[why] = now
-        self.counters.credit_stalls += since == now
-        return True
 
     def _next_row(self, now: float) -> Train | None:
         if self._row >= self._rows and not self._start_next_slab(now):
@@ -359,11 +337,11 @@ class Sender:
     def _start_next_slab(self, now: float) -> bool:
         slab = self._choose_slab()
         if slab is None:
-            self._waits.pop(Wait.SLABS, None)
+            self._waiting.end(Wait.SLABS)
             return False
         representatives = self._representatives()
         without_room = [m for m in representatives if self._sent.begun_for(m) >= m.free_slabs]
-        if self._must_wait(Wait.SLABS, representatives, without_room, now):
+        if self._waiting.must_go_on(Wait.SLABS, without_room, len(representatives), now):
             return False
         if slab <= self._position and self._rows:
             self.pass_number += 1
@@ -376,31 +354,24 @@ class Sender:
         lacking = self._sent.lacking(m for m in self.members.values() if m.is_wanting) & self._every_slab
         if not lacking:
             return None
-        ahead = lacking >> (self._position + 1) << (self._position + 1)
-        return _lowest(ahead or lacking)
+        next_round = lacking >> (self._position + 1) << (self._position + 1) or lacking
+        return (next_round & -next_round).bit_length() - 1
 
     def _next_repair(self, now: float) -> Train | None:
         taken = self._repairs.take(COLUMNS)
         if taken is None:
             return None
         slab, repair, symbols = taken
-        headers = bytearray()
-        for i, (row, column) in enumerate(symbols):
-            is_last = i == len(symbols) - 1 and not repair.is_pending
-            kind = MessageType.PARITY if row >= ROWS else MessageType.DATA
-            flags = Flag.REPAIR | (Flag.END_OF_SLAB if is_last else 0)
-            headers += self._header(kind, now, slab, row, flags, column).encode()
-            self._seq += 1
+        header = self._header(MessageType.PARITY, now, slab, 0, Flag.REPAIR)
+        headers = encode_repair_headers(header, symbols, is_end=not repair.is_pending)
+        self._seq += len(symbols)
         repair.note_sent(symbols, self._seq - 1)
         self.counters.repair_symbols += len(symbols)
-        return Train(slab, symbols[0][0], symbols, bytes(headers))
+        return Train(slab, symbols[0][0], symbols, headers)
 
-    def _ask_parity(self, slab: int, first: int, count: int) -> None:
-        self._events.append(ParityNeeded(slab, first, count))
-
-    def _header(self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0) -> Header:
+    def _header(self, kind: MessageType, now: float, slab: int, row: int, flags: int) -> Header:
         return Header(
-            kind, self.session, self.epoch, flags, slab, row, column, 0, self._seq, int(now * 1e6), 0, self._nack_ms()
+            kind, self.session, self.epoch, flags, slab, row, 0, 0, self._seq, int(now * 1e6), 0, self._nack_ms()
         )
 
     def _nack_ms(self) -> int:
@@ -410,7 +381,7 @@ class Sender:
         self._beat_at = now + (WAITING_BEAT_S if self._is_waiting else BEAT_S)
         self.counters.beats += 1
         # A sender that waits for free slab buffers is at the end of a slab, whose tail may be lost, as is a whole pass's.
-        flags = Flag.END_OF_PASS if self._is_waiting or Wait.SLABS in self._waits else 0
+        flags = Flag.END_OF_PASS if self._is_waiting or Wait.SLABS in self._waiting else 0
         position = max(self._position, 0)
         header = self._header(MessageType.BEAT, now, position, 0, flags)
         latest = replace(header, tx_seq=self._seq - 1)
@@ -427,7 +398,3 @@ class Sender:
         gets such a slab again starts with its first parity row."""
         in_repair = self._sent.in_repair(m for m in self.members.values() if m.is_wanting)
         self._events.extend(map(SlabSettled, self._repairs.settle(in_repair)))
-
-
-def _lowest(bits: int) -> int:
-    return (bits & -bits).bit_length() - 1
