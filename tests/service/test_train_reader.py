@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headers and symbols laid apart, by both ways of reading, from a real socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES
+from dpd.protocol.multicast.message import DATAGRAM_BYTES, HEADER_BYTES
+from dpd.service import train_reader
+from dpd.service.train_reader import BATCH_DATAGRAMS, LONE_READS, TrainReader
+from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, TrainSender
+
+BEAT = b"beat" * 10
+
+
+def datagram(number: int) -> bytes:
+    """One of DATAGRAM_BYTES that shows its number in header and symbol."""
+    return number.to_bytes(4, "big") * (HEADER_BYTES // 4) + number.to_bytes(4, "little") * (SYMBOL_BYTES // 4)
+
+
+class Wire:
+    """A socket with a reader, and the way to it."""
+
+    def __init__(self, *, gro: bool = True) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # as much of it as the system allows
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+        if gro:
+            self.sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sender.connect(self.sock.getsockname())
+        self.symbols: list[bytes] = []
+        self.calls: list[int] = []  # how many symbols each came with
+        self.messages: list[bytes] = []
+        self.reader = TrainReader(self.sock, self._take_symbols, self.messages.append)
+
+    def _take_symbols(self, headers: bytearray, symbols: memoryview, first: int, count: int) -> None:
+        self.calls.append(count)
+        for i in range(first, first + count):
+            header = headers[i * HEADER_BYTES : (i + 1) * HEADER_BYTES]
+            self.symbols.append(bytes(header) + bytes(symbols[i * SYMBOL_BYTES : (i + 1) * SYMBOL_BYTES]))
+
+    def send_train(self, *numbers: int, tail: bytes = b"") -> None:
+        pieces = [datagram(number) for number in numbers]
+        TrainSender(self.sender).send([*pieces, tail] if tail else pieces, DATAGRAM_BYTES)
+
+    def read_all(self) -> int:
+        """Read until the socket is empty. Returns the number of system calls that delivered."""
+        reads = 0
+        while self.reader.read():
+            reads += 1
+        return reads
+
+    def change_to_batches(self) -> None:
+        for number in range(LONE_READS):
+            self.sender.send(datagram(number))
+        assert self.read_all() == LONE_READS
+        self.symbols.clear()
+        self.calls.clear()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.sender.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.close()
+
+
+def test_an_empty_socket_is_no_error(wire: Wire) -> None:
+    assert not wire.reader.read()
+    wire.change_to_batches()
+    assert not wire.reader.read()
+
+
+def test_a_train_comes_whole(wire: Wire) -> None:
+    wire.send_train(*range(COLUMNS))
+    assert wire.read_all() == 1
+    assert wire.calls == [COLUMNS]
+    assert wire.symbols == [datagram(number) for number in range(COLUMNS)]
+
+
+def test_a_shorter_last_datagram_is_a_message(wire: Wire) -> None:
+    wire.send_train(1, 2, 3, tail=BEAT)
+    wire.read_all()
+    assert wire.symbols == [datagram(number) for number in (1, 2, 3)]
+    assert wire.messages == [BEAT]
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("message", [b"", b"x", BEAT, datagram(1)[:-1]], ids=len)
+def test_what_is_no_symbol_is_a_message(wire: Wire, message: bytes, batches: bool) -> None:
+    if batches:
+        wire.change_to_batches()
+    for payload in (datagram(7), message, datagram(8)):
+        wire.sender.send(payload)
+    wire.read_all()
+    assert wire.messages == [message]
+    assert wire.symbols == [datagram(7), datagram(8)]
+
+
+def test_small_datagrams_in_a_train_are_messages_each(wire: Wire) -> None:
+    TrainSender(wire.sender).send([b"one.", b"two.", b"3"], 4)
+    wire.read_all()
+    assert wire.messages == [b"one.", b"two.", b"3"]
+
+
+def test_lone_datagrams_are_soon_read_many_at_a_time(wire: Wire) -> None:
+    wire.change_to_batches()
+    numbers = range(BATCH_DATAGRAMS + 30)
+    for number in numbers:
+        wire.sender.send(datagram(number))
+    assert wire.read_all() == 2
+    assert wire.symbols == [datagram(number) for number in numbers]
+
+
+def test_a_train_that_comes_after_all_is_not_cut(wire: Wire) -> None:
+    """The kernel parts it again for a socket without GRO."""
+    wire.change_to_batches()
+    wire.send_train(*range(COLUMNS))
+    wire.read_all()
+    assert wire.symbols == [datagram(number) for number in range(COLUMNS)]
+
+
+def test_now_and_then_a_train_keeps_the_reader_with_trains(wire: Wire) -> None:
+    for _ in range(3):
+        for number in range(LONE_READS - 1):
+            wire.sender.send(datagram(number))
+        wire.send_train(1, 2)
+        wire.read_all()
+    assert wire.calls.count(2) == 3
+
+
+def test_without_recvmmsg_lone_datagrams_are_read_one_by_one(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_reader, "_find_recvmmsg", lambda: None)
+    wire.change_to_batches()
+    for number in range(LONE_READS + 5):
+        wire.sender.send(datagram(number))
+    assert wire.read_all() == LONE_READS + 5
+    assert wire.symbols == [datagram(number) for number in range(LONE_READS + 5)]
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_what_the_socket_had_no_room_for_is_counted(batches: bool) -> None:
+    wire = Wire()
+    if batches:
+        wire.change_to_batches()
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+    for number in range(100):
+        wire.sender.send(datagram(number))
+    wire.read_all()
+    wire.sender.send(datagram(100))  # the kernel tells of drops with the next datagram that has room
+    wire.read_all()
+    assert wire.reader.socket_drops == 101 - len(wire.symbols)
+    assert wire.reader.socket_drops > 50
+    wire.close()
+
+
+def test_an_error_of_the_socket_is_raised(wire: Wire) -> None:
+    wire.change_to_batches()
+    wire.sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        wire.reader.read()
