@@ -17,7 +17,6 @@ SPDX_LINE = "# SPDX-License-Identifier: Apache-2.0"
 
 # Modules whose behaviour a neighbour's test holds: the module, the test file, and why it has none of its own.
 TESTED_ELSEWHERE = {
-    "cli/options.py": ("cli/test_cli.py", "declarations; every command that takes them is run there"),
     "protocol/machine.py": (
         "service/test_driver.py",
         "the shape of a machine and no behaviour; the driver relies on it",
