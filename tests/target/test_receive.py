@@ -202,20 +202,27 @@ async def test_the_manifest_of_another_package_is_5(
     assert f"manifest: of {PACKAGE} version 1, expected OTHER version 1" in last_event(capsys)["reason"]
 
 
-async def test_an_image_damaged_on_the_points_disk_ends_when_patience_is_over(
+async def test_an_image_damaged_on_the_points_disk_is_5_and_not_asked_for_for_ever(
     point: Point, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every datagram comes, no slab is what the manifest says; the good ones are kept."""
+    """Every datagram comes, one slab is never what the manifest says; the good ones are kept."""
     blob = next((point.image.parent / "library" / "blobs").rglob("*/*"))
     blob.chmod(0o644)
     with blob.open("r+b") as file:
         file.seek(SLAB_BYTES + 5)
         file.write(b"spoilt")
-    assert await receive(point, output, "--patience", "0.5") == EXIT_UNREACHABLE
+    assert await receive(point, output) == EXIT_CORRUPT
     reason = last_event(capsys)["reason"]
-    assert "no slab could be completed within --patience, though the session goes on" in reason
-    assert "0 slabs were damaged" not in reason
+    assert f"slab after slab of {PACKAGE} is not what its manifest says; `dpd content verify {PACKAGE}`" in reason
     assert output.with_name("image.wim.part").read_bytes()[:SLAB_BYTES] == point.image.read_bytes()[:SLAB_BYTES]
+
+
+async def test_a_session_that_brings_no_slab_within_patience_is_4(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened_point(tmp_path, rate_mbit_s=1) as point:
+        assert await receive(point, output, "--patience", "0.5") == EXIT_UNREACHABLE
+    assert "no slab could be completed within --patience, though the session goes on" in last_event(capsys)["reason"]
 
 
 async def test_an_interface_that_is_not_there_is_1(

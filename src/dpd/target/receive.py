@@ -27,6 +27,7 @@ from dpd.target.slab_store import SlabStore
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_UNREACHABLE, EXIT_CORRUPT, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 FIRST_RETRY_S, MAX_RETRY_S = 0.5, 10.0
+MAX_DAMAGED = 8  # slabs in a row that are not what the manifest says: then it is not the network that damages them
 EXAMPLE = "example: dpd receive http://dp:8080 LAB00001 -o install.wim --interface eth0"
 
 
@@ -68,6 +69,7 @@ class Reception:
         self._public_key = bytes.fromhex(options.public_key) if options.public_key else None
         self._version: int | None = options.source_version
         self._verified_slabs = -1
+        self._damaged_before = 0
 
     def run(self) -> None:
         """Return when the file is complete under its name. Raises DpdError."""
@@ -155,15 +157,22 @@ class Reception:
         return session_id, session
 
     def _watch(self, progress: Progress) -> None:
-        """Show where it is. Raises Unreachable when datagrams come and come, and patience is over all the same."""
+        """Show where it is. Raises Unreachable or ContentCorrupt when datagrams come and come, and nothing gets better."""
         self._display.show(progress)
+        counters = progress.counters
+        self._damaged_before = min(self._damaged_before, counters.bad_slabs)  # each session counts from 0
         if progress.verified_slabs != self._verified_slabs:
-            self._verified_slabs = progress.verified_slabs
+            self._verified_slabs, self._damaged_before = progress.verified_slabs, counters.bad_slabs
             self._patience.reset()
+        elif counters.bad_slabs - self._damaged_before >= MAX_DAMAGED:
+            raise ContentCorrupt(
+                f"{self._point.url}: slab after slab of {self._package_id} is not what its manifest says; "
+                f"`dpd content verify {self._package_id}` there tells where it is damaged"
+            )
         elif self._patience.is_over:
             raise Unreachable(
                 f"{self._point.url}: no slab could be completed within --patience, though the session goes on; "
-                f"{progress.counters.lost} datagrams were lost, {progress.counters.bad_slabs} slabs were damaged"
+                f"{counters.lost} datagrams were lost: is --patience shorter than a slab of {SLAB_BYTES} bytes takes?"
             )
 
 
