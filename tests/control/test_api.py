@@ -27,6 +27,7 @@ async def test_status_tells_the_daemon_at_a_glance(api: aiohttp.ClientSession, p
     async with api.get("/v1/status") as response:
         status = await response.json()
     assert (status["contents"], status["content_bytes"]) == (1, published.size_bytes)
+    assert len(bytes.fromhex(status["public_key"])) == 32
     assert status["state"] == "starting"
     assert [service["name"] for service in status["services"]] == ["multicast"]
     assert status["services"][0]["counted"]["sessions"] == 0

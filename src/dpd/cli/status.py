@@ -27,6 +27,7 @@ def status(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -
             ("dpd", f"{reply['version']}, {reply['state']}, pid {reply['pid']}, since {moment(reply['started_at'])}"),
             ("Settings", reply["settings_path"] or "defaults"),
             ("Content", f"{reply['contents']} ({size(reply['content_bytes'])})"),
+            ("Public key", reply["public_key"]),
             ("Boot files", reply["boot_files"]),
             ("Machines seen", reply["machines"]),
             ("Running jobs", reply["jobs"]),

@@ -72,7 +72,8 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon at a glance. `state` is "starting", "ready" or "draining"; `jobs` counts running publishes and the like."""
+    """The daemon at a glance. `state` is "starting", "ready" or "draining"; `jobs` counts running publishes and the like;
+    `public_key` is what receivers may pin: 64 hex digits."""
 
     version: str
     pid: int
@@ -81,6 +82,7 @@ class Status:
     settings_path: str
     contents: int
     content_bytes: int
+    public_key: str
     boot_files: int
     machines: int
     jobs: int
@@ -211,6 +213,7 @@ class Operations:
             settings_path=self.settings.path,
             contents=len(contents),
             content_bytes=sum(content.size_bytes for content in contents),
+            public_key=self._library.public_key().hex(),
             boot_files=len(self._boot_files.files()),
             machines=len(self._journal.machines()),
             jobs=self._jobs,
