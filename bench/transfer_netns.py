@@ -15,15 +15,15 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.machine import Spread, facts, print_facts, ratio, spread, table
+from bench.machine import facts, print_facts, table
 from bench.netns import DEVICE, Lan, missing
+from bench.transfer_results import Mode, Run, rows, verdicts
 from bench.transfer_systems import DPD, Dpd, Nginx, Race, System, Udpcast
 
-GIB = 1 << 30
 SHM = Path("/dev/shm")
 DATA_FLOWS_BYTES = 65536  # the data phase begins when this much has left the sender
 LIMIT_S = 60.0
@@ -32,38 +32,7 @@ QUIET_SHARE = 0.25  # of one core
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 SYSTEMS: dict[str, type[System]] = {"dpd": Dpd, "udpcast": Udpcast, "nginx": Nginx}
 PROGRAMS = {"dpd": str(DPD), "udpcast": "udp-sender", "nginx": "nginx"}
-PEER = "udpcast"
 START_DELAY_S = 0.25  # udpcast knows how many receivers will come; dpd waits this long for a further one
-MIN_SPEED = {"whole": 5.0, "split": 1.5}
-MAX_SENDER_CPU = 1 / 3
-MAX_SENT_RATIO = 1.10
-
-
-@dataclass(frozen=True, slots=True)
-class Mode:
-    """What every system meets alike."""
-
-    trains: str
-    loss_percent: float
-    gro: bool
-
-    def __str__(self) -> str:
-        return f"trains {self.trains}, loss {self.loss_percent:g} %, GRO {'on' if self.gro else 'off'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One transfer to all receivers. CPU seconds of the whole transfer; `seconds` includes the set-up."""
-
-    mode: Mode
-    system: str
-    seconds: float
-    data_seconds: float
-    sent_ratio: float
-    sender_cpu_s: float
-    receivers_cpu_s: float
-    softirq_s: float
-    failed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +104,15 @@ class Arena:
         self.clear()
         wait_for_quiet()
         sent, softirq, standing = self.wire.sent_bytes(), _softirq_s(), _cpu_s(system.sender_pids())
-        finish = watch(system.launch(self.outputs), self.wire)
+        finish = Watch(system.launch(self.outputs), self.wire).finish()
         sender = finish.sender_cpu_s + _cpu_s(system.sender_pids()) - standing
         softirq, sent = _softirq_s() - softirq, self.wire.sent_bytes() - sent
         wrong = {i for i, output in enumerate(self.outputs) if not output.exists() or _sha256(output) != self._sha256}
         return Run(
             mode=mode,
             system=system.name,
+            size_bytes=self.size,
+            receivers=len(self.outputs),
             seconds=finish.seconds,
             data_seconds=finish.data_seconds,
             sent_ratio=sent / self.size,
@@ -152,38 +123,53 @@ class Arena:
         )
 
 
-def watch(race: Race, wire: Wire) -> Finish:
-    """Wait until every process of a race has ended, or kill what runs after LIMIT_S."""
-    before, data_at, last_at = wire.sent_bytes(), 0.0, race.started_at
-    waiting = {process.pid: process for process in (*race.receivers, *race.senders)}
-    numbers = {process.pid: number for number, process in enumerate(race.receivers)}
-    sender_cpu = receivers_cpu = 0.0
-    failed: set[int] = set()
-    is_late = False
-    while waiting:
-        for pid, process in list(waiting.items()):
+class Watch:
+    """Waits until every process of a race has ended; kills what runs after LIMIT_S."""
+
+    def __init__(self, race: Race, wire: Wire) -> None:
+        self._race, self._wire = race, wire
+        self._waiting = {process.pid: process for process in (*race.receivers, *race.senders)}
+        self._numbers = {process.pid: number for number, process in enumerate(race.receivers)}
+        self._sent_before = wire.sent_bytes()
+        self._data_at = 0.0
+        self._last_at = race.started_at
+        self._sender_cpu_s = self._receivers_cpu_s = 0.0
+        self._failed: set[int] = set()
+
+    def finish(self) -> Finish:
+        late_at = self._race.started_at + LIMIT_S
+        while self._waiting:
+            self._reap()
+            now = time.monotonic()
+            if not self._data_at and self._wire.sent_bytes() - self._sent_before > DATA_FLOWS_BYTES:
+                self._data_at = now
+            if now > late_at:
+                for process in self._waiting.values():
+                    process.kill()
+            time.sleep(0.002)
+        started, data_at = self._race.started_at, self._data_at or self._race.started_at
+        return Finish(
+            seconds=self._last_at - started,
+            data_seconds=self._last_at - data_at,
+            sender_cpu_s=self._sender_cpu_s,
+            receivers_cpu_s=self._receivers_cpu_s,
+            failed=frozenset(self._failed),
+        )
+
+    def _reap(self) -> None:
+        for pid, process in list(self._waiting.items()):
             ended, status, usage = os.wait4(pid, os.WNOHANG)
             if not ended:
                 continue
-            del waiting[pid]
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if pid not in numbers:
-                sender_cpu += usage.ru_utime + usage.ru_stime
+            del self._waiting[pid]
+            process.returncode = os.waitstatus_to_exitcode(status)  # Popen cannot ask for it any more
+            if pid not in self._numbers:
+                self._sender_cpu_s += usage.ru_utime + usage.ru_stime
                 continue
-            receivers_cpu += usage.ru_utime + usage.ru_stime
-            last_at = time.monotonic() - race.lingering_s
+            self._receivers_cpu_s += usage.ru_utime + usage.ru_stime
+            self._last_at = time.monotonic() - self._race.lingering_s
             if process.returncode:
-                failed.add(numbers[pid])
-        now = time.monotonic()
-        if not data_at and wire.sent_bytes() - before > DATA_FLOWS_BYTES:
-            data_at = now
-        if not is_late and now - race.started_at > LIMIT_S:
-            is_late = True
-            for process in waiting.values():
-                process.kill()
-        time.sleep(0.002)
-    begin = data_at or race.started_at
-    return Finish(last_at - race.started_at, last_at - begin, sender_cpu, receivers_cpu, frozenset(failed))
+                self._failed.add(self._numbers[pid])
 
 
 def wait_for_quiet() -> None:
@@ -218,79 +204,6 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ---- results
-
-
-def summarize(runs: Sequence[Run], options: argparse.Namespace) -> Iterator[dict[str, str]]:
-    """One row for each mode and system."""
-    size = options.size_mib << 20
-    for mode in dict.fromkeys(run.mode for run in runs):
-        for system in dict.fromkeys(run.system for run in runs):
-            chosen, good = _of(runs, mode, system), _good(runs, mode, system)
-            failed = sum(run.failed for run in chosen)
-            row = {
-                "trains": mode.trains,
-                "loss %": f"{mode.loss_percent:g}",
-                "GRO": "on" if mode.gro else "off",
-                "system": system,
-            }
-            if good:
-                row |= {
-                    "Gbit/s per receiver": str(goodput(good, size)),
-                    "without set-up": f"{spread(size * 8e-9 / run.data_seconds for run in good).median:.3g}",
-                    "to udpcast": _to_peer(runs, mode, good, lambda each: goodput(each, size)),
-                    "sent / size": f"{spread(run.sent_ratio for run in good).median:.3f}",
-                    "sender CPU s/GiB": str(sender_cpu(good, size)),
-                    "to udpcast ": _to_peer(runs, mode, good, lambda each: sender_cpu(each, size)),
-                    "receivers CPU s/GiB": f"{spread(run.receivers_cpu_s * GIB / size for run in good).median:.3g}",
-                    "softirq s/GiB": f"{spread(run.softirq_s * GIB / size for run in good).median:.3g}",
-                }
-            yield row | {"failed receivers": f"{failed}/{len(chosen) * options.receivers}"}
-
-
-def _of(runs: Sequence[Run], mode: Mode, system: str) -> list[Run]:
-    return [run for run in runs if run.mode == mode and run.system == system]
-
-
-def _good(runs: Sequence[Run], mode: Mode, system: str) -> list[Run]:
-    return [run for run in _of(runs, mode, system) if not run.failed]
-
-
-def goodput(runs: Sequence[Run], size: int) -> Spread:
-    """Gbit/s at each receiver: the file, from the start to the last receiver's end."""
-    return spread(size * 8e-9 / run.seconds for run in runs)
-
-
-def sender_cpu(runs: Sequence[Run], size: int) -> Spread:
-    return spread(run.sender_cpu_s * GIB / size for run in runs)
-
-
-def _to_peer(runs: Sequence[Run], mode: Mode, ours: Sequence[Run], figure: Callable[[Sequence[Run]], Spread]) -> str:
-    theirs = _good(runs, mode, PEER)
-    return ratio(figure(ours), figure(theirs)) if theirs else "-"
-
-
-def verdicts(runs: Sequence[Run], size: int) -> Iterator[str]:
-    """Each target beside what was measured."""
-    for mode in dict.fromkeys(run.mode for run in runs):
-        ours, theirs = _good(runs, mode, "dpd"), _good(runs, mode, PEER)
-        if not ours:
-            continue
-        if mode.trains == "split" and mode.loss_percent == 1:
-            yield _verdict(mode, "sent / size", spread(run.sent_ratio for run in ours).median, MAX_SENT_RATIO, False)
-        if theirs:
-            speed = goodput(ours, size).median / goodput(theirs, size).median
-            cost = sender_cpu(ours, size).median / sender_cpu(theirs, size).median
-            yield _verdict(mode, "goodput to udpcast", speed, MIN_SPEED[mode.trains], True)
-            yield _verdict(mode, "sender CPU to udpcast", cost, MAX_SENDER_CPU, False)
-
-
-def _verdict(mode: Mode, what: str, measured: float, target: float, is_least: bool) -> str:
-    is_met = measured >= target if is_least else measured <= target
-    bound = "at least" if is_least else "at most"
-    return f"{'met   ' if is_met else 'MISSED'}  {mode}: {what} {measured:.2f}, target {bound} {target:.2f}"
-
-
 def compare(options: argparse.Namespace) -> list[Run]:
     """All modes, all systems, all runs."""
     names = ["server", *(f"r{i}" for i in range(options.receivers))]
@@ -310,16 +223,9 @@ def compare(options: argparse.Namespace) -> list[Run]:
             for _ in range(options.runs):
                 for system in systems:
                     runs.append(arena.run(mode, system))
-                    print(f"# {_line(runs[-1])}", file=sys.stderr)
+                    print(f"# {runs[-1]}", file=sys.stderr)
         arena.wire.close()
     return runs
-
-
-def _line(run: Run) -> str:
-    return (
-        f"{run.mode}: {run.system} {run.seconds:.2f} s ({run.data_seconds:.2f} s data), {run.sent_ratio:.3f} sent, CPU "
-        f"{run.sender_cpu_s:.2f} + {run.receivers_cpu_s:.2f} s, softirq {run.softirq_s:.2f} s, failed {run.failed}"
-    )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -347,8 +253,8 @@ def main() -> None:
     print_facts()
     runs = compare(options)
     print(f"\n{options.receivers} receivers, {options.size_mib} MiB, {options.runs} runs, median [lowest-highest]\n")
-    print(table(list(summarize(runs, options))))
-    print("", *verdicts(runs, options.size_mib << 20), sep="\n")
+    print(table(list(rows(runs))))
+    print("", *verdicts(runs), sep="\n")
     if options.json:
         document = {"facts": facts(), "options": vars(options) | {"json": None}, "runs": [asdict(run) for run in runs]}
         options.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
