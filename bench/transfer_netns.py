@@ -237,11 +237,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--loss", nargs="+", type=float, default=[0, 1], help="percent, at each receiver for itself")
     parser.add_argument("--gro", nargs="+", choices=["off", "on"], default=["off"], help="at the receivers' devices")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--quick", action="store_true", help="64 MiB and 2 runs")
+    parser.add_argument("--quick", action="store_true", help="128 MiB and 2 runs")
     parser.add_argument("--json", type=Path, help="write every run into this file")
     options = parser.parse_args()
     if options.quick:
-        options.size_mib, options.runs = 64, 2
+        options.size_mib, options.runs = 128, 2
     return options
 
 

@@ -82,10 +82,10 @@ class Cell:
     def spread(self, figure: Figure) -> Spread | None:
         return spread(map(figure, self.good)) if self.good else None
 
-    def show(self, figure: Figure) -> str:
+    def show(self, figure: Figure, style: str = ".3g") -> str:
         """The median alone."""
         found = self.spread(figure)
-        return f"{found.median:.3g}" if found else "-"
+        return format(found.median, style) if found else "-"
 
     def to(self, peer: Cell, figure: Figure) -> str:
         ours, theirs = self.spread(figure), peer.spread(figure)
@@ -117,7 +117,7 @@ def rows(runs: Sequence[Run]) -> Iterator[dict[str, str]]:
                 "to udpcast": cell.to(peer, goodput),
                 "without set-up": cell.show(data_goodput),
                 "to udpcast ": cell.to(peer, data_goodput),
-                "sent / size": cell.show(lambda run: round(run.sent_ratio, 3)),
+                "sent / size": cell.show(lambda run: run.sent_ratio, ".3f"),
                 "sender CPU s/GiB": str(cell.spread(sender_cpu) or "-"),
                 "to udpcast  ": cell.to(peer, sender_cpu),
                 "receivers CPU s/GiB": cell.show(lambda run: run.receivers_cpu_s * GIB / run.size_bytes),
