@@ -112,7 +112,8 @@ def _flip(datagram: bytes, rng: random.Random) -> bytes:
 
 @dataclass
 class Rate:
-    """A port of `rate_bit_s` with a queue of `queue_bytes`: beyond it the tail is dropped."""
+    """A port of `rate_bit_s` with a queue of `queue_bytes`: beyond it the tail is dropped. Takes what comes in order of
+    time: put it before what reorders."""
 
     rate_bit_s: float
     queue_bytes: int

@@ -432,6 +432,9 @@ def test_beats_alone_are_a_sign_of_life(bench: Bench) -> None:
         ({"session": SESSION ^ 0x80000000}, "other_session"),
         ({"slab": 3}, "out_of_range"),
         ({"row": 200, "type": MessageType.DATA}, "out_of_range"),
+        ({"row": 127, "type": MessageType.PARITY}, "out_of_range"),
+        ({"row": 255, "type": MessageType.PARITY}, "out_of_range"),
+        ({"row": 65535, "type": MessageType.PARITY}, "out_of_range"),
         ({"type": MessageType.NACK}, "wrong_length"),
     ],
 )

@@ -25,7 +25,7 @@ from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.gaps import Gaps
-from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER,
@@ -198,7 +198,7 @@ class Receiver:
         if session != self.session or epoch != self.epoch:
             self._events.append(Ignored("other_session"))
             return 1
-        if (kind != _DATA or row >= ROWS) and (kind != _PARITY or row < ROWS):
+        if (kind != _DATA or row >= ROWS) and (kind != _PARITY or not ROWS <= row < ROWS + PARITY_ROWS):
             header = headers[at * HEADER_BYTES : (at + 1) * HEADER_BYTES]
             self._take_message(bytes(header) + bytes(symbols[at * SYMBOL_BYTES : (at + 1) * SYMBOL_BYTES]), now)
             return 1
