@@ -179,7 +179,9 @@ def test_feedback_that_is_none_is_counted_by_reason_and_stops_nothing(start: Sta
     receiver.say(nack(receiver, b"\x01" * COLUMNS, 0)[:-1])
     receiver.say(Nack(Header(MessageType.NACK, session, EPOCH), 1, 0, (SlabDeficits(0, bytes(COLUMNS)),)).encode())
     receiver.say(
-        Report(Header(MessageType.REPORT, session ^ 1, EPOCH), receiver.member, 0, 0, 0, 0, 0, 0, 0, (), 1, 1).encode()
+        Report(
+            Header(MessageType.REPORT, session ^ 1, EPOCH), receiver.member, 0, 0, 0, 0, 0, 0, 0, (), 0, 1, 1
+        ).encode()
     )
     expected = {"too_short", "wrong_version", "wrong_length", "unknown_member", "other_session"}
     wait_until(lambda: set(started.ignored) == expected)
@@ -192,7 +194,7 @@ def test_a_report_that_everything_is_verified_silences_the_sender(start: Start) 
     receiver = started.join()
     read_pass(receiver)
     header = Header(MessageType.REPORT, receiver.answer["session"], EPOCH)
-    receiver.say(Report(header, receiver.member, ROWS_SENT * COLUMNS - 1, 0, 0, 4, 160, 0, 0, (), 1, 1).encode())
+    receiver.say(Report(header, receiver.member, ROWS_SENT * COLUMNS - 1, 0, 0, 4, 160, 0, 0, (), 0, 1, 1).encode())
     wait_until(lambda: not started.session.is_busy)
     status = started.session.status()
     assert [member.state for member in status.members] == ["complete"]

@@ -9,10 +9,10 @@ import pytest
 
 from dpd.protocol.multicast.member import SLABS_REMEMBERED, Member, SlabsSent, Wait, Waiting
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Header, MessageType, Report
-from dpd.protocol.multicast.pacing import STALL_S, Credit, Standing
+from dpd.protocol.multicast.pacing import MIN_CREDIT, STALL_S, Credit, Standing
 
 EVERY = 0b1111
-REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 4, 0)
+REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 0, 4, 0)
 
 
 @pytest.fixture
@@ -132,3 +132,12 @@ def test_every_slow_one_pays_for_the_time_that_they_keep_the_session(member: Mem
     assert now == pytest.approx(STALL_S, abs=0.2)
     assert member.standing.left_s <= 0
     assert other.standing.left_s <= 0
+
+
+def test_the_window_of_a_report_is_its_credit_from_now_on(member: Member) -> None:
+    member.take_report(replace(REPORT, window=300), 0, EVERY, 1.0)
+    assert member.credit.limit == 300
+    member.take_report(replace(REPORT, window=1), 1, EVERY, 1.0)
+    assert member.credit.limit == MIN_CREDIT
+    member.take_report(replace(REPORT, window=0), 2, EVERY, 1.0)
+    assert member.credit.limit == MIN_CREDIT

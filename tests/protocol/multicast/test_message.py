@@ -65,6 +65,7 @@ def reports(draw: st.DrawFn) -> Report:
         lost=draw(U32),
         socket_drops=draw(U32),
         held=tuple(draw(st.lists(slabs, max_size=MAX_HELD_SLABS))),
+        window=draw(U32),
         slab_count=slab_count,
         verified=draw(st.integers(0, (1 << slab_count) - 1)),
     )
@@ -177,7 +178,7 @@ def test_a_symbol_out_of_its_range_is_refused(change: dict[int, int], reason: st
     assert caught.value.reason == reason
 
 
-REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 12, 0)
+REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 0, 12, 0)
 
 
 @pytest.mark.parametrize(

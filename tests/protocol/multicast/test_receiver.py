@@ -454,7 +454,7 @@ def test_a_row_of_a_slab_beyond_the_last_takes_nothing(bench: Bench) -> None:
 
 
 def test_feedback_seen_on_the_group_is_not_from_the_sender(bench: Bench) -> None:
-    bench.train(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, 0, 0, 0, (), 8, 1).encode())
+    bench.train(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, 0, 0, 0, (), 0, 8, 1).encode())
     assert bench.reasons() == ["not_from_sender"]
 
 

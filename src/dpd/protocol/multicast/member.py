@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report
-from dpd.protocol.multicast.pacing import Credit, RoundTrip, Standing
+from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, RoundTrip, Standing
 
 MAX_ROUND_TRIP_US = 10_000_000
 SLABS_REMEMBERED = 4096  # 23 GB: far more than any receiver's report lags behind
@@ -59,6 +59,8 @@ class Member:
         self.reported_seen = seen
         self.held = sum(1 << slab for slab in set(report.held))
         self.free_slabs = report.free_slabs
+        if report.window:
+            self.credit.limit = max(report.window, MIN_CREDIT)
         self.received, self.lost, self.socket_drops = report.received, report.lost, report.socket_drops
         elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF
         if report.echo_time and report.echo_delay_us < MAX_ECHO_DELAY_US and elapsed_us < MAX_ROUND_TRIP_US:

@@ -179,7 +179,8 @@ class Report:
     """REPORT: the state of one receiver.
 
     `verified` is a slab set; `held` are slabs in assembly, whose repair the receiver asks for by NACK; a slab in neither
-    must come again. `echo_time` repeats the latest tx_time, `echo_delay_us` later.
+    must come again. `echo_time` repeats the latest tx_time, `echo_delay_us` later. No more than `window` symbols are to be
+    under way, sent and not yet seen; 0: as told in the join.
     """
 
     header: Header
@@ -192,6 +193,7 @@ class Report:
     lost: int
     socket_drops: int
     held: tuple[int, ...]
+    window: int
     slab_count: int
     verified: int
 
@@ -206,7 +208,7 @@ class Report:
             self.lost & 0xFFFFFFFF,
             self.socket_drops & 0xFFFFFFFF,
             len(self.held),
-            0,
+            self.window,
             self.slab_count,
         )
         bitmap = self.verified.to_bytes(-(-self.slab_count // 8), "little")
@@ -256,8 +258,8 @@ def _decode_nack(header: Header, body: bytes) -> Nack:
 
 
 def _decode_report(header: Header, body: bytes) -> Report:
-    member, seen, echo_time, echo_delay, free, received, lost, drops, held_count, _, slab_count = _REPORT.unpack_from(
-        body
+    member, seen, echo_time, echo_delay, free, received, lost, drops, held_count, window, slab_count = (
+        _REPORT.unpack_from(body)
     )
     bitmap_at = _REPORT.size + 4 * held_count
     if held_count > MAX_HELD_SLABS or len(body) != bitmap_at + -(-slab_count // 8):
@@ -267,7 +269,19 @@ def _decode_report(header: Header, body: bytes) -> Report:
     if verified >> slab_count or any(slab >= slab_count for slab in held):
         raise MalformedMessage("out_of_range", f"REPORT names a slab beyond the last of {slab_count}")
     return Report(
-        header, member, seen, echo_time, echo_delay * 64, free, received, lost, drops, held, slab_count, verified
+        header,
+        member,
+        seen,
+        echo_time,
+        echo_delay * 64,
+        free,
+        received,
+        lost,
+        drops,
+        held,
+        window,
+        slab_count,
+        verified,
     )
 
 

@@ -3,14 +3,17 @@
 slow one may keep the others.
 
 The bucket keeps the operator's ceiling. Credit keeps the sender from overrunning a socket buffer: a representative
-receiver says how many symbols its buffer holds and what it has seen, and the sender stays within that of the slowest one
-that it waits for. `Standing` decides whether it waits. Congestion control will be a second user of `TokenBucket.set_rate`.
+receiver says how many symbols may be under way to it (its window: what its buffer and the network hold) and what it has
+seen, and the sender stays within that of the slowest one that it waits for. `Standing` decides whether it waits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dpd.protocol.multicast.geometry import COLUMNS
+
+MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
 STALL_S = 1.0
 # What a receiver earns of waiting time while nobody waits for it: one that is 80 % as fast as the others, or faster, is
 # waited for always; the others never lose more than a fifth of their speed to one slower than that.

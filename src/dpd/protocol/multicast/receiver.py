@@ -44,6 +44,7 @@ from dpd.protocol.multicast.message import (
     decode_message,
 )
 from dpd.protocol.multicast.runs import run_length
+from dpd.protocol.multicast.window import Window
 
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
 MAX_LEAP = 1 << 22  # a tx_seq further ahead is damaged or forged: at any rate we would have noticed the silence
@@ -132,7 +133,7 @@ class Receiver:
         self.first_symbol_at = now
         self._slots = slots
         self._rng = rng
-        self._report_every = max(credit // 4, COLUMNS)
+        self._window = Window(credit)
         self._free: list[memoryview] = []
         self.buffers = 0
         self._assemblies: dict[int, SlabAssembly] = {}
@@ -187,7 +188,9 @@ class Receiver:
             at += self._take_run(headers, symbols, at, end, now)
         if self.counters.symbols != before:  # ours: another session's datagrams on this group are no sign of our sender
             self._heard_at = now
-        if self.is_representative and self.counters.symbols - self._reported_symbols >= self._report_every:
+        if self.is_representative and self.counters.symbols - self._reported_symbols >= max(
+            self._window.size // 4, COLUMNS
+        ):
             self._report_by(now)
 
     def _take_run(self, headers: bytearray, symbols: memoryview, at: int, end: int, now: float) -> int:
@@ -366,6 +369,7 @@ class Receiver:
     def _report(self, now: float) -> None:
         held = (*self._verifying, *self._assemblies)[:MAX_HELD_SLABS]
         counters = self.counters
+        self._window.judge(counters.symbols, counters.lost)
         self._out.append(
             Report(
                 self._header(MessageType.REPORT),
@@ -378,6 +382,7 @@ class Receiver:
                 max(counters.lost - counters.socket_drops, 0),
                 counters.socket_drops,
                 held,
+                self._window.size,
                 self.geometry.slab_count,
                 self.verified,
             )

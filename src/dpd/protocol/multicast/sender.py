@@ -40,7 +40,7 @@ from dpd.protocol.multicast.message import (
     encode_repair_headers,
     encode_row_headers,
 )
-from dpd.protocol.multicast.pacing import Credit, Standing, TokenBucket
+from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
 from dpd.protocol.multicast.repair import RepairQueue
 
 WIRE_OVERHEAD_BYTES = 66  # UDP, IPv4 and Ethernet with preamble and gap around each datagram
@@ -48,7 +48,6 @@ BEAT_S = 0.1  # while data flows, or is about to
 WAITING_BEAT_S = 0.02  # while the sender waits for feedback: each one is a chance to notice a lost tail
 END_COPIES = 3  # END is not acknowledged
 SETTLE_S = 0.25  # between two looks for repair state that nobody needs any more
-MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
 FORGET_TIMEOUTS = 6  # a member silent for this many timeouts is forgotten; whoever is still there joins again
 
 
