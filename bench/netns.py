@@ -167,9 +167,13 @@ class Lan:
 
     def _make_switch(self) -> None:
         """IGMP snooping with a querier makes group membership count, as on a managed switch; without forward_delay 0
-        the first seconds of traffic are lost to the bridge's learning."""
+        the first seconds of traffic are lost to the bridge's learning.
+
+        The bridge begins to snoop 10 s after its start and until then passes membership reports on to everybody. In IGMP
+        version 2, its default, a host that hears another's report keeps its own back, and is deaf once snooping begins.
+        """
         self._make_namespace(self.switch)
-        options = ("forward_delay", "0", "mcast_snooping", "1", "mcast_querier", "1")
+        options = ("forward_delay", "0", "mcast_snooping", "1", "mcast_querier", "1", "mcast_igmp_version", "3")
         self._ip("switch", "link", "add", BRIDGE, "type", "bridge", *options)
         self._ip("switch", "link", "set", BRIDGE, "up")
         # Where br_netfilter is loaded, each frame passes the firewall's hooks: a quarter of a sender's CPU, and no switch.
