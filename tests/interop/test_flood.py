@@ -140,7 +140,7 @@ def _feedback_seeds(scene: Scene) -> list[bytes]:
         int(str(scene.session["member"]), 16),
     )
     nack = Nack(Header(MessageType.NACK, session, epoch), member, 1, (SlabDeficits(0, bytes(31) + b"\x03"),))
-    report = Report(Header(MessageType.REPORT, session, epoch), member, 1, 1, 640, 16, 1, 0, 0, (0,), SLABS, 0b10)
+    report = Report(Header(MessageType.REPORT, session, epoch), member, 1, 1, 640, 16, 1, 0, 0, (0,), 1000, SLABS, 0b10)
     return [nack.encode(), report.encode()]
 
 
