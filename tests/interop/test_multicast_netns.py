@@ -29,7 +29,9 @@ from tests.interop.daemon import DPD, Daemon
 PACKAGE = "LAB00001"
 MIN_IMAGE_BYTES = 256 << 20
 LOSS = 0.01
-RATE_MBIT_S = 400  # of wire; 256 MiB then take 6 s, and two cores keep up with five receivers
+RATE_MBIT_S = (
+    300  # of wire; 256 MiB then take 8 s, and two cores keep up with five receivers though others use them, too
+)
 MAX_SENT_RATIO = 1.10  # 1.05 are headers of datagrams, 1.02 is the erasure code's floor for four receivers
 PATIENCE_S = 40.0
 RECEIVERS = ("r1", "r2", "r3", "r4", "late")
@@ -198,6 +200,7 @@ def test_four_receivers_have_the_image_for_a_tenth_more_than_its_size(lab: Lab) 
         receiver.complete()
     sent = lab.sent_bytes() - before
     assert all(receiver.all("progress")[-1]["lost"] > 0 for receiver in receivers), "the network lost nothing"
+    assert not any(receiver.all("session lost") for receiver in receivers)
     lab.assert_identical(receivers)
     receivers[0].host.run("wimlib-imagex", "verify", receivers[0].output)
     assert sent <= MAX_SENT_RATIO * lab.size
@@ -220,9 +223,10 @@ def test_who_joins_at_60_percent_completes_and_costs_the_part_it_missed(lab: Lab
 def test_a_killed_receiver_asks_for_nothing_it_had(lab: Lab) -> None:
     killed = lab.receive("r1")
     killed.wait_for_share(0.4)
+    silent = len(lab.daemon.events("receiver fell silent"))
     killed.kill()
     verified = killed.journal_slabs()
-    _wait_for_log(lab.daemon, "receiver fell silent")
+    _wait_until(lambda: len(lab.daemon.events("receiver fell silent")) > silent)  # nothing is sent for it any more
     before = lab.sent_bytes()
     again = lab.receive("r1")
     again.complete()
@@ -248,8 +252,8 @@ def test_receivers_outlive_a_killed_distribution_point(lab: Lab) -> None:
     assert all(event["verified_slabs"] > 0 for event in rejoined)
 
 
-def _wait_for_log(daemon: Daemon, message: str) -> None:
+def _wait_until(met: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not daemon.events(message):
-        assert time.monotonic() < deadline, f"never logged: {message}"
+    while not met():
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
