@@ -161,8 +161,9 @@ class SlabStore:
         with self._told(f"{self.part}: cannot be made durable"):
             os.fdatasync(self._file)
             with self._lock:
-                self._durable = max(self._durable, logged)
-                os.write(self._log, b"s %d\n" % logged)
+                if logged > self._durable:  # else another worker's mark, made meanwhile, says as much or more
+                    self._durable = logged
+                    os.write(self._log, b"s %d\n" % logged)
 
     def finish(self) -> None:
         """All is verified: durable, then the real name, then no journal. Raises ContentError."""
