@@ -32,7 +32,7 @@ QUIET_SHARE = 0.25  # of one core
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 SYSTEMS: dict[str, type[System]] = {"dpd": Dpd, "udpcast": Udpcast, "nginx": Nginx}
 PROGRAMS = {"dpd": str(DPD), "udpcast": "udp-sender", "nginx": "nginx"}
-START_DELAY_S = 0.25  # udpcast knows how many receivers will come; dpd waits this long for a further one
+START_DELAY_S = 0.1  # udpcast knows how many receivers will come; dpd waits this long for a further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def compare(options: argparse.Namespace) -> list[Run]:
     ):
         home = Path(directory)
         arena = Arena(lan, home, options.receivers, options.size_mib << 20)
-        systems = [SYSTEMS[name](lan, home, arena.image, start_delay_s=START_DELAY_S) for name in options.systems]
+        systems = [SYSTEMS[name](lan, home, arena.image, start_delay_s=options.start_delay) for name in options.systems]
         for system in systems:
             print(f"{system.name:>14}: {system.version()}")
         for mode in modes:
@@ -236,6 +236,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--trains", nargs="+", choices=["whole", "split"], default=["whole", "split"])
     parser.add_argument("--loss", nargs="+", type=float, default=[0, 1], help="percent, at each receiver for itself")
     parser.add_argument("--gro", nargs="+", choices=["off", "on"], default=["off"], help="at the receivers' devices")
+    parser.add_argument("--start-delay", type=float, default=START_DELAY_S, help="dpd's multicast.start_delay_s")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--quick", action="store_true", help="128 MiB and 2 runs")
     parser.add_argument("--json", type=Path, help="write every run into this file")
