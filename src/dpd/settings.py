@@ -223,7 +223,7 @@ class MulticastSettings:
     ttl: int = _range(1, 0, 255, "router hops")
     rate_mbit_s: float = _range(0.0, 0, 400000, "Mbit/s on the wire for each session; 0 means as fast as its receivers")
     start_delay_s: float = _range(
-        1.0, 0, 3600, "seconds without a further join before a group is served, 4 x that at most"
+        1.5, 0, 3600, "seconds without a further join before a group is served, 4 x that at most"
     )
     max_clients: int = _range(1000, 1, 10000, "receivers in one session")
     member_timeout_s: float = _range(10.0, 1, 600, "seconds of silence before a receiver is no longer waited for")

@@ -83,9 +83,10 @@ class Reception:
                 of=manifest.slab_count,
             )
             verified = store.verified
+            if verified == geometry.every_slab:  # killed between its last slab and its name
+                store.finish()
             while verified != geometry.every_slab:
                 verified = self._receive(manifest, geometry, store, verified)
-            store.finish()
         finally:
             store.close()
 
@@ -122,6 +123,7 @@ class Reception:
         if machine.verified != verified:
             self._patience.reset()
         if machine.is_finished:
+            store.finish()  # before the distribution point counts it, and before a lost packet can delay that
             counted = {
                 "lost": machine.counters.lost,
                 "socket_drops": machine.counters.socket_drops,
