@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One file to N receivers: dpd's multicast beside udpcast and nginx, each receiver in its own network namespace.
 
-    python -m bench.transfer_netns [--receivers 4] [--size-mib 256] [--runs 5] [--loss 0 1] [--trains whole split] [--quick]
+    python -m bench.transfer_netns [--receivers 4] [--size-mib 1024] [--runs 3] [--loss 0 1] [--trains whole split] [--quick]
 
 Runs alternate between the systems. What the figures mean, and what they do not, is in bench/README.md. Needs root.
 """
@@ -231,8 +231,8 @@ def compare(options: argparse.Namespace) -> list[Run]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--receivers", type=int, default=4)
-    parser.add_argument("--size-mib", type=int, default=256)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--trains", nargs="+", choices=["whole", "split"], default=["whole", "split"])
     parser.add_argument("--loss", nargs="+", type=float, default=[0, 1], help="percent, at each receiver for itself")
     parser.add_argument("--gro", nargs="+", choices=["off", "on"], default=["off"], help="at the receivers' devices")
