@@ -88,6 +88,7 @@ async def test_segmentation_offload_off_gives_identical_bytes(library: Library, 
     await asyncio.to_thread(receiver.complete)
     assert receiver.sha256() == site.content().sha256
     await site.service.stop()
+    assert site.service.stats.trains_split == 1
 
 
 async def test_one_that_joins_late_gets_all_of_it_too(library: Library, tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def open_alone() -> None:
     """A receiver where nothing leads anywhere."""
     ReceiverSession(
         membership=Membership(SESSION, EPOCH, MEMBER, GROUP, 63996, ("192.0.2.1", 4000)),
-        group_socket=GroupSocket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 100, False),
+        group_socket=GroupSocket(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), 100),
         geometry=Geometry(1),
         verified=0,
         slots=4,

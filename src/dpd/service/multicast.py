@@ -264,6 +264,7 @@ class MulticastService:
             counters.credit_stalls,
             session.silent,
             session.send_errors,
+            int(session.has_split_trains),
         )
         with self._lock:
             before = self._flushed.get(session.session_id, (0,) * len(now))
@@ -271,7 +272,8 @@ class MulticastService:
             if session.machine.has_ended:
                 del self._flushed[session.session_id]
             stats = self.stats
-            sent, repairs, nacks, reports, stalls, silent, errors = (a - b for a, b in zip(now, before, strict=True))
+            counted = (a - b for a, b in zip(now, before, strict=True))
+            sent, repairs, nacks, reports, stalls, silent, errors, split = counted
             stats.datagrams += sent
             stats.bytes += sent * SYMBOL_BYTES
             stats.repairs += repairs
@@ -280,6 +282,7 @@ class MulticastService:
             stats.credit_stalls += stalls
             stats.members_silent += silent
             stats.send_errors += errors
+            stats.trains_split += split
             for reason, count in session.ignored.items():
                 bump(stats.ignored, reason, count)
             session.ignored.clear()

@@ -88,7 +88,6 @@ class GroupSocket:
 
     sock: socket.socket
     credit: int
-    has_gro: bool
 
 
 def granted_credit() -> int:
@@ -113,12 +112,9 @@ def open_group(group: str, port: int, interface_address: str) -> GroupSocket:
             f"cannot join group {group} port {port}: {error.strerror}; name the interface that reaches the distribution point with "
             "--interface, or give the system a route for it: `ip route add 224.0.0.0/4 dev eth0`"
         ) from None
-    has_gro = True
-    try:
+    with contextlib.suppress(OSError):  # Linux before 5.0: datagrams come one by one
         sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-    except OSError:  # Linux before 5.0: one datagram per call
-        has_gro = False
-    return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL, has_gro)
+    return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL)
 
 
 def _open_feedback(sender: tuple[str, int]) -> socket.socket:

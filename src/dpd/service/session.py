@@ -206,6 +206,11 @@ class Session:
         return {"session": self.session_id, "package": self.content.package_id}
 
     @property
+    def has_split_trains(self) -> bool:
+        """Whether trains leave datagram by datagram: the kernel or the card refused them, or the settings do."""
+        return not self._trains.offload
+
+    @property
     def is_busy(self) -> bool:
         """Whether a live member still lacks something."""
         return any(m.is_wanting for m in list(self.machine.members.values()))

@@ -21,8 +21,6 @@ from typing import Protocol
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROW_BYTES, ROWS, SYMBOL_BYTES
 
-FEC_ID = "rs-cauchy/1"
-
 
 def _field_tables() -> tuple[bytes, bytes]:
     exponent, logarithm = bytearray(510), bytearray(256)
