@@ -21,6 +21,7 @@ TESTED_ELSEWHERE = {
         "service/test_driver.py",
         "the shape of a machine and no behaviour; the driver relies on it",
     ),
+    "setting_rules.py": ("test_settings.py", "the rules show in what a settings file is refused for"),
     "errors.py": ("test_settings.py", "nothing but names; each is raised in the test of who raises it"),
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dpd.settings import Settings, load_settings, split_endpoint
+from dpd.setting_rules import split_endpoint
+from dpd.settings import Settings, load_settings
 
 CONFIG = Path(__file__).parent.parent / "config"
 REFERENCE = CONFIG / "dpd.toml"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpd.errors import SettingsError
+from dpd.setting_rules import split_endpoint
 from dpd.settings import (
     DEFAULT_RULES,
     Change,
@@ -17,7 +18,6 @@ from dpd.settings import (
     compare_settings,
     load_settings,
     parse_settings,
-    split_endpoint,
 )
 
 WRONG = [
@@ -27,7 +27,7 @@ WRONG = [
     # unknown names
     ("[tfpt]", "unknown table [tfpt]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [control], [metrics]"),
     ("path = 'x'", "unknown table [path]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [control], [metrics]"),
-    ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, max_connections"),
+    ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, tls_port, certificate, private_key, max_connections"),
     ("[[pxe.rule]]\nname = 'a'\nloader = 'b'\narch = 7", "unknown key pxe.rule[0].arch = 7; allowed here: name, client_class, client_arch, loader"),
     # wrong types
     ("pxe = 1", "pxe = 1: expected a table, written [pxe]"),
@@ -56,8 +56,8 @@ WRONG = [
     ("[pxe]\nresponse_delay_s = 33", "pxe.response_delay_s = 33: expected a whole number from 0 to 32 (seconds the client must have been asking; iPXE is exempt)"),
     ("[pxe]\ninterfaces = ['']", 'pxe.interfaces = [""]: expected a list of interface names; empty means every one'),
     ("[tftp]\nmax_blksize = 511", "tftp.max_blksize = 511: expected a whole number from 512 to 65464 (bytes, RFC 2348)"),
-    ("[multicast]\ngroup_range = '10.0.0.0/8'", 'multicast.group_range = "10.0.0.0/8": expected an IPv4 multicast network such as 239.192.0.0/24'),
-    ("[multicast]\ngroup_range = '239.192.0.1/24'", 'multicast.group_range = "239.192.0.1/24": expected an IPv4 multicast network such as 239.192.0.0/24'),
+    ("[multicast]\ngroup_range = '10.0.0.0/8'", 'multicast.group_range = "10.0.0.0/8": expected a multicast network such as 239.192.0.0/24, 232.192.0.0/24 (source-specific) or ff15::6470:0/112'),
+    ("[multicast]\ngroup_range = '239.192.0.1/24'", 'multicast.group_range = "239.192.0.1/24": expected a multicast network such as 239.192.0.0/24, 232.192.0.0/24 (source-specific) or ff15::6470:0/112'),
     ("[control]\nsocket = 'control.sock'", 'control.socket = "control.sock": expected an absolute path of at most 107 bytes'),
     (f"[control]\nsocket = '/{'x' * 107}'", f'control.socket = "/{"x" * 55}...: expected an absolute path of at most 107 bytes'),
     ("[metrics]\nlisten = '9467'", 'metrics.listen = "9467": expected "" or an address for /metrics as ADDRESS:PORT, IPv6 as [ADDRESS]:PORT'),

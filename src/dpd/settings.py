@@ -11,112 +11,27 @@ from __future__ import annotations
 import ipaddress
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from dpd import setting_rules as rules
 from dpd.errors import SettingsError
 
 DEFAULT_PATH = Path("/etc/dpd/dpd.toml")
 RULE_CLASSES = ("PXEClient", "HTTPClient", "iPXE")
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path, less the final zero
 
-Check = Callable[[Any], bool]
-
-
-def _key(default: Any, allowed: str, check: Check, *, live: bool = True) -> Any:
-    """One setting. `allowed` completes the sentence "expected …"; `live` is False where a change needs a restart."""
-    return field(default=default, metadata={"allowed": allowed, "check": check, "live": live})
-
-
-def _range(default: int | float, low: int | float, high: int | float, unit: str = "", *, live: bool = True) -> Any:
-    kind = "a whole number" if isinstance(default, int) else "a number"
-    allowed = f"{kind} from {low} to {high}" + (f" ({unit})" if unit else "")
-    return _key(default, allowed, lambda value: low <= value <= high, live=live)
-
-
-def _flag(default: bool, *, live: bool = True) -> Any:
-    return _key(default, "true or false", lambda _: True, live=live)
-
-
-def _text(default: str, allowed: str = "a text", check: Check = lambda _: True, *, live: bool = True) -> Any:
-    return _key(default, allowed, check, live=live)
-
-
-def _choice(default: str, *choices: str, live: bool = True) -> Any:
-    return _key(default, "one of " + ", ".join(f'"{c}"' for c in choices), lambda value: value in choices, live=live)
-
-
-def _is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ipv4(value: str) -> bool:
-    return _is_address(value) and ipaddress.ip_address(value).version == 4
-
-
-def split_endpoint(value: str) -> tuple[str, int]:
-    """ADDRESS:PORT in its parts, IPv6 in brackets. Raises ValueError."""
-    host, _, port = value.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = str(ipaddress.IPv6Address(host[1:-1]))
-    else:
-        ipaddress.IPv4Address(host)
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ValueError(f"{port!r} is no port")
-    return host, int(port)
-
-
-def _is_endpoint(value: str) -> bool:
-    try:
-        split_endpoint(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_path(value: str) -> bool:
-    return value.startswith("/") and value.isprintable()
-
-
-def _is_multicast_network(value: str) -> bool:
-    try:
-        network = ipaddress.ip_network(value)
-    except ValueError:
-        return False
-    return network.version == 4 and network.is_multicast
-
-
-def _address(default: str, *, live: bool = False) -> Any:
-    return _text(default, 'an IP address such as "0.0.0.0"', _is_address, live=live)
-
-
-def _path(default: str, *, live: bool = False) -> Any:
-    return _text(default, "an absolute path", _is_path, live=live)
-
-
-def _optional_path(what: str) -> Any:
-    return _text("", f'"" or the absolute path of {what}', lambda v: v == "" or _is_path(v), live=False)
-
-
-def _endpoint(default: str, what: str) -> Any:
-    allowed = f'"" or {what} as ADDRESS:PORT, IPv6 as [ADDRESS]:PORT'
-    return _text(default, allowed, lambda v: v == "" or _is_endpoint(v), live=False)
-
 
 @dataclass(frozen=True, slots=True)
 class DaemonSettings:
     """[daemon]: where state lives, how the process logs and stops."""
 
-    state_dir: str = _path("/var/lib/dpd")
-    drain_timeout_s: float = _range(60.0, 0, 86400, "seconds")
-    log_format: str = _choice("auto", "auto", "text", "journal", "json", live=False)
-    log_level: str = _choice("info", "debug", "info", "warning", "error")
+    state_dir: str = rules.path("/var/lib/dpd")
+    drain_timeout_s: float = rules.number(60.0, 0, 86400, "seconds")
+    log_format: str = rules.choice("auto", "auto", "text", "journal", "json", live=False)
+    log_level: str = rules.choice("info", "debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +42,14 @@ class PxeRule:
     {server} and {http_port} are filled in for the subnet of the client.
     """
 
-    name: str = _text("", "a non-empty text", lambda v: v != "")
-    client_class: str = _choice("PXEClient", *RULE_CLASSES)
-    client_arch: tuple[int, ...] = _key(
+    name: str = rules.text("", "a non-empty text", lambda v: v != "")
+    client_class: str = rules.choice("PXEClient", *RULE_CLASSES)
+    client_arch: tuple[int, ...] = rules.key(
         (),
         "a list of option 93 codes, 0 to 65535; empty fits every one",
         lambda v: all(0 <= code <= 65535 for code in v),
     )
-    loader: str = _text(
+    loader: str = rules.text(
         "", "a boot file name or URL of 1 to 127 ASCII characters", lambda v: v.isascii() and 0 < len(v) < 128
     )
 
@@ -163,95 +78,123 @@ DEFAULT_RULES = (
 class PxeSettings:
     """[pxe]: the proxyDHCP answers on ports 67 and 4011."""
 
-    enabled: bool = _flag(True, live=False)
-    respond: bool = _flag(True)
-    listen: str = _text("0.0.0.0", "an IPv4 address", _is_ipv4, live=False)
-    port: int = _range(67, 0, 65535, "UDP port", live=False)
-    boot_port: int = _range(4011, 0, 65535, "UDP port", live=False)
-    client_port: int = _range(68, 1, 65535, "UDP port of the clients")
-    interfaces: tuple[str, ...] = _key((), "a list of interface names; empty means every one", lambda v: all(v))
-    server_address: str = _text(
-        "", '"" (the address of the interface asked) or an IPv4 address', lambda v: v == "" or _is_ipv4(v)
+    enabled: bool = rules.flag(True, live=False)
+    respond: bool = rules.flag(True)
+    listen: str = rules.text("0.0.0.0", "an IPv4 address", rules.is_ipv4, live=False)
+    port: int = rules.number(67, 0, 65535, "UDP port", live=False)
+    boot_port: int = rules.number(4011, 0, 65535, "UDP port", live=False)
+    client_port: int = rules.number(68, 1, 65535, "UDP port of the clients")
+    interfaces: tuple[str, ...] = rules.key((), "a list of interface names; empty means every one", lambda v: all(v))
+    server_address: str = rules.text(
+        "", '"" (the address of the interface asked) or an IPv4 address', lambda v: v == "" or rules.is_ipv4(v)
     )
-    response_delay_s: int = _range(0, 0, 32, "seconds the client must have been asking; iPXE is exempt")
-    rule: tuple[PxeRule, ...] = _key(DEFAULT_RULES, "an array of tables", lambda _: True)
+    response_delay_s: int = rules.number(0, 0, 32, "seconds the client must have been asking; iPXE is exempt")
+    rule: tuple[PxeRule, ...] = rules.key(DEFAULT_RULES, "an array of tables", lambda _: True)
 
 
 @dataclass(frozen=True, slots=True)
 class BootSettings:
     """[boot]: the boot files which TFTP and HTTP serve. Names are looked up in an index of this directory."""
 
-    directory: str = _path("/var/lib/dpd/boot", live=False)
+    directory: str = rules.path("/var/lib/dpd/boot", live=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TftpSettings:
     """[tftp]: the read server."""
 
-    enabled: bool = _flag(True, live=False)
-    listen: str = _address("0.0.0.0")
-    port: int = _range(69, 0, 65535, "UDP port", live=False)
-    max_blksize: int = _range(1468, 512, 65464, "bytes, RFC 2348")
-    max_windowsize: int = _range(64, 1, 65535, "blocks, RFC 7440")
-    max_transfers: int = _range(512, 1, 65536, "transfers at once")
-    max_transfers_per_client: int = _range(16, 1, 65536, "transfers at once from one address")
-    timeout_s: float = _range(1.0, 0.2, 60, "seconds before the first retransmission; adapts to the client afterwards")
-    attempts: int = _range(6, 1, 30, "retransmissions before a transfer is given up")
+    enabled: bool = rules.flag(True, live=False)
+    listen: str = rules.address("0.0.0.0")
+    port: int = rules.number(69, 0, 65535, "UDP port", live=False)
+    max_blksize: int = rules.number(1468, 512, 65464, "bytes, RFC 2348")
+    max_windowsize: int = rules.number(64, 1, 65535, "blocks, RFC 7440")
+    max_transfers: int = rules.number(512, 1, 65536, "transfers at once")
+    max_transfers_per_client: int = rules.number(16, 1, 65536, "transfers at once from one address")
+    timeout_s: float = rules.number(
+        1.0, 0.2, 60, "seconds before the first retransmission; adapts to the client afterwards"
+    )
+    attempts: int = rules.number(6, 1, 30, "retransmissions before a transfer is given up")
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """[http]: content, boot files and the multicast join, for clients."""
 
-    enabled: bool = _flag(True, live=False)
-    listen: str = _address("0.0.0.0")
-    port: int = _range(8080, 0, 65535, "TCP port", live=False)
-    max_connections: int = _range(2000, 1, 100000, "connections at once")
+    enabled: bool = rules.flag(True, live=False)
+    listen: str = rules.address("0.0.0.0")
+    port: int = rules.number(8080, 0, 65535, "TCP port", live=False)
+    tls_port: int = rules.number(8443, 0, 65535, "TCP port, where there is a certificate", live=False)
+    certificate: str = rules.optional_path("a PEM file")
+    private_key: str = rules.optional_path("a PEM file")
+    max_connections: int = rules.number(2000, 1, 100000, "connections at once")
 
 
 @dataclass(frozen=True, slots=True)
 class MulticastSettings:
     """[multicast]: one session per published image, started by the first receiver that joins."""
 
-    enabled: bool = _flag(True, live=False)
-    interface: str = _text("", '"" (the kernel\'s route) or an interface name', live=False)
-    group_range: str = _text(
-        "239.192.0.0/24", "an IPv4 multicast network such as 239.192.0.0/24", _is_multicast_network, live=False
+    enabled: bool = rules.flag(True, live=False)
+    interface: str = rules.text("", '"" (the kernel\'s route) or an interface name', live=False)
+    group_range: str = rules.text(
+        "239.192.0.0/24",
+        "a multicast network such as 239.192.0.0/24, 232.192.0.0/24 (source-specific) or ff15::6470:0/112",
+        rules.is_multicast_network,
+        live=False,
     )
-    port_low: int = _range(63000, 1024, 65535, "UDP port", live=False)
-    port_high: int = _range(63999, 1024, 65535, "UDP port", live=False)
-    ttl: int = _range(1, 0, 255, "router hops")
-    rate_mbit_s: float = _range(0.0, 0, 400000, "Mbit/s on the wire for each session; 0 means as fast as its receivers")
-    start_delay_s: float = _range(
+    port_low: int = rules.number(63000, 1024, 65535, "UDP port", live=False)
+    port_high: int = rules.number(63999, 1024, 65535, "UDP port", live=False)
+    ttl: int = rules.number(1, 0, 255, "router hops")
+    rate_mbit_s: float = rules.number(
+        0.0, 0, 400000, "Mbit/s on the wire for each session; 0 means as fast as its receivers"
+    )
+    uplink_mbit_s: float = rules.number(
+        0.0, 0, 400000, "Mbit/s on the wire for all sessions together, shared fairly; 0 means no such ceiling"
+    )
+    friendly: bool = rules.flag(False)
+    start_delay_s: float = rules.number(
         1.5, 0, 3600, "seconds without a further join before a group is served, 4 x that at most"
     )
-    max_clients: int = _range(1000, 1, 10000, "receivers in one session")
-    member_timeout_s: float = _range(10.0, 1, 600, "seconds of silence before a receiver is no longer waited for")
-    segmentation_offload: bool = _flag(True)
+    minimum_clients: int = rules.number(0, 0, 10000, "receivers that a session waits for; 0 means autocast")
+    wait_for_clients_s: float = rules.number(
+        600.0, 0, 86400, "seconds after the first join in which minimum_clients may come"
+    )
+    max_clients: int = rules.number(1000, 1, 10000, "receivers in one session")
+    member_timeout_s: float = rules.number(10.0, 1, 600, "seconds of silence before a receiver is no longer waited for")
+    slow_clients: str = rules.choice("none", "none", "multistream", "disconnect")
+    streams: int = rules.number(2, 2, 3, "speed classes of a session under multistream")
+    disconnect_below_kib_s: int = rules.number(512, 1, 1 << 20, "KiB/s that a receiver must store under disconnect")
+    fall_back: bool = rules.flag(True)
+    floor_kib_s: int = rules.number(
+        256, 0, 1 << 20, "KiB/s below which for 30 s a receiver goes on by HTTP; 0 means never"
+    )
+    encryption: bool = rules.flag(False)
+    stored_parity_rows: int = rules.number(0, 0, 8, "parity rows kept beside each image from its publishing on")
+    querier: bool = rules.flag(False, live=False)
+    segmentation_offload: bool = rules.flag(True)
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
     """[control]: the API for the operator and the site server."""
 
-    socket: str = _text(
+    socket: str = rules.text(
         "/run/dpd/control.sock",
         f"an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes",
-        lambda v: _is_path(v) and len(v.encode()) <= MAX_SOCKET_PATH_BYTES,
+        lambda v: rules.is_path(v) and len(v.encode()) <= MAX_SOCKET_PATH_BYTES,
         live=False,
     )
-    socket_group: str = _text("", '"" or the group that may use the socket', live=False)
-    listen: str = _endpoint("", "an address for TCP")
-    token_file: str = _optional_path("the file with the bearer token that TCP clients must send")
-    certificate: str = _optional_path("a PEM file")
-    private_key: str = _optional_path("a PEM file")
+    socket_group: str = rules.text("", '"" or the group that may use the socket', live=False)
+    listen: str = rules.endpoint("", "an address for TCP")
+    token_file: str = rules.optional_path("the file with the bearer token that TCP clients must send")
+    certificate: str = rules.optional_path("a PEM file")
+    private_key: str = rules.optional_path("a PEM file")
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     """[metrics]: the page that Prometheus reads."""
 
-    listen: str = _endpoint("127.0.0.1:9467", "an address for /metrics")
+    listen: str = rules.endpoint("127.0.0.1:9467", "an address for /metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,22 +259,22 @@ def parse_settings(text: str, path: str) -> Settings:
 
 
 def _read_table(cls: type, content: Mapping[str, Any], where: str, path: str) -> Any:
-    rules = {f.name: f for f in fields(cls)}
+    known = {f.name: f for f in fields(cls)}
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{where}.{key}"
-        if key not in rules:
-            raise SettingsError(f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(rules)}")
-        rule = rules[key].metadata
+        if key not in known:
+            raise SettingsError(f"{path}: unknown key {name} = {_shown(value)}; allowed here: {', '.join(known)}")
+        rule = known[key].metadata
         converted = _convert(hints[key], value, name, rule["allowed"], path)
         if not rule["check"](converted):
             raise SettingsError(f"{path}: {name} = {_shown(value)}: expected {rule['allowed']}")
         values[key] = converted
     table = cls(**values)
-    for key, rule_field in rules.items():  # a key without a usable default, such as a rule's name
-        if key not in values and not rule_field.metadata["check"](getattr(table, key)):
-            raise SettingsError(f"{path}: {where}.{key} is missing: expected {rule_field.metadata['allowed']}")
+    for key, each in known.items():  # a key without a usable default, such as a rule's name
+        if key not in values and not each.metadata["check"](getattr(table, key)):
+            raise SettingsError(f"{path}: {where}.{key} is missing: expected {each.metadata['allowed']}")
     return table
 
 
@@ -356,16 +299,21 @@ def _convert(hint: Any, value: Any, name: str, allowed: str, path: str) -> Any:
 
 def _check_combinations(settings: Settings, path: str) -> None:
     """What no single key can tell."""
-    pxe, multicast, control = settings.pxe, settings.multicast, settings.control
+    pxe, http, multicast, control = settings.pxe, settings.http, settings.multicast, settings.control
     if pxe.port == pxe.boot_port != 0:
         raise SettingsError(f"{path}: pxe.boot_port = {pxe.boot_port}: expected another port than pxe.port")
     if multicast.port_low > multicast.port_high:
         raise SettingsError(
             f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"
         )
-    if bool(control.certificate) != bool(control.private_key):
-        missing = "control.private_key" if control.certificate else "control.certificate"
-        raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')
+    for table, keys in (("control", control), ("http", http)):
+        if bool(keys.certificate) != bool(keys.private_key):
+            missing = f"{table}.private_key" if keys.certificate else f"{table}.certificate"
+            raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')
+    if multicast.encryption and not http.certificate:
+        raise SettingsError(
+            f'{path}: http.certificate = "": expected a PEM file, since multicast.encryption hands its keys out over TLS'
+        )
     if control.listen and not control.token_file:
         raise SettingsError(
             f'{path}: control.token_file = "": expected a token file, since control.listen opens the API on TCP'
@@ -377,7 +325,7 @@ def _check_combinations(settings: Settings, path: str) -> None:
 
 
 def _is_loopback(endpoint: str) -> bool:
-    return ipaddress.ip_address(split_endpoint(endpoint)[0]).is_loopback
+    return ipaddress.ip_address(rules.split_endpoint(endpoint)[0]).is_loopback
 
 
 def _shown(value: Any) -> str:

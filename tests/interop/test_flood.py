@@ -28,7 +28,7 @@ from tests.interop.flood import hostile, send_all, socket_state, wait_until_read
 from tests.sim.clock import seeded
 
 from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.protocol.multicast.message import Header, MessageType, Nack, Report, SlabDeficits
+from dpd.protocol.multicast.message import Header, MessageType, Nack, Report, SlabDeficits, Tally
 from dpd.protocol.pxe.client import PxeClient
 
 COUNT = int(os.environ.get("DPD_FLOOD_COUNT", 1_000_000))
@@ -140,7 +140,9 @@ def _feedback_seeds(scene: Scene) -> list[bytes]:
         int(str(scene.session["member"]), 16),
     )
     nack = Nack(Header(MessageType.NACK, session, epoch), member, 1, (SlabDeficits(0, bytes(31) + b"\x03"),))
-    report = Report(Header(MessageType.REPORT, session, epoch), member, 1, 1, 640, 16, 1, 0, 0, (0,), 1000, SLABS, 0b10)
+    report = Report(
+        Header(MessageType.REPORT, session, epoch), member, 1, 1, 640, 16, Tally(1), (0,), 1000, SLABS, 0b10
+    )
     return [nack.encode(), report.encode()]
 
 

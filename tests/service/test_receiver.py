@@ -29,9 +29,9 @@ from dpd.protocol.multicast.message import (
     Nack,
     Report,
     decode_message,
-    encode_row_headers,
 )
 from dpd.protocol.multicast.receiver import SessionFact
+from dpd.protocol.multicast.train_headers import encode_row_headers
 from dpd.service.receiver import GroupSocket, Membership, Progress, ReceiverSession, granted_credit, open_group
 
 GROUP, SESSION, EPOCH, MEMBER = "239.192.79.5", 77, 5, 0xABC
@@ -170,7 +170,7 @@ def test_what_is_sent_is_stored_and_reported(stage: Stage) -> None:
     assert stage.store.synced >= 1
     report = stage.hear(lambda m: isinstance(m, Report) and m.verified == 1)
     assert isinstance(report, Report)
-    assert (report.member, report.lost) == (MEMBER, 0)
+    assert (report.member, report.tally.lost) == (MEMBER, 0)
 
 
 def test_a_loss_is_asked_for_and_mended(stage: Stage) -> None:

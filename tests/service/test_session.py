@@ -41,6 +41,7 @@ from dpd.protocol.multicast.message import (
     Report,
     SlabDeficits,
     Symbol,
+    Tally,
     decode_message,
 )
 from dpd.protocol.multicast.sender import END_COPIES
@@ -180,7 +181,7 @@ def test_feedback_that_is_none_is_counted_by_reason_and_stops_nothing(start: Sta
     receiver.say(Nack(Header(MessageType.NACK, session, EPOCH), 1, 0, (SlabDeficits(0, bytes(COLUMNS)),)).encode())
     receiver.say(
         Report(
-            Header(MessageType.REPORT, session ^ 1, EPOCH), receiver.member, 0, 0, 0, 0, 0, 0, 0, (), 0, 1, 1
+            Header(MessageType.REPORT, session ^ 1, EPOCH), receiver.member, 0, 0, 0, 0, Tally(), (), 0, 1, 1
         ).encode()
     )
     expected = {"too_short", "wrong_version", "wrong_length", "unknown_member", "other_session"}
@@ -194,7 +195,7 @@ def test_a_report_that_everything_is_verified_silences_the_sender(start: Start) 
     receiver = started.join()
     read_pass(receiver)
     header = Header(MessageType.REPORT, receiver.answer["session"], EPOCH)
-    receiver.say(Report(header, receiver.member, ROWS_SENT * COLUMNS - 1, 0, 0, 4, 160, 0, 0, (), 0, 1, 1).encode())
+    receiver.say(Report(header, receiver.member, ROWS_SENT * COLUMNS - 1, 0, 0, 4, Tally(160), (), 0, 1, 1).encode())
     wait_until(lambda: not started.session.is_busy)
     status = started.session.status()
     assert [member.state for member in status.members] == ["complete"]

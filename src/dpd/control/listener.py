@@ -18,7 +18,8 @@ from dpd.control.application import make_application
 from dpd.control.operations import Operations
 from dpd.errors import ServiceError, SettingsError
 from dpd.service.udp import explain_bind
-from dpd.settings import ControlSettings, split_endpoint
+from dpd.setting_rules import split_endpoint
+from dpd.settings import ControlSettings
 
 log = logging.getLogger(__name__)
 

@@ -228,9 +228,9 @@ class Session:
                         state="complete" if member.is_complete else "receiving" if member.is_live else "silent",
                         verified_slabs=member.verified.bit_count(),
                         joined_s_ago=round(now - guest.joined_at, 3),
-                        received=member.received,
-                        lost=member.lost,
-                        socket_drops=member.socket_drops,
+                        received=member.tally.received,
+                        lost=member.tally.lost,
+                        socket_drops=member.tally.socket_drops,
                         nacks=member.nacks,
                         round_trip_ms=round(member.round_trip.smoothed_s * 1000, 3),
                     )

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from dpd.protocol.multicast.member import SLABS_REMEMBERED, Member, SlabsSent, Wait, Waiting
-from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Header, MessageType, Report
+from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Header, MessageType, Report, Tally
 from dpd.protocol.multicast.pacing import MIN_CREDIT, STALL_S, Credit, Standing
 
 EVERY = 0b1111
-REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 0, 4, 0)
+REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, Tally(), (), 0, 4, 0)
 
 
 @pytest.fixture

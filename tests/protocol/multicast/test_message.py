@@ -14,6 +14,7 @@ from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER_BYTES,
+    MAX_CONTROL_MEMBERS,
     MAX_ECHO_DELAY_US,
     MAX_FEEDBACK_BYTES,
     MAX_HELD_SLABS,
@@ -21,18 +22,20 @@ from dpd.protocol.multicast.message import (
     MAX_REPRESENTATIVES,
     Beat,
     Control,
+    ControlCode,
+    ControlReason,
     Flag,
     Header,
     Message,
     MessageType,
     Nack,
+    Ncf,
     Report,
     SlabDeficits,
     Symbol,
+    Tally,
     decode_header,
     decode_message,
-    encode_repair_headers,
-    encode_row_headers,
 )
 
 REASONS = {"too_short", "wrong_version", "unknown_type", "out_of_range", "wrong_length"}
@@ -61,9 +64,7 @@ def reports(draw: st.DrawFn) -> Report:
         echo_time=draw(U32),
         echo_delay_us=draw(U16) * 64,
         free_slabs=draw(U16),
-        received=draw(U32),
-        lost=draw(U32),
-        socket_drops=draw(U32),
+        tally=Tally(*(draw(U32) for _ in range(10))),
         held=tuple(draw(st.lists(slabs, max_size=MAX_HELD_SLABS))),
         window=draw(U32),
         slab_count=slab_count,
@@ -82,7 +83,12 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         U16,
         st.lists(U32, max_size=MAX_REPRESENTATIVES).map(tuple),
     ),
-    st.builds(Control, headers(MessageType.CONTROL, ANY_ROW)),
+    st.builds(
+        Control, headers(MessageType.CONTROL, ANY_ROW), U8, st.lists(U32, max_size=MAX_CONTROL_MEMBERS).map(tuple)
+    ),
+    st.builds(
+        Ncf, headers(MessageType.NCF, ANY_ROW), st.lists(DEFICITS, min_size=1, max_size=MAX_NACK_SLABS).map(tuple)
+    ),
     st.builds(
         Nack,
         headers(MessageType.NACK, ANY_ROW),
@@ -178,7 +184,7 @@ def test_a_symbol_out_of_its_range_is_refused(change: dict[int, int], reason: st
     assert caught.value.reason == reason
 
 
-REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, 0, 0, 0, (), 0, 12, 0)
+REPORT = Report(Header(MessageType.REPORT, 1, 1), 9, 0, 0, 0, 16, Tally(), (), 0, 12, 0)
 
 
 @pytest.mark.parametrize(
@@ -194,30 +200,25 @@ def test_the_report_of_a_terabyte_is_still_one_datagram() -> None:
     assert len(replace(REPORT, slab_count=slabs).encode()) < MAX_FEEDBACK_BYTES
 
 
+@given(st.sampled_from([Beat, Control]), st.binary(min_size=64, max_size=64))
+def test_a_signature_covers_all_that_stands_before_it(kind: type[Beat] | type[Control], signature: bytes) -> None:
+    signed: list[bytes] = []
+
+    def sign(body: bytes) -> bytes:
+        signed.append(body)
+        return signature
+
+    message = (
+        Beat(Header(MessageType.BEAT, 1, 1), 2, 3, 4, (5, 6))
+        if kind is Beat
+        else Control(Header(MessageType.CONTROL, 1, 1, row=ControlCode.KICK), ControlReason.SLOW, (7, 8))
+    )
+    wire = message.encode(sign)
+    assert wire == signed[0] + signature
+    assert decode_message(wire) == message
+
+
 def test_an_echo_too_old_to_tell_says_so() -> None:
     report = decode_message(replace(REPORT, echo_delay_us=60_000_000).encode())
     assert isinstance(report, Report)
     assert report.echo_delay_us == MAX_ECHO_DELAY_US
-
-
-@given(headers(MessageType.DATA, st.integers(0, 127)))
-def test_the_headers_of_a_row_are_those_of_its_32_symbols(first: Header) -> None:
-    first = replace(first, column=0, tx_seq=min(first.tx_seq, 2**32 - COLUMNS))
-    one_by_one = b"".join(replace(first, column=i, tx_seq=first.tx_seq + i).encode() for i in range(COLUMNS))
-    assert encode_row_headers(first) == one_by_one
-
-
-def test_repairs_are_numbered_and_the_last_one_may_say_that_it_is() -> None:
-    first = Header(MessageType.PARITY, 1, 2, Flag.REPAIR, slab=3, tx_seq=0xFFFFFFFF, tx_time=9, nack_ms=2)
-    wire = encode_repair_headers(first, [(128, 4), (0, 5)], is_end=True)
-    one, two = decode_header(wire[:HEADER_BYTES]), decode_header(wire[HEADER_BYTES:])
-    assert (one.type, one.row, one.column, one.flags, one.tx_seq) == (
-        MessageType.PARITY,
-        128,
-        4,
-        Flag.REPAIR,
-        2**32 - 1,
-    )
-    assert (two.type, two.row, two.column, two.tx_seq) == (MessageType.DATA, 0, 5, 0)
-    assert two.flags == Flag.REPAIR | Flag.END_OF_SLAB
-    assert encode_repair_headers(first, [(128, 4)], is_end=False) == wire[:HEADER_BYTES]

@@ -23,7 +23,7 @@ from dpd.protocol.multicast.message import (
     MessageType,
     Nack,
     Report,
-    encode_row_headers,
+    Tally,
 )
 from dpd.protocol.multicast.receiver import (
     FAST_REPORT_S,
@@ -36,6 +36,7 @@ from dpd.protocol.multicast.receiver import (
     SessionFact,
     SlabReady,
 )
+from dpd.protocol.multicast.train_headers import encode_row_headers
 
 SESSION, EPOCH, MEMBER = 77, 5, 0xABCD_0000_0009
 FROM = ("192.0.2.1", 4000)
@@ -454,7 +455,7 @@ def test_a_row_of_a_slab_beyond_the_last_takes_nothing(bench: Bench) -> None:
 
 
 def test_feedback_seen_on_the_group_is_not_from_the_sender(bench: Bench) -> None:
-    bench.train(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, 0, 0, 0, (), 0, 8, 1).encode())
+    bench.train(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, Tally(), (), 0, 8, 1).encode())
     assert bench.reasons() == ["not_from_sender"]
 
 
@@ -573,4 +574,4 @@ def test_loss_in_the_own_socket_is_told_apart_from_the_networks(bench: Bench) ->
     bench.row(0, 1, lost=range(10))
     bench.machine.counters.socket_drops = 6
     bench.wait(FAST_REPORT_S)
-    assert (bench.reports[-1].lost, bench.reports[-1].socket_drops) == (4, 6)
+    assert (bench.reports[-1].tally.lost, bench.reports[-1].tally.socket_drops) == (4, 6)

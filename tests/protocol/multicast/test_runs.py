@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpd.protocol.multicast.geometry import COLUMNS
-from dpd.protocol.multicast.message import HEADER_BYTES, Header, MessageType, decode_header, encode_row_headers
+from dpd.protocol.multicast.message import HEADER_BYTES, Header, MessageType, decode_header
 from dpd.protocol.multicast.runs import run_length
+from dpd.protocol.multicast.train_headers import encode_row_headers
 
 FIRST = Header(MessageType.DATA, session=0x01020304, epoch=5, slab=0x0708, row=9, tx_seq=1000, tx_time=5, nack_ms=2)
 ROW = encode_row_headers(FIRST)

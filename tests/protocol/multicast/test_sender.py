@@ -23,6 +23,7 @@ from dpd.protocol.multicast.message import (
     Report,
     SlabDeficits,
     Symbol,
+    Tally,
     decode_header,
 )
 from dpd.protocol.multicast.pacing import STALL_S, TokenBucket
@@ -104,7 +105,7 @@ class Bench:
         header = Header(MessageType.REPORT, SESSION, EPOCH)
         seen = self.seq if seen is None else seen
         count = self.geometry.slab_count
-        self.hear(Report(header, member, seen, 0, 0, free, 0, 0, 0, tuple(held), 0, count, verified))
+        self.hear(Report(header, member, seen, 0, 0, free, Tally(), tuple(held), 0, count, verified))
 
     def nack(self, slab: int, deficits: bytes = ONE_EACH, member: int = 1, seen: int | None = None) -> None:
         header = Header(MessageType.NACK, SESSION, EPOCH)
@@ -364,7 +365,7 @@ def test_feedback_of_strangers_changes_nothing_and_is_counted(bench: Bench) -> N
     bench.hear(Nack(Header(MessageType.NACK, SESSION, EPOCH + 1), 1, 0, deficits))
     bench.hear(Beat(Header(MessageType.BEAT, SESSION, EPOCH), 0, 0, 0))
     bench.sender.receive_datagram(b"\0", FROM, bench.now)
-    bench.hear(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, 0, 0, 0, (), 0, count + 8, 1))
+    bench.hear(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, Tally(), (), 0, count + 8, 1))
     bench.nack(count)
     assert bench.pump(0.5) == []
     assert bench.reasons() == [

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report
+from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report, Tally
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, RoundTrip, Standing
 
 MAX_ROUND_TRIP_US = 10_000_000
@@ -31,9 +31,7 @@ class Member:
     reported_seen: int = -1  # what `verified` and `held` take into account; NACKs move only the credit
     is_live: bool = True
     round_trip: RoundTrip = field(default_factory=RoundTrip)
-    received: int = 0
-    lost: int = 0
-    socket_drops: int = 0
+    tally: Tally = field(default_factory=Tally)
     nacks: int = 0
 
     @property
@@ -61,7 +59,7 @@ class Member:
         self.free_slabs = report.free_slabs
         if report.window:
             self.credit.limit = max(report.window, MIN_CREDIT)
-        self.received, self.lost, self.socket_drops = report.received, report.lost, report.socket_drops
+        self.tally = report.tally
         elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF
         if report.echo_time and report.echo_delay_us < MAX_ECHO_DELAY_US and elapsed_us < MAX_ROUND_TRIP_US:
             self.round_trip.update(elapsed_us / 1e6)

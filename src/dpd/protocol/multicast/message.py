@@ -7,7 +7,8 @@
     |        h         |    nack_ms      |
      24                 26                28
 
-To the group: DATA, PARITY (one symbol), BEAT (the sender lives; who reports fast), CONTROL (the session ends).
+To the group: DATA, PARITY (one symbol), BEAT (the sender lives; who reports fast), NCF (what repair is coming),
+CONTROL (the session ends, or some receivers are to leave it). BEAT and CONTROL end with an Ed25519 signature.
 To the sender: NACK (deficits per column of a slab), REPORT (what a receiver has, holds and counts).
 `tx_seq` counts the symbols sent in a class, repairs included; other messages repeat the latest one, so that a lost tail
 shows. Trains are decoded in place by the receiver machine; this module reads one message and refuses everything else.
@@ -16,8 +17,8 @@ shows. Trains are decoded in place by the receiver machine; this module reads on
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 
 from dpd.errors import MalformedMessage
@@ -33,11 +34,25 @@ MAX_ECHO_DELAY_US = 0xFFFF * 64
 MAX_NACK_SLABS = 32
 MAX_HELD_SLABS = 64
 MAX_REPRESENTATIVES = 16
+MAX_CONTROL_MEMBERS = 250
+SIGNATURE_BYTES = 64  # Ed25519, over everything before it
+TAG_BYTES = 16  # AES-GCM, behind a sealed symbol
 
 _BEAT = struct.Struct("!IHHB")
+_CONTROL = struct.Struct("!BB")
+_NCF = struct.Struct("!B")
 _NACK = struct.Struct("!QIB")
-_NACK_SLAB = struct.Struct(f"!I{COLUMNS}s")
-_REPORT = struct.Struct("!QIIHHIIIBII")
+_SLAB_DEFICITS = struct.Struct(f"!I{COLUMNS}s")
+_REPORT = struct.Struct("!QIIHH")
+_TALLY = struct.Struct("!10I")
+_REPORT_SLABS = struct.Struct("!BII")
+
+Sign = Callable[[bytes], bytes]  # what is sent before its signature -> SIGNATURE_BYTES
+
+
+def unsigned(body: bytes) -> bytes:
+    """No signature, where whoever reads the message does not ask for one: simulations and tests."""
+    return bytes(SIGNATURE_BYTES)
 
 
 class MessageType(IntEnum):
@@ -46,6 +61,7 @@ class MessageType(IntEnum):
     DATA = 1
     PARITY = 2
     BEAT = 3
+    NCF = 4
     CONTROL = 5
     NACK = 8
     REPORT = 9
@@ -57,6 +73,7 @@ class Flag(IntFlag):
     REPAIR = 1  # sent on request, out of file order
     END_OF_SLAB = 2  # the last symbol of this slab, or of this burst of repairs, for now
     END_OF_PASS = 4  # the sender has nothing to send until it hears what is missing
+    SEALED = 8  # the symbol is encrypted and TAG_BYTES follow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,35 +146,74 @@ class Beat:
     members: int
     representatives: tuple[int, ...] = ()
 
-    def encode(self) -> bytes:
+    def encode(self, sign: Sign = unsigned) -> bytes:
         fixed = _BEAT.pack(
             self.position, self.pass_number & 0xFFFF, min(self.members, 0xFFFF), len(self.representatives)
         )
-        return self.header.encode() + fixed + struct.pack(f"!{len(self.representatives)}I", *self.representatives)
+        names = struct.pack(f"!{len(self.representatives)}I", *self.representatives)
+        return _signed(self.header.encode() + fixed + names, sign)
 
 
 class ControlCode(IntEnum):
     """What a CONTROL message says, in its `row` field."""
 
-    END = 1
+    END = 1  # the session is over; join again to go on
+    MOVE = 2  # the members named are in another speed class now; join again to learn its group
+    FALL_BACK = 3  # the members named go on by unicast
+    KICK = 4  # the members named are not served any more
+
+
+class ControlReason(IntEnum):
+    """Why, in words that `ControlCode` needs no more of; 0 where the code says it all."""
+
+    NONE = 0
+    OPERATOR = 1  # somebody asked for it
+    SLOW = 2  # it drained less than the class needs
+    BLAME = 3  # most of the repair was for its sake
+    RECOVERED = 4  # fast enough for a faster class again
+    ENDGAME = 5  # so few are left that multicast gains nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """CONTROL: the session ends; join again to go on."""
+    """CONTROL: an order to the whole group, or to the `members` named by the low halves of their ids."""
 
     header: Header
+    reason: int = ControlReason.NONE
+    members: tuple[int, ...] = ()
 
-    def encode(self) -> bytes:
-        return self.header.encode()
+    @property
+    def code(self) -> int:
+        """A ControlCode; others are of later versions and mean nothing here."""
+        return self.header.row
+
+    def encode(self, sign: Sign = unsigned) -> bytes:
+        names = struct.pack(f"!{len(self.members)}I", *self.members)
+        return _signed(self.header.encode() + _CONTROL.pack(self.reason, len(self.members)) + names, sign)
+
+
+def _signed(body: bytes, sign: Sign) -> bytes:
+    return body + sign(body)
 
 
 @dataclass(frozen=True, slots=True)
 class SlabDeficits:
-    """How many symbols a receiver still lacks in each of a slab's columns, to reach k."""
+    """A number of symbols for each of a slab's columns: those a receiver still lacks to reach k (NACK), or those that are
+    about to be sent (NCF)."""
 
     slab: int
     deficits: bytes  # uint8[COLUMNS]
+
+
+@dataclass(frozen=True, slots=True)
+class Ncf:
+    """NCF: what the sender will send for these slabs behind `header.tx_seq`; whoever lacks no more need not ask."""
+
+    header: Header
+    slabs: tuple[SlabDeficits, ...]
+
+    def encode(self) -> bytes:
+        return self.header.encode() + _NCF.pack(len(self.slabs)) + _encode_deficits(self.slabs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +227,27 @@ class Nack:
 
     def encode(self) -> bytes:
         fixed = _NACK.pack(self.member, self.seen_seq & 0xFFFFFFFF, len(self.slabs))
-        return self.header.encode() + fixed + b"".join(_NACK_SLAB.pack(s.slab, s.deficits) for s in self.slabs)
+        return self.header.encode() + fixed + _encode_deficits(self.slabs)
+
+
+def _encode_deficits(slabs: tuple[SlabDeficits, ...]) -> bytes:
+    return b"".join(_SLAB_DEFICITS.pack(s.slab, s.deficits) for s in slabs)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a receiver has counted in this session; each wraps at 2**32."""
+
+    received: int = 0  # symbols
+    lost: int = 0  # symbols missing in tx_seq and not dropped by our own socket
+    socket_drops: int = 0
+    duplicates: int = 0
+    reordered: int = 0  # symbols behind a later one
+    repairs: int = 0  # repair symbols taken in
+    suppressed: int = 0  # NACKs not sent because another's had the same effect
+    bad_slabs: int = 0  # hash not the manifest's
+    unicast_slabs: int = 0  # slabs that came by HTTP
+    drain_kib_s: int = 0  # verified and stored, lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +265,7 @@ class Report:
     echo_time: int
     echo_delay_us: int
     free_slabs: int
-    received: int
-    lost: int
-    socket_drops: int
+    tally: Tally
     held: tuple[int, ...]
     window: int
     slab_count: int
@@ -204,18 +278,15 @@ class Report:
             self.echo_time & 0xFFFFFFFF,
             min(self.echo_delay_us, MAX_ECHO_DELAY_US) // 64,
             min(self.free_slabs, 0xFFFF),
-            self.received & 0xFFFFFFFF,
-            self.lost & 0xFFFFFFFF,
-            self.socket_drops & 0xFFFFFFFF,
-            len(self.held),
-            self.window,
-            self.slab_count,
         )
+        tally = _TALLY.pack(*(getattr(self.tally, each.name) & 0xFFFFFFFF for each in fields(Tally)))
+        slabs = _REPORT_SLABS.pack(len(self.held), self.window, self.slab_count)
+        held = struct.pack(f"!{len(self.held)}I", *self.held)
         bitmap = self.verified.to_bytes(-(-self.slab_count // 8), "little")
-        return self.header.encode() + fixed + struct.pack(f"!{len(self.held)}I", *self.held) + bitmap
+        return self.header.encode() + fixed + tally + slabs + held + bitmap
 
 
-Message = Symbol | Beat | Control | Nack | Report
+Message = Symbol | Beat | Ncf | Control | Nack | Report
 
 
 def decode_message(datagram: Buffer) -> Message:
@@ -238,90 +309,56 @@ def _decode_symbol(header: Header, body: bytes) -> Symbol:
 
 def _decode_beat(header: Header, body: bytes) -> Beat:
     position, pass_number, members, count = _BEAT.unpack_from(body)
-    if count > MAX_REPRESENTATIVES or len(body) != _BEAT.size + 4 * count:
+    if count > MAX_REPRESENTATIVES or len(body) != _BEAT.size + 4 * count + SIGNATURE_BYTES:
         raise MalformedMessage("wrong_length", f"BEAT with {count} representatives in {len(body)} bytes")
     return Beat(header, position, pass_number, members, struct.unpack_from(f"!{count}I", body, _BEAT.size))
 
 
 def _decode_control(header: Header, body: bytes) -> Control:
-    if body:
-        raise MalformedMessage("wrong_length", f"CONTROL with {len(body)} payload bytes")
-    return Control(header)
+    reason, count = _CONTROL.unpack_from(body)
+    if count > MAX_CONTROL_MEMBERS or len(body) != _CONTROL.size + 4 * count + SIGNATURE_BYTES:
+        raise MalformedMessage("wrong_length", f"CONTROL with {count} members in {len(body)} bytes")
+    return Control(header, reason, struct.unpack_from(f"!{count}I", body, _CONTROL.size))
+
+
+def _decode_ncf(header: Header, body: bytes) -> Ncf:
+    (count,) = _NCF.unpack_from(body)
+    return Ncf(header, _decode_deficits(body, _NCF.size, count))
 
 
 def _decode_nack(header: Header, body: bytes) -> Nack:
     member, seen_seq, count = _NACK.unpack_from(body)
-    if not 0 < count <= MAX_NACK_SLABS or len(body) != _NACK.size + count * _NACK_SLAB.size:
-        raise MalformedMessage("wrong_length", f"NACK of {count} slabs in {len(body)} bytes")
-    slabs = tuple(SlabDeficits(*_NACK_SLAB.unpack_from(body, _NACK.size + i * _NACK_SLAB.size)) for i in range(count))
-    return Nack(header, member, seen_seq, slabs)
+    return Nack(header, member, seen_seq, _decode_deficits(body, _NACK.size, count))
+
+
+def _decode_deficits(body: bytes, start: int, count: int) -> tuple[SlabDeficits, ...]:
+    if not 0 < count <= MAX_NACK_SLABS or len(body) != start + count * _SLAB_DEFICITS.size:
+        raise MalformedMessage("wrong_length", f"deficits of {count} slabs in {len(body)} bytes")
+    return tuple(SlabDeficits(*entry) for entry in _SLAB_DEFICITS.iter_unpack(body[start:]))
 
 
 def _decode_report(header: Header, body: bytes) -> Report:
-    member, seen, echo_time, echo_delay, free, received, lost, drops, held_count, window, slab_count = (
-        _REPORT.unpack_from(body)
-    )
-    bitmap_at = _REPORT.size + 4 * held_count
+    member, seen, echo_time, echo_delay, free = _REPORT.unpack_from(body)
+    tally = Tally(*_TALLY.unpack_from(body, _REPORT.size))
+    slabs_at = _REPORT.size + _TALLY.size
+    held_count, window, slab_count = _REPORT_SLABS.unpack_from(body, slabs_at)
+    held_at = slabs_at + _REPORT_SLABS.size
+    bitmap_at = held_at + 4 * held_count
     if held_count > MAX_HELD_SLABS or len(body) != bitmap_at + -(-slab_count // 8):
         raise MalformedMessage("wrong_length", f"REPORT of {slab_count} slabs, {held_count} held, in {len(body)} bytes")
-    held = struct.unpack_from(f"!{held_count}I", body, _REPORT.size)
+    held = struct.unpack_from(f"!{held_count}I", body, held_at)
     verified = int.from_bytes(body[bitmap_at:], "little")
     if verified >> slab_count or any(slab >= slab_count for slab in held):
         raise MalformedMessage("out_of_range", f"REPORT names a slab beyond the last of {slab_count}")
-    return Report(
-        header,
-        member,
-        seen,
-        echo_time,
-        echo_delay * 64,
-        free,
-        received,
-        lost,
-        drops,
-        held,
-        window,
-        slab_count,
-        verified,
-    )
+    return Report(header, member, seen, echo_time, echo_delay * 64, free, tally, held, window, slab_count, verified)
 
 
 _DECODERS: dict[MessageType, Callable[[Header, bytes], Message]] = {
     MessageType.DATA: _decode_symbol,
     MessageType.PARITY: _decode_symbol,
     MessageType.BEAT: _decode_beat,
+    MessageType.NCF: _decode_ncf,
     MessageType.CONTROL: _decode_control,
     MessageType.NACK: _decode_nack,
     MessageType.REPORT: _decode_report,
 }
-
-
-_STRIDE = 8 * HEADER_BYTES
-_EVERY_HEADER = sum(1 << (_STRIDE * i) for i in range(COLUMNS))
-# Position of header i in a row: column i in byte 14, and i in the low bits of tx_seq (bytes 16..19); 28 bytes each.
-_ROW_POSITIONS = sum(
-    ((i << 8 * (HEADER_BYTES - 15)) + (i << 8 * (HEADER_BYTES - 20))) << (_STRIDE * (COLUMNS - 1 - i))
-    for i in range(COLUMNS)
-)
-_ROW_HEADER_BYTES = COLUMNS * HEADER_BYTES
-
-
-def encode_row_headers(first: Header) -> bytes:
-    """The 32 headers of a whole row, back to back, for columns 0..31 and tx_seq `first.tx_seq` + 0..31.
-
-    One multiplication on a big integer copies the header 32 times and one addition numbers them: 1.5 us a row, where
-    packing 32 headers one by one takes 20. `first.tx_seq` mod 2**32 must leave room for the 31 that follow.
-    """
-    common = int.from_bytes(first.encode(), "big")
-    return (common * _EVERY_HEADER + _ROW_POSITIONS).to_bytes(_ROW_HEADER_BYTES, "big")
-
-
-def encode_repair_headers(first: Header, symbols: Sequence[tuple[int, int]], *, is_end: bool) -> bytes:
-    """The headers of repairs at these (row, column), numbered from `first.tx_seq`; `is_end`: the last one says that no
-    more will come for now."""
-    headers = bytearray()
-    for i, (row, column) in enumerate(symbols):
-        kind = MessageType.PARITY if row >= ROWS else MessageType.DATA
-        flags = first.flags | (Flag.END_OF_SLAB if is_end and i == len(symbols) - 1 else 0)
-        header = replace(first, type=kind, flags=flags, row=row, column=column, tx_seq=first.tx_seq + i)
-        headers += header.encode()
-    return bytes(headers)

@@ -41,6 +41,7 @@ from dpd.protocol.multicast.message import (
     Nack,
     Report,
     SlabDeficits,
+    Tally,
     decode_message,
 )
 from dpd.protocol.multicast.runs import run_length
@@ -378,9 +379,14 @@ class Receiver:
                 self._tx_time,
                 int((now - self._tx_time_at) * 1e6),
                 self._slots - len(self._assemblies) - len(self._verifying),
-                counters.symbols,
-                max(counters.lost - counters.socket_drops, 0),
-                counters.socket_drops,
+                Tally(
+                    received=counters.symbols,
+                    lost=max(counters.lost - counters.socket_drops, 0),
+                    socket_drops=counters.socket_drops,
+                    duplicates=counters.duplicates,
+                    repairs=counters.repairs,
+                    bad_slabs=counters.bad_slabs,
+                ),
                 held,
                 self._window.size,
                 self.geometry.slab_count,

@@ -37,11 +37,10 @@ from dpd.protocol.multicast.message import (
     Nack,
     Report,
     decode_message,
-    encode_repair_headers,
-    encode_row_headers,
 )
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
 from dpd.protocol.multicast.repair import RepairQueue
+from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
 
 WIRE_OVERHEAD_BYTES = 66  # UDP, IPv4 and Ethernet with preamble and gap around each datagram
 BEAT_S = 0.1  # while data flows, or is about to
