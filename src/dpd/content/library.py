@@ -168,8 +168,12 @@ class Library:
             ) from None
 
     def public_key(self) -> bytes:
-        """The 32 bytes that receivers check manifests with."""
+        """The 32 bytes that receivers check manifests and control datagrams with."""
         return self._key.public
+
+    def sign_control(self, body: bytes) -> bytes:
+        """The signature behind a BEAT or CONTROL of these bytes; from any thread."""
+        return self._key.sign_control(body)
 
     def next_epoch(self) -> int:
         """A number that differs from the one before, also across restarts; 16 bits, wraps."""

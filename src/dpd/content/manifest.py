@@ -2,8 +2,7 @@
 """The manifest of a published image: its size, its hash, the hash of every slab, and the signature over all that.
 
 A receiver trusts what the manifest says and nothing else, so decoding is strict: every field is present, of its type and
-in its range, and the totals agree. This module also runs on the machine being deployed: standard library alone, with
-`cryptography` used for the signature where it happens to be installed.
+in its range, and the totals agree. This module also runs on the machine being deployed: standard library alone.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpd.content import ed25519
+from dpd.content.signature import verify
 from dpd.errors import ContentCorrupt
 
 FORMAT = "dpd-manifest/1"  # signed with the rest, so that a signature never counts for a document of another kind
@@ -132,24 +132,9 @@ def decode_signed(document: bytes, public_key: bytes | None) -> Manifest:
             f"manifest: signed by the key {signer.hex()}, expected {public_key.hex()}; is this the right distribution point?"
         )
     manifest = _read_manifest(fields["manifest"])
-    if not _is_signed(signer, encode(manifest), signature):
+    if not verify(signer, encode(manifest), signature):
         raise ContentCorrupt("manifest: its signature does not fit its content; fetch it again")
     return manifest
-
-
-def _is_signed(public_key: bytes, body: bytes, signature: bytes) -> bool:
-    try:
-        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    except ImportError:
-        return ed25519.verify(public_key, body, signature)
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, body)
-    except UnsupportedAlgorithm:  # an OpenSSL built or configured without it
-        return ed25519.verify(public_key, body, signature)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def _canonical(fields: dict[str, Any]) -> bytes:
