@@ -32,10 +32,18 @@ class Door:
     """The other side of the seam: remembers what it was asked, refuses by name."""
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    secure: list[bool] = field(default_factory=list)
 
     def join(
-        self, package_id: str, source_version: int | None, request: Mapping[str, Any], client_address: str
+        self,
+        package_id: str,
+        source_version: int | None,
+        request: Mapping[str, Any],
+        client_address: str,
+        *,
+        is_secure: bool = False,
     ) -> dict[str, Any]:
+        self.secure.append(is_secure)
         self.asked.append((package_id, source_version, dict(request), client_address))
         if package_id == "UNKNOWN":
             raise ContentNotFound("package UNKNOWN is not in the library")

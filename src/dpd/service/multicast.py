@@ -106,7 +106,13 @@ class MulticastService:
     # ---- the door for receivers
 
     def join(
-        self, package_id: str, source_version: int | None, request: Mapping[str, Any], client_address: str
+        self,
+        package_id: str,
+        source_version: int | None,
+        request: Mapping[str, Any],
+        client_address: str,
+        *,
+        is_secure: bool = False,
     ) -> dict[str, Any]:
         """Admit a receiver to the session of a package, starting it if it is the first. Raises ContentNotFound, SessionError,
         MalformedMessage."""

@@ -40,12 +40,19 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class MulticastDoor(Protocol):
-    """Where receivers join sessions. Both verbs may be called from any thread and return soon. They raise
+    """Where receivers join sessions. The verbs may be called from any thread and return soon. They raise
     ContentNotFound, SessionError (why not now), or MalformedMessage that names the field of `request`."""
 
     def join(
-        self, package_id: str, source_version: int | None, request: Mapping[str, Any], client_address: str
-    ) -> dict[str, Any]: ...
+        self,
+        package_id: str,
+        source_version: int | None,
+        request: Mapping[str, Any],
+        client_address: str,
+        *,
+        is_secure: bool = False,
+    ) -> dict[str, Any]:
+        """`is_secure`: the request came over TLS, so that the answer may carry a key."""
 
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
@@ -181,7 +188,7 @@ class Routes:
     async def _join(self, package_id: str, request: web.BaseRequest) -> web.StreamResponse:
         version = _parse_version(request.rel_url.query.get("source_version"))
         body = await _read_body(request)
-        join = self._open_door().join
+        join = partial(self._open_door().join, is_secure=_is_secure(request))
         return web.json_response(await asyncio.to_thread(join, package_id, version, body, _address_of(request)))
 
     async def _complete(self, session_id: str, request: web.BaseRequest) -> web.StreamResponse:
@@ -303,6 +310,11 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse) -> web.S
 def _address_of(request: web.BaseRequest) -> str:
     """The client's address as DHCP knows it; a dual-stack listener shows IPv4 as ::ffff:192.0.2.1."""
     return (request.remote or "").removeprefix("::ffff:")
+
+
+def _is_secure(request: web.BaseRequest) -> bool:
+    """Whether the connection is TLS. The transport knows; a header such as X-Forwarded-Proto would be the client's word."""
+    return request.transport is not None and request.transport.get_extra_info("ssl_object") is not None
 
 
 def _conditions_of(request: web.BaseRequest) -> Conditions:
