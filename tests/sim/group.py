@@ -18,6 +18,7 @@ from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES
 from dpd.protocol.multicast.message import HEADER_BYTES
 from dpd.protocol.multicast.pacing import TokenBucket
 from dpd.protocol.multicast.receiver import Receiver, SessionFact, SlabReady
+from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import ParityNeeded, Sender, Train
 from dpd.service.isal import best_codec
 
@@ -90,7 +91,7 @@ class Group:
             epoch=EPOCH,
             geometry=content.geometry,
             bucket=TokenBucket(rate_bit_s, ROW_BYTES, 0.0),
-            quiet_s=0.05,
+            schedule=Schedule(0.05, 2.0),
         )
         self.sent_symbols = 0
         self.rows_sent: Counter[int] = Counter()  # source rows by slab, each time they were sent in their turn

@@ -27,6 +27,7 @@ from dpd.errors import ServiceError
 from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, MAX_FEEDBACK_BYTES, WIRE_VERSION
 from dpd.protocol.multicast.pacing import TokenBucket
+from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import (
     Ignored,
     MemberForgotten,
@@ -134,8 +135,7 @@ class Session:
             geometry=self._geometry,
             bucket=self._bucket,
             member_timeout_s=settings.member_timeout_s,
-            quiet_s=settings.start_delay_s,
-            patience_s=4 * settings.start_delay_s,
+            schedule=Schedule(settings.start_delay_s, 4 * settings.start_delay_s),
         )
         self._thread = threading.Thread(target=self._run, name=f"multicast-{self.session_id}", daemon=True)
         self._thread.start()

@@ -16,6 +16,8 @@ from dpd.protocol.multicast.message import (
     MAX_REPRESENTATIVES,
     Beat,
     Control,
+    ControlCode,
+    ControlReason,
     Flag,
     Header,
     MessageType,
@@ -26,10 +28,13 @@ from dpd.protocol.multicast.message import (
     Tally,
     decode_header,
 )
+from dpd.protocol.multicast.orders import ORDER_GAP_S, ORDER_S
 from dpd.protocol.multicast.pacing import STALL_S, TokenBucket
+from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import (
     BEAT_S,
     END_COPIES,
+    END_GAP_S,
     WAITING_BEAT_S,
     WIRE_OVERHEAD_BYTES,
     Ignored,
@@ -56,11 +61,12 @@ class Bench:
         self.bucket = TokenBucket(rate_bit_s, ROW_BYTES, 0.0)
         self.sender = Sender(
             session=SESSION, epoch=EPOCH, geometry=self.geometry, bucket=self.bucket,
-            member_timeout_s=TIMEOUT_S, quiet_s=QUIET_S, patience_s=4 * QUIET_S,
+            member_timeout_s=TIMEOUT_S, schedule=Schedule(QUIET_S, 4 * QUIET_S),
         )  # fmt: skip
         self.now = 0.0
         self.trains: list[Train] = []
         self.beats: list[tuple[float, Beat]] = []
+        self.controls: list[Control] = []
         self.facts: list[object] = []
 
     def join(self, member: int = 1, *, verified: int = 0, credit: int = 1 << 20, free_slabs: int = 1000) -> None:
@@ -76,6 +82,8 @@ class Bench:
                     self.trains.append(out)
                 elif isinstance(out, Beat):
                     self.beats.append((self.now, out))
+                else:
+                    self.controls.append(out)
                 self._take_events()
             if self._take_events():
                 continue
@@ -84,6 +92,12 @@ class Bench:
                 self.now = end
                 return self.trains[before:]
             self.now = max(due, self.now + 1e-6)
+
+    def pump_controls(self, seconds: float) -> list[Control]:
+        """The orders that are said meanwhile."""
+        before = len(self.controls)
+        self.pump(seconds)
+        return self.controls[before:]
 
     def _take_events(self) -> bool:
         asked = False
@@ -162,7 +176,7 @@ def test_the_first_is_not_kept_waiting_by_a_stream_of_others(bench: Bench) -> No
 def test_beats_tell_those_who_wait_for_the_start_that_the_sender_lives() -> None:
     """A receiver gives up after three seconds without a sign of life; the start may be later than that."""
     bench = Bench()
-    bench.sender._quiet_s = bench.sender._patience_s = 60.0
+    bench.sender.schedule = Schedule(60.0, 60.0)
     bench.join()
     assert bench.pump(30.0) == []
     times = [time for time, _ in bench.beats]
@@ -542,9 +556,12 @@ def test_end_is_said_three_times_and_is_the_last(bench: Bench) -> None:
     bench.pump(QUIET_S)
     bench.sender.end()
     assert bench.sender.next_timeout(bench.now) == bench.now
-    ends = [bench.sender.poll_transmit(bench.now) for _ in range(END_COPIES + 2)]
-    assert [isinstance(end, Control) for end in ends] == [True] * END_COPIES + [False] * 2
-    assert bench.sender.has_ended
+    for left in reversed(range(END_COPIES)):
+        assert isinstance(bench.sender.poll_transmit(bench.now), Control)
+        assert bench.sender.poll_transmit(bench.now) is None
+        assert bench.sender.has_ended == (left == 0)
+        bench.now += END_GAP_S
+    assert bench.sender.poll_transmit(bench.now) is None
 
 
 def test_nothing_grows_with_the_length_of_a_session() -> None:
@@ -563,3 +580,44 @@ def test_nothing_grows_with_the_length_of_a_session() -> None:
     settled = {f.slab for f in bench.facts if isinstance(f, SlabSettled)}
     assert len(asked) > 250
     assert asked == settled
+
+
+# ---- orders
+
+
+def test_work_for_a_member_ends_with_its_orders(bench: Bench) -> None:
+    bench.join(1)
+    bench.join(2, verified=0b110)
+    bench.pump(QUIET_S + 0.001)
+    bench.sender.order(ControlCode.KICK, [1, 99], ControlReason.OPERATOR, bench.now)
+    bench.nack(0, member=1)
+    controls = bench.pump_controls(0.45)
+    assert {(c.code, c.reason, c.members) for c in controls} == {(ControlCode.KICK, ControlReason.OPERATOR, (1,))}
+    assert len(controls) == 5
+    assert bench.sender.counters.repair_symbols == 0
+    assert bench.reasons() == ["leaving_member"]
+    bench.sender.remove_member(1)
+    assert bench.pump_controls(0.5) == []
+
+
+def test_orders_are_given_also_where_nobody_else_lacks_anything(bench: Bench) -> None:
+    bench.join(1)
+    bench.pump(1.0)
+    bench.sender.order(ControlCode.FALL_BACK, [1], ControlReason.ENDGAME, bench.now)
+    assert len(bench.pump_controls(5.0)) == pytest.approx(ORDER_S / ORDER_GAP_S, abs=1)
+    assert bench.pump(1.0) == []
+
+
+def test_who_was_told_to_move_may_come_back(bench: Bench) -> None:
+    bench.join(1)
+    bench.pump(QUIET_S + 0.001)
+    bench.sender.order(ControlCode.MOVE, [1], ControlReason.SLOW, bench.now)
+    bench.join(1, verified=0b110)
+    assert bench.pump_controls(1.0) == []
+    assert bench.sender.members[1].is_wanting
+
+
+def test_an_order_to_end_is_for_all(bench: Bench) -> None:
+    bench.join(1)
+    bench.sender.order(ControlCode.END, [1], ControlReason.NONE, bench.now)
+    assert [c.code for c in bench.pump_controls(1.0)] == [ControlCode.END] * END_COPIES

@@ -33,11 +33,14 @@ class Member:
     round_trip: RoundTrip = field(default_factory=RoundTrip)
     tally: Tally = field(default_factory=Tally)
     nacks: int = 0
+    blame: int = 0  # symbols of repair that were sent because of its NACKs
+    joined_at: float = 0.0
+    is_leaving: bool = False  # it has its orders
 
     @property
     def is_wanting(self) -> bool:
         """Whether the sender still works for it."""
-        return self.is_live and not self.is_complete
+        return self.is_live and not self.is_complete and not self.is_leaving
 
     def hear(self, seen: int, now: float) -> None:
         """Feedback came, and says that everything up to `seen` was taken out of the socket."""

@@ -16,7 +16,9 @@ it computed when asked by `ParityNeeded`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -31,6 +33,7 @@ from dpd.protocol.multicast.message import (
     Beat,
     Control,
     ControlCode,
+    ControlReason,
     Flag,
     Header,
     MessageType,
@@ -38,14 +41,17 @@ from dpd.protocol.multicast.message import (
     Report,
     decode_message,
 )
+from dpd.protocol.multicast.orders import Orders
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
 from dpd.protocol.multicast.repair import RepairQueue
+from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
 
 WIRE_OVERHEAD_BYTES = 66  # UDP, IPv4 and Ethernet with preamble and gap around each datagram
 BEAT_S = 0.1  # while data flows, or is about to
 WAITING_BEAT_S = 0.02  # while the sender waits for feedback: each one is a chance to notice a lost tail
 END_COPIES = 3  # END is not acknowledged
+END_GAP_S = 0.02  # between them, or one burst of loss would take all
 SETTLE_S = 0.25  # between two looks for repair state that nobody needs any more
 FORGET_TIMEOUTS = 6  # a member silent for this many timeouts is forgotten; whoever is still there joins again
 
@@ -117,8 +123,8 @@ class SenderCounters:
 
 
 class Sender:
-    """`session` and `epoch` as in the header; `quiet_s`: how long no new member must have come before a
-    group of them is served, `patience_s`: how long the first of them waits at most."""
+    """`session` and `epoch` as in the header; `schedule`: when a group of members is served (None: a quarter of a second
+    after the last of them came); `is_sealed`: symbols are encrypted before they leave, so that no tx_seq may come twice."""
 
     def __init__(
         self,
@@ -128,8 +134,9 @@ class Sender:
         geometry: Geometry,
         bucket: TokenBucket,
         member_timeout_s: float = 10.0,
-        quiet_s: float = 0.25,
-        patience_s: float = 2.0,
+        speed_class: int = 0,
+        is_sealed: bool = False,
+        schedule: Schedule | None = None,
     ) -> None:
         self.session = session
         self.epoch = epoch
@@ -140,10 +147,10 @@ class Sender:
         self.pass_number = 1
         self._every_slab = geometry.every_slab
         self._member_timeout_s = member_timeout_s
-        self._quiet_s = quiet_s
-        self._patience_s = patience_s
-        self._start_at: float | None = None
-        self._patience_ends = 0.0
+        self.speed_class = speed_class
+        self.is_sealed = is_sealed
+        self.schedule = schedule or Schedule(0.25, 2.0)
+        self._orders = Orders()
         self._seq = 0
         self._position = -1  # the slab being sent, or sent last
         self._row = 0
@@ -157,6 +164,7 @@ class Sender:
         self._waiting = Waiting()
         self._beat_at = 0.0
         self._ends_left = 0
+        self._end_at = 0.0
         self.has_ended = False
         self._events: deque[SenderEvent] = deque()
 
@@ -165,13 +173,8 @@ class Sender:
     def add_member(self, member: int, *, verified: int, credit: int, free_slabs: int, now: float) -> None:
         """A receiver joined. `verified`: what it has; `credit`: symbols its socket buffer holds; `free_slabs`: slabs it
         can assemble at once."""
-        if not self._is_lacking():  # the first of a group: those who come right behind share its pass
-            self._start_at = None
-        if not self._has_started(now):
-            if self._start_at is None:
-                self._patience_ends = now + self._patience_s
-            self._start_at = min(now + self._quiet_s, self._patience_ends)
         latest = self._seq - 1
+        self._orders.withdraw(member)
         self.members[member] = Member(
             member,
             Credit(max(credit, MIN_CREDIT), latest),
@@ -181,20 +184,37 @@ class Sender:
             verified == self._every_slab,
             now,
             reported_seen=latest,
+            joined_at=now,
         )
+        self.schedule.note_join(sum(m.is_wanting for m in self.members.values()), now)
         self._is_held = self._is_waiting = False
 
     def remove_member(self, member: int) -> None:
         """A receiver completed or left."""
+        self._orders.withdraw(member)
         if self.members.pop(member, None) and not self._is_lacking():
+            self._settle()
+
+    def order(self, code: ControlCode, members: Iterable[int], reason: ControlReason, now: float) -> None:
+        """Tell these members to move, to fall back or to go. Nothing is sent for their sake from now on; they are told
+        until `remove_member`, for three seconds, and again when they are heard after that. END is for all: see `end`."""
+        if code is ControlCode.END:
+            self.end()
+            return
+        named = [m for m in members if m in self.members]
+        for member in named:
+            self.members[member].is_leaving = True
+        self._orders.give(code, reason, named, now)
+        if not self._is_lacking():
             self._settle()
 
     def end(self) -> None:
         """Say END to the group; nothing else is sent afterwards."""
-        self._ends_left = END_COPIES
+        self._ends_left = self._ends_left or END_COPIES
 
     def _has_started(self, now: float) -> bool:
-        return self._start_at is not None and now >= self._start_at
+        at = self.schedule.starts_at(now)
+        return at is not None and now >= at
 
     def _is_lacking(self) -> bool:
         return any(m.is_wanting for m in self.members.values())
@@ -218,6 +238,10 @@ class Sender:
             self._events.append(Ignored("other_session"))
         elif (member := self.members.get(message.member)) is None:
             self._events.append(Ignored("unknown_member"))
+        elif member.is_leaving:
+            member.heard_at = now
+            self._orders.remind(member.member, now)
+            self._events.append(Ignored("leaving_member"))
         elif isinstance(message, Nack):
             self._take_nack(member, message, now)
         elif message.slab_count != self.geometry.slab_count:
@@ -253,6 +277,7 @@ class Sender:
                 self._events.append(MemberSilent(member.member))
             elif silent_s > FORGET_TIMEOUTS * self._member_timeout_s:
                 del self.members[member.member]
+                self._orders.withdraw(member.member)
                 self._events.append(MemberForgotten(member.member))
         if now >= self._settle_at or not self._is_lacking():
             self._settle_at = now + SETTLE_S
@@ -268,13 +293,20 @@ class Sender:
     def next_timeout(self, now: float) -> float | None:
         """When `poll_transmit` or `handle_timeout` has something to do though nothing arrives; None: never."""
         if self._ends_left:
-            return now
+            return max(now, self._end_at)
+        if self._orders.due_at() < math.inf:
+            return max(now, min(self._orders.due_at(), self._work_at(now)))
+        at = self._work_at(now)
+        return at if at < math.inf else None
+
+    def _work_at(self, now: float) -> float:
         if self._is_lacking():  # a BEAT is due often enough to notice the silent, too
-            if self._start_at is not None and now < self._start_at:
-                return min(self._beat_at, self._start_at)
+            starts_at = self.schedule.starts_at(now)
+            if starts_at is None or now < starts_at:
+                return min(self._beat_at, starts_at or math.inf)
             return self._beat_at if self._is_held else min(self._beat_at, self.bucket.ready_at(now))
         if not self.members:
-            return None
+            return math.inf
         patience = (1 if m.is_live else FORGET_TIMEOUTS for m in self.members.values())
         return min(
             m.heard_at + p * self._member_timeout_s for m, p in zip(self.members.values(), patience, strict=True)
@@ -285,7 +317,9 @@ class Sender:
     def poll_transmit(self, now: float) -> Train | Beat | Control | None:
         """What to send next, or None until `next_timeout` or feedback."""
         if self._ends_left:
-            return self._next_end()
+            return self._next_end(now)
+        if order := self._orders.take(now):
+            return self._control(*order)
         if self.has_ended or not self._is_lacking():
             return None
         if now >= self._beat_at:
@@ -369,7 +403,18 @@ class Sender:
 
     def _header(self, kind: MessageType, now: float, slab: int, row: int, flags: int) -> Header:
         return Header(
-            kind, self.session, self.epoch, flags, slab, row, 0, 0, self._seq, int(now * 1e6), 0, self._nack_ms()
+            kind,
+            self.session,
+            self.epoch,
+            flags,
+            slab,
+            row,
+            0,
+            self.speed_class,
+            self._seq,
+            int(now * 1e6),
+            0,
+            self._nack_ms(),
         )
 
     def _nack_ms(self) -> int:
@@ -386,10 +431,24 @@ class Sender:
         names = tuple(m.member & 0xFFFFFFFF for m in self._representatives())
         return Beat(latest, position, self.pass_number, len(self.members), names)
 
-    def _next_end(self) -> Control:
+    def _next_end(self, now: float) -> Control | None:
+        if now < self._end_at:
+            return None
         self._ends_left -= 1
+        self._end_at = now + END_GAP_S
         self.has_ended = self._ends_left == 0
-        return Control(Header(MessageType.CONTROL, self.session, self.epoch, row=ControlCode.END, tx_seq=self._seq - 1))
+        return self._control(ControlCode.END, ControlReason.NONE, ())
+
+    def _control(self, code: ControlCode, reason: int, members: tuple[int, ...]) -> Control:
+        header = Header(
+            MessageType.CONTROL,
+            self.session,
+            self.epoch,
+            row=code,
+            speed_class=self.speed_class,
+            tx_seq=self._seq - 1,
+        )
+        return Control(header, reason, tuple(member & 0xFFFFFFFF for member in members))
 
     def _settle(self) -> None:
         """Drop the repair state of slabs that no live member has in assembly or on the way; one who joined late and
