@@ -6,7 +6,7 @@
         lan.lose("client", 0.01)
         lan["client"].run("curl", "-sO", f"http://{lan['server'].address}/file")
 
-Needs root, iproute2 and ethtool (`missing()` names what is not there); iptables for loss. Names carry our process id,
+Needs root, iproute2 and ethtool (`missing()` names what is not there); nft for loss. Names carry our process id,
 so that labs side by side do not meet, and what a killed process left behind goes when the next lab is made.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import itertools
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,9 @@ DEVICE = "eth0"  # of each host, as the host sees it
 BRIDGE = "br0"
 END_TIMEOUT_S = 5.0
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+PER_MILLION = 1_000_000
+WIRE_OVERHEAD_BYTES = 24  # preamble, frame check sequence and gap of an Ethernet frame, which no counter of Linux has
+SHAPER_BURST_BYTES = 15_000  # tbf cuts longer trains into frames, so that each frame pays its overhead
 
 _lan_numbers = itertools.count(1)
 
@@ -52,6 +56,14 @@ class Traffic:
     sent_packets: int
     received_bytes: int
     received_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a lossy port of the switch has done to packets since its probability was set."""
+
+    passed: int
+    dropped: int
 
 
 @dataclass(slots=True)
@@ -130,6 +142,7 @@ class Lan:
         self._ipv6 = ipv6
         self._checksum_offload = checksum_offload
         self._stack = ExitStack()
+        self._losses: dict[str, float] = {}
         addresses = iter(self._network.hosts())
         self.switch = Host("switch", f"{self._prefix}-switch")
         self.hosts = {
@@ -204,25 +217,63 @@ class Lan:
         self.hosts[name].run("ethtool", "-K", DEVICE, *features)
 
     def lose(self, name: str, probability: float) -> None:
-        """Drop what arrives at this host at random, each packet for itself; what it sends is never lost."""
-        rule = ("-m", "statistic", "--mode", "random", "--probability", f"{probability:f}", "-j", "DROP")
-        self.hosts[name].run("iptables", "-A", "INPUT", *rule)
+        """Drop TCP and UDP on its way to this host at random in the switch, each packet for itself and each port for itself;
+        what the host sends is never lost. The packet is what crosses the switch: a train unless its sender splits it, but
+        never what the host's own receive offload puts together."""
+        self._losses[name] = probability
+        self._set_losses()
 
     def lose_nothing(self, name: str) -> None:
         """Take back `lose`."""
-        self.hosts[name].run("iptables", "-F", "INPUT")
+        self._losses.pop(name, None)
+        self._set_losses()
+
+    def lost(self, name: str) -> Loss:
+        """What `lose` has done to this host, since the last change of any host's loss."""
+        listed = json.loads(self.switch.run("nft", "-j", "list", "chain", "bridge", "lab", self.hosts[name].port))
+        rules = [item["rule"]["expr"] for item in listed["nftables"] if "rule" in item]
+        dropped, passed = (word["counter"]["packets"] for rule in rules for word in rule if "counter" in word)
+        return Loss(passed, dropped)
+
+    def _set_losses(self) -> None:
+        """Without a rule there is no table either: a frame then passes no hook and costs nothing."""
+        text = "table bridge lab\ndelete table bridge lab\n"
+        if self._losses:
+            text += (
+                "table bridge lab {\n" + "".join(map(self._lossy_port, self._losses)) + self._forward_chain() + "}\n"
+            )
+        _run(*self.switch.command("nft", "-f", "-"), text=text)
+
+    def _lossy_port(self, name: str) -> str:
+        share = min(round(self._losses[name] * PER_MILLION), PER_MILLION - 1)
+        return (
+            f"chain {self.hosts[name].port} {{\n numgen random mod {PER_MILLION} < {share} counter drop\n counter\n}}\n"
+        )
+
+    def _forward_chain(self) -> str:
+        jumps = "".join(
+            f' oifname "{port}" ip protocol {{ tcp, udp }} jump {port}\n'
+            for port in (self.hosts[name].port for name in self._losses)
+        )
+        return f"chain forward {{\n type filter hook forward priority 0;\n{jumps}}}\n"
 
     def limit_sending(self, name: str, mbit_s: float, queue_bytes: int = 1_500_000) -> None:
-        """Send at most this fast: the host's own network card. The default queue is that of 1000 full frames."""
+        """Send at most this fast, as the host's own network card: the bits of a wire, gaps between frames included. The default
+        queue is that of 1000 full frames."""
         self._shape(self.hosts[name], DEVICE, mbit_s, queue_bytes)
 
     def limit_receiving(self, name: str, mbit_s: float, queue_bytes: int = 512_000) -> None:
         """Receive at most this fast: the switch's port, which drops what its buffer cannot take."""
         self._shape(self.switch, self.hosts[name].port, mbit_s, queue_bytes)
 
+    def send_unlimited(self, name: str) -> None:
+        """Take back `limit_sending`."""
+        self.hosts[name].run("tc", "qdisc", "delete", "dev", DEVICE, "root", check=False)
+
     def _shape(self, where: Host, device: str, mbit_s: float, queue_bytes: int) -> None:
-        limits = ("rate", f"{mbit_s}mbit", "burst", "64kb", "limit", str(queue_bytes))
-        where.run("tc", "qdisc", "replace", "dev", device, "root", "tbf", *limits)
+        limits = ("rate", f"{mbit_s}mbit", "burst", str(SHAPER_BURST_BYTES), "limit", str(queue_bytes))
+        overhead = ("overhead", str(WIRE_OVERHEAD_BYTES))
+        where.run("tc", "qdisc", "replace", "dev", device, "root", "tbf", *limits, *overhead)
 
     def add_tap(self, name: str) -> str:
         """A port of the switch for a QEMU guest; QEMU must run in the switch's namespace. Returns the device's name."""
@@ -267,11 +318,10 @@ def _remove_namespace(namespace: str) -> None:
     _run("ip", "netns", "delete", namespace, check=False)
 
 
-def _run(*command: str, timeout_s: float = 60.0, check: bool = True) -> str:
+def _run(*command: str, timeout_s: float = 60.0, check: bool = True, text: str = "") -> str:
+    """`text` is the command's standard input."""
     try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
-        )
+        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, input=text)
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(command)}: not done after {timeout_s:.0f} s") from None
     if check and run.returncode:

@@ -163,7 +163,7 @@ def image(home: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """One LAN, daemon and published image for all tests of this file."""
-    absent = missing("iptables", "wimlib-imagex")
+    absent = missing("nft", "wimlib-imagex")
     if absent:
         pytest.skip("missing: " + ", ".join(absent))
     home, image = request.getfixturevalue("home"), request.getfixturevalue("image")
