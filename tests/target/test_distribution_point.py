@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from tests.target.canned import Canned, serving
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
 from dpd.service.receiver import Membership
-from dpd.target import distribution_point
-from dpd.target.distribution_point import DistributionPoint, Unreachable
+from dpd.target.distribution_point import DistributionPoint, Unicast, Unreachable
 
 JOINED = {
     "session_id": "0000004d", "session": 77, "epoch": 5, "member": "00000000000000ff",
@@ -24,60 +20,32 @@ JOINED = {
 }  # fmt: skip
 
 
-@dataclass
-class Canned:
-    """A server with one answer for everything; remembers what it was asked."""
-
-    status: int = 200
-    body: bytes = b"{}"
-    asked: list[tuple[str, str, bytes]] = field(default_factory=list)
-    url: str = ""
-
-    def answer(self, status: int, body: Any) -> None:
-        self.status = status
-        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
-
-
 @pytest.fixture
 def canned() -> Iterator[Canned]:
-    canned = Canned()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            canned.asked.append((self.command, self.path, self.rfile.read(length)))
-            self.send_response(canned.status)
-            self.send_header("Content-Length", str(len(canned.body)))
-            self.end_headers()
-            self.wfile.write(canned.body)
-
-        do_POST = do_GET
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    canned.url = f"http://127.0.0.1:{server.server_port}"
-    yield canned
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as canned:
+        yield canned
 
 
 @pytest.fixture
-def point(canned: Canned) -> DistributionPoint:
-    return DistributionPoint(canned.url)
+def point(canned: Canned) -> Iterator[DistributionPoint]:
+    point = DistributionPoint(canned.url)
+    yield point
+    point.close()
 
 
-def join(point: DistributionPoint) -> tuple[str, Membership]:
+def join(point: DistributionPoint) -> tuple[str, Membership | Unicast]:
     return point.join("LAB00001", 3, verified=b"\x05", credit=100, slots=16)
 
 
 @pytest.mark.parametrize(
     ("url", "host", "port"),
-    [("http://dp:8080", "dp", 8080), ("http://dp/", "dp", 80), ("http://[2001:db8::1]:81", "2001:db8::1", 81)],
+    [
+        ("http://dp:8080", "dp", 8080),
+        ("http://dp/", "dp", 80),
+        ("http://[2001:db8::1]:81", "2001:db8::1", 81),
+        ("https://dp", "dp", 443),
+        ("https://dp:8443", "dp", 8443),
+    ],
 )
 def test_an_address_is_host_and_port(url: str, host: str, port: int) -> None:
     point = DistributionPoint(url)
@@ -88,8 +56,9 @@ def test_an_address_is_host_and_port(url: str, host: str, port: int) -> None:
     "url",
     [
         "dp:8080",
-        "https://dp",
+        "ftp://dp:8080",
         "http://",
+        "http://dp:0",
         "http://dp:port",
         "http://dp:99999",
         "http://dp/path",
@@ -119,12 +88,53 @@ def test_a_join_tells_what_the_receiver_has_and_can_hold(canned: Canned, point: 
     ((method, path, body),) = canned.asked
     assert (method, path) == ("POST", "/mc/sessions/LAB00001/join?source_version=3")
     wish = json.loads(body)
-    assert wish | {"name": ""} == {"wire": [1], "verified": "05", "credit": 100, "slots": 16, "name": ""}
+    wanted = {"wire": [1], "verified": "05", "credit": 100, "slots": 16, "name": "", "member": "", "ciphers": []}
+    assert wish | {"name": ""} == wanted
+
+
+def test_a_join_tells_who_the_receiver_was_and_which_ciphers_it_can_open(
+    canned: Canned, point: DistributionPoint
+) -> None:
+    canned.answer(200, JOINED)
+    point.join("LAB00001", 3, verified=b"", credit=1, slots=4, member="00ff", ciphers=("aes-128-gcm",))
+    wish = json.loads(canned.asked[0][2])
+    assert (wish["member"], wish["ciphers"]) == ("00ff", ["aes-128-gcm"])
+
+
+def test_everything_that_a_session_may_be_is_read(canned: Canned, point: DistributionPoint) -> None:
+    answer = {
+        "class": 1, "group": "ff35::6470:9", "source": "2001:DB8::1", "sender": "2001:db8::1", "public_key": "11" * 32,
+        "friendly": True, "floor_kib_s": 256, "starts_in_s": 12.5, "cipher": "aes-128-gcm", "key": "22" * 16,
+        "salt": "33" * 4, "mode": "multicast",
+    }  # fmt: skip
+    canned.answer(200, JOINED | answer)
+    _, place = join(point)
+    assert place == Membership(
+        77, 5, 255, "ff35::6470:9", 63001, ("2001:db8::1", 40000), 1, "2001:db8::1", bytes([0x11] * 32), True, 256,
+        12.5, "aes-128-gcm", bytes([0x22] * 16), bytes([0x33] * 4),
+    )  # fmt: skip
+    assert "key=" not in repr(place).replace("public_key=", ""), "keys do not belong into logs"
+
+
+def test_a_join_may_be_answered_with_http_alone(canned: Canned, point: DistributionPoint) -> None:
+    canned.answer(200, {"wire": 1, "mode": "unicast", "session_id": "4d", "member": "ff", "reason": "full"})
+    assert join(point) == ("4d", Unicast(255, "full"))
+
+
+def test_manifest_join_and_completion_take_one_connection(canned: Canned, point: DistributionPoint) -> None:
+    canned.answer(200, JOINED)
+    point.fetch_manifest("LAB00001", None)
+    join(point)
+    point.complete("4d", 255, {})
+    assert len(canned.asked) == 3
+    assert canned.connections == 1
 
 
 def test_a_sender_without_a_fixed_address_is_where_http_is(canned: Canned, point: DistributionPoint) -> None:
     canned.answer(200, JOINED | {"sender": ""})
-    assert join(point)[1].feedback == ("127.0.0.1", 40000)
+    place = join(point)[1]
+    assert isinstance(place, Membership)
+    assert place.feedback == ("127.0.0.1", 40000)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +149,12 @@ def test_a_sender_without_a_fixed_address_is_where_http_is(canned: Canned, point
         JOINED | {"port": 0},
         JOINED | {"port": 70000},
         JOINED | {"feedback_port": "-1"},
+        JOINED | {"source": "nowhere"},
+        JOINED | {"public_key": "1234"},
+        JOINED | {"cipher": "rot13"},
+        JOINED | {"cipher": "aes-128-gcm", "key": "11", "salt": "33" * 4},
+        JOINED | {"starts_in_s": "soon"},
+        {"mode": "unicast", "session_id": "4d"},
     ],
 )
 def test_a_join_answered_with_nonsense_is_told(
@@ -182,15 +198,16 @@ def test_completion_names_member_and_counts(canned: Canned, point: DistributionP
     point.complete("0000004d", 255, {"lost": 3})
     ((method, path, body),) = canned.asked
     assert (method, path) == ("POST", "/mc/sessions/0000004d/complete")
-    assert json.loads(body) == {"member": "00000000000000ff", "lost": 3}
+    assert json.loads(body) == {"member": "00000000000000ff", "statistics": {"lost": 3}}
 
 
-def test_nobody_there_is_unreachable() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        with pytest.raises(Unreachable, match="Connection refused; is dpd running there, and is the port open"):
-            DistributionPoint(url).fetch_manifest("LAB00001", None)
+def test_progress_over_http_names_member_and_slabs(canned: Canned, point: DistributionPoint) -> None:
+    connection = point.open_connection()
+    point.report_progress("4d", 255, b"\x05", connection)
+    connection.close()
+    ((method, path, body),) = canned.asked
+    assert (method, path) == ("POST", "/mc/sessions/4d/progress")
+    assert json.loads(body) == {"member": "00000000000000ff", "verified": "05"}
 
 
 def test_a_name_that_leads_nowhere_is_unreachable() -> None:
@@ -199,14 +216,6 @@ def test_a_name_that_leads_nowhere_is_unreachable() -> None:
         point.fetch_manifest("LAB00001", None)
     with pytest.raises(Unreachable):
         point.local_address()
-
-
-def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distribution_point, "TIMEOUT_S", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        point = DistributionPoint(f"http://127.0.0.1:{mute.getsockname()[1]}")
-        with pytest.raises(Unreachable, match="timed out"):
-            point.fetch_manifest("LAB00001", None)
 
 
 def test_the_local_address_is_that_of_the_way_there(point: DistributionPoint) -> None:

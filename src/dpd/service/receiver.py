@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dpd.errors import SessionError
@@ -52,7 +52,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What the join answered: where to listen, where to send feedback, who we are."""
+    """What the join answered: where to listen, where to send feedback, who we are.
+
+    `source`: the one sender of a source-specific group; `public_key` signs what is said to the group; `floor_kib_s`: below
+    it HTTP is better; `starts_in_s`: until a scheduled start; `key` and `salt` are those of `cipher`.
+    """
 
     session: int
     epoch: int
@@ -60,6 +64,15 @@ class Membership:
     group: str
     port: int
     feedback: tuple[str, int]
+    speed_class: int = 0
+    source: str = ""
+    public_key: bytes = b""
+    friendly: bool = False
+    floor_kib_s: int = 0
+    starts_in_s: float | None = None
+    cipher: str = ""
+    key: bytes = field(default=b"", repr=False)
+    salt: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from dpd.protocol.multicast.receiver import SessionFact
 from dpd.service.isal import best_codec
 from dpd.service.receiver import Progress, ReceiverSession, granted_credit, open_group
 from dpd.service.udp import interface_address
-from dpd.target.distribution_point import DistributionPoint, Unreachable
+from dpd.target.distribution_point import DistributionPoint, Unicast, Unreachable
 from dpd.target.progress import Display
 from dpd.target.slab_store import SlabStore
 
@@ -59,7 +59,7 @@ class Reception:
     """One image on its way from a distribution point to a file, over as many sessions as it takes."""
 
     def __init__(self, options: argparse.Namespace, display: Display) -> None:
-        self._point = DistributionPoint(options.url)
+        self._point = DistributionPoint(options.url, options.ca_file)
         self._package_id: str = options.package
         self._output = Path(options.output)
         self._interface: str = options.interface
@@ -73,7 +73,12 @@ class Reception:
 
     def run(self) -> None:
         """Return when the file is complete under its name. Raises DpdError."""
-        manifest = self._fetch_manifest()
+        try:
+            self._run(self._fetch_manifest())
+        finally:
+            self._point.close()
+
+    def _run(self, manifest: Manifest) -> None:
         store = SlabStore(self._output, manifest)
         try:
             geometry = Geometry(manifest.size_bytes)
@@ -145,6 +150,8 @@ class Reception:
         session_id, membership = self._point.join(
             manifest.package_id, manifest.source_version, verified=slab_set, credit=granted_credit(), slots=self._slots
         )
+        if isinstance(membership, Unicast):
+            raise SessionError(f"{self._point.url}: no place in the session: {membership.reason}")
         session = ReceiverSession(
             membership=membership,
             group_socket=open_group(membership.group, membership.port, address),
@@ -197,6 +204,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--source-version", type=int, help="default: the newest")
     parser.add_argument("--interface", default="", help="default: the one that reaches the distribution point")
+    parser.add_argument(
+        "--ca-file", default="", help="PEM file of the authority behind an https address; default: the system's"
+    )
     parser.add_argument("--public-key", default="", help="64 hex digits: only a manifest signed by this key is taken")
     parser.add_argument(
         "--slots", type=int, default=16, help="slabs of 5.5 MiB assembled at once, 4 to 64 (default 16)"
