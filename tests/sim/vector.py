@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session to a thousand receivers in seconds: numbers of lacking symbols in an array instead of symbols.
+
+Per slab there is an array of receivers by columns with what each still lacks; only those who lack something take part in
+its repair. The sender's decisions are made by the sender's own code: how many parity rows are promised, how NACKs merge,
+which columns a train of repairs has. What its receivers do is written here a second time, for all at once: back-off,
+silence where an NCF or the promise covers what they lack, asking again. `test_vector.py` holds the result against the real
+machines and against the formula.
+
+Simpler than the real thing: slabs are repaired one after the other (in truth the repair of one overlaps the next, so
+that a burst may hit both); any repair symbol is of use (after 127 parity rows source rows come, and some of those are
+there); nobody is slow, nothing is reordered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from tests.sim.channel import Channel, Numbers, Reals
+
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS
+from dpd.protocol.multicast.message import DATAGRAM_BYTES
+from dpd.protocol.multicast.repair import SlabRepair
+from dpd.protocol.multicast.sender import WIRE_OVERHEAD_BYTES
+
+LINE_BIT_S = 1e9
+SYMBOL_S = (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES) * 8 / LINE_BIT_S
+REORDER_GRACE_S = 0.002
+ROUND_TRIP_S = 0.0004  # from a NACK to the NCF that it raised, at another receiver: a switched LAN and two busy hosts
+NCF_GAP_S = 0.001
+RETRY_S = 0.02
+MAX_RETRY_S = 1.0
+
+
+def nack_width_s(members: int) -> float:
+    """The width of the back-off that the sender asks for."""
+    return min(max(members // 20, 2), 50) / 1000
+
+
+def truncated_exponential(width_s: float, group: int, chances: Reals) -> Reals:
+    """Back-off times (RFC 5401, 4.2): few are early, so that most hear of an early one before their own time comes.
+    `chances` are uniform in [0, 1)."""
+    scale = math.log(group) + 1
+    times: Reals = width_s / scale * np.log1p(chances * math.expm1(scale))
+    return times
+
+
+@dataclass
+class Outcome:
+    """What a scheme sent for `symbols` of the file, and what came back. `rounds` over all `units` (slabs, slices, sections):
+    how often whoever asked most often asked."""
+
+    scheme: str
+    receivers: int
+    symbols: int = 0
+    sent: int = 0
+    feedback: float = 0.0  # packets
+    rounds: int = 0
+    units: int = 0
+    reports_s: float = 0.0  # of the feedback: what comes by the clock, per second
+
+    @property
+    def sent_ratio(self) -> float:
+        return self.sent / self.symbols
+
+    @property
+    def seconds(self) -> float:
+        """At line rate."""
+        return self.sent * SYMBOL_S
+
+    @property
+    def feedback_s(self) -> float:
+        """Packets to the sender per second."""
+        return self.feedback / self.seconds + self.reports_s
+
+
+class Promising(Protocol):
+    """How many parity rows the sender promises with each slab."""
+
+    def rows(self) -> int: ...
+
+    def note(self, asked: int) -> None:
+        """A slab with `rows()` promised needed so many rows more."""
+
+
+@dataclass
+class Fixed:
+    """Always the same promise."""
+
+    count: int = 0
+
+    def rows(self) -> int:
+        return self.count
+
+    def note(self, asked: int) -> None:
+        """Nothing is learnt."""
+
+
+@dataclass
+class Repairing:
+    """The repair of one slab: receivers of the session by their numbers in `members`, what each lacks by column."""
+
+    channel: Channel
+    members: Numbers
+    lacking: Numbers  # int[members, columns]
+    rng: np.random.Generator
+    lost_feedback: float
+    now: float = 0.0
+    sent: int = 0
+    slab: SlabRepair = field(default_factory=lambda: SlabRepair(ROWS))
+    _seq: int = 0
+    _train_at: float = math.inf
+    _ncf_at: float = math.inf
+    _ncf_free_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._width_s = nack_width_s(self.channel.receivers)
+        self._place = np.full(self.channel.receivers, -1)
+        self._place[self.members] = np.arange(len(self.members))
+        self._due = np.full(len(self.members), math.inf)
+        self._retry_s = np.full(len(self.members), RETRY_S)
+        self.asked = np.zeros(len(self.members), np.int64)  # NACKs of each
+        self._back_off(self._wanting())
+
+    def run(self) -> None:
+        """Until nobody lacks anything."""
+        while len(self._wanting()):
+            first = int(self._due.argmin())
+            self.now = min(float(self._due[first]), self._train_at, self._ncf_at)
+            if self.now == self._train_at:
+                self._send_train()
+            elif self.now == self._ncf_at:
+                self._announce()
+            else:
+                self._ask(first)
+
+    def _wanting(self) -> Numbers:
+        return np.flatnonzero(self.lacking.any(axis=1))
+
+    def _back_off(self, who: Numbers) -> None:
+        """These ask after a time of their own, as if for the first time."""
+        chances = self.rng.random(len(who))
+        waits = REORDER_GRACE_S + truncated_exponential(self._width_s, self.channel.receivers, chances)
+        self._due[who] = self.now + waits
+        self._retry_s[who] = RETRY_S
+
+    def _again(self, who: Numbers) -> None:
+        """These ask again if nothing comes of it."""
+        self._due[who] = self.now + np.maximum(self._retry_s[who], 2 * self._width_s)
+        self._retry_s[who] = np.minimum(2 * self._retry_s[who], MAX_RETRY_S)
+
+    def _ask(self, who: int) -> None:
+        """A NACK, which may be lost; the sender's NCF follows, at most one each NCF_GAP_S, and its repairs."""
+        self._again(np.array([who]))
+        self.asked[who] += 1
+        if self.rng.random() < self.lost_feedback:
+            return
+        before = list(self.slab.pending)
+        self.slab.merge(self.lacking[who].astype(np.uint8).tobytes(), self._seq)
+        if self.slab.pending != before:
+            self._ncf_at = min(self._ncf_at, max(self.now + ROUND_TRIP_S, self._ncf_free_at))
+            self._train_at = min(self._train_at, self.now + COLUMNS * SYMBOL_S)
+
+    def _announce(self) -> None:
+        """An NCF: whoever hears it and lacks no more than is coming holds its NACK back."""
+        self._ncf_at, self._ncf_free_at = math.inf, self.now + NCF_GAP_S
+        heard = np.ones(len(self.members), bool)
+        deaf, _ = self.channel.lose(1)
+        heard[self._place[deaf][self._place[deaf] >= 0]] = False
+        covered = (self.lacking <= np.array(self.slab.pending)).all(axis=1)
+        self._again(np.flatnonzero(heard & covered & np.isfinite(self._due)))
+
+    def _send_train(self) -> None:
+        """Repairs take turns with rows of the next slab. The last symbol of a burst of them says so: whoever gets it, and
+        lacks still, asks anew."""
+        columns = np.array([column for _, column in self.slab.take(COLUMNS)])
+        self._seq += len(columns)
+        self.sent += len(columns)
+        self.channel.skip(COLUMNS)
+        receivers, positions = self.channel.lose(len(columns))
+        places = self._place[receivers]
+        keys = places * COLUMNS + columns[positions]
+        missed = np.bincount(keys[places >= 0], minlength=self.lacking.size).reshape(self.lacking.shape)
+        self.lacking = np.maximum(self.lacking - np.bincount(columns, minlength=COLUMNS) + missed, 0)
+        self._due[~self.lacking.any(axis=1)] = math.inf
+        self._train_at = self.now + (COLUMNS + len(columns)) * SYMBOL_S
+        if not self.slab.is_pending:
+            self._train_at = math.inf
+            wanting, deaf = self._wanting(), places[positions == len(columns) - 1]
+            self._back_off(wanting[~np.isin(wanting, deaf)])
+
+
+def simulate(
+    channel: Channel,
+    slabs: int,
+    rng: np.random.Generator,
+    promise: Promising | None = None,
+    lost_feedback: float = 0.0,
+    scheme: str = "dpd",
+) -> Outcome:
+    """A session over so many whole slabs."""
+    outcome = Outcome(scheme, channel.receivers)
+    promise = promise or Fixed()
+    for _ in range(slabs):
+        promised = promise.rows()
+        repairing = Repairing(channel, *_first_pass(channel, promised), rng, lost_feedback)
+        repairing.run()
+        promise.note(max(repairing.slab.sent))
+        outcome.symbols += ROWS * COLUMNS
+        outcome.sent += (ROWS + promised) * COLUMNS + repairing.sent
+        outcome.feedback += int(repairing.asked.sum())
+        outcome.rounds += int(repairing.asked.max(initial=0))
+        outcome.units += 1
+    return outcome
+
+
+def _first_pass(channel: Channel, promised: int) -> tuple[Numbers, Numbers]:
+    """Who lacks something when a slab and the promised parity rows have passed, and what: int[them, columns]."""
+    receivers, positions = channel.lose((ROWS + promised) * COLUMNS)
+    lost = np.bincount(receivers * COLUMNS + positions % COLUMNS, minlength=channel.receivers * COLUMNS)
+    lacking = np.maximum(lost.reshape(-1, COLUMNS) - promised, 0)
+    members = np.flatnonzero(lacking.any(axis=1))
+    return members, lacking[members]
