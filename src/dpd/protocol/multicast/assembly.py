@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.fec import Codec, recover_columns
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, SYMBOL_BYTES
+from dpd.protocol.multicast.leaves import LEAF_BYTES, leaves_of
 
 
 class SlabAssembly:
@@ -16,7 +17,19 @@ class SlabAssembly:
     `storage` is that buffer whole, for the next slab; `buffer` the part that this slab takes.
     """
 
-    __slots__ = ("_deficit", "_parity", "_present", "_whole_rows", "buffer", "lacking", "rows", "slab", "storage")
+    __slots__ = (
+        "_deficit",
+        "_next",
+        "_parity",
+        "_present",
+        "_whole_rows",
+        "buffer",
+        "damages",
+        "lacking",
+        "rows",
+        "slab",
+        "storage",
+    )
 
     def __init__(self, slab: int, rows: int, buffer: memoryview) -> None:
         self.slab = slab
@@ -26,7 +39,9 @@ class SlabAssembly:
         self._present = bytearray(rows * COLUMNS)
         self._deficit = [rows] * COLUMNS  # less _whole_rows: a whole row then costs one addition instead of 32
         self._whole_rows = 0
+        self._next = 0  # behind the last source symbol that is here
         self._parity: dict[int, dict[int, bytes]] = {}
+        self.damages = 0  # how often it was complete and its hash wrong
         self.lacking = rows * COLUMNS  # symbols, over all columns, until each column has k
 
     @property
@@ -36,6 +51,27 @@ class SlabAssembly:
     def deficits(self) -> bytes:
         """Symbols that each column still lacks: uint8[COLUMNS]."""
         return bytes(max(0, deficit - self._whole_rows) for deficit in self._deficit)
+
+    @property
+    def landing(self) -> int:
+        """The symbol that comes next if nothing is lost: nothing from it on is here. -1: none is expected."""
+        return -1 if self._parity or self._next >= self.rows * COLUMNS else self._next
+
+    def take_landed(self, first: int, count: int) -> None:
+        """Source symbols have landed in their places, from number `first`, which is `landing`, on."""
+        end = self._next = first + count
+        self._present[first:end] = b"\x01" * count
+        self.lacking -= count
+        if rest := -first % COLUMNS:
+            self._take_part(first % COLUMNS, min(rest, count))
+        whole = max(0, end - first - rest) // COLUMNS
+        self._whole_rows += whole
+        if count > rest + whole * COLUMNS:
+            self._take_part(0, end % COLUMNS)
+
+    def _take_part(self, column: int, count: int) -> None:
+        for i in range(column, column + count):
+            self._deficit[i] -= 1
 
     def add_sources(self, row: int, column: int, symbols: memoryview) -> int:
         """Put neighbouring source symbols, the first of them in `column`, in their places. Returns how many were new.
@@ -48,12 +84,12 @@ class SlabAssembly:
             pieces = (symbols[i * SYMBOL_BYTES : (i + 1) * SYMBOL_BYTES] for i in range(count))
             return sum(self.add_source(row, column + i, symbol) for i, symbol in enumerate(pieces))
         self._present[index : index + count] = _PRESENT[:count]
+        self._next = max(self._next, index + count)
         self.buffer[index * SYMBOL_BYTES : (index + count) * SYMBOL_BYTES] = symbols
         if count == COLUMNS:
             self._whole_rows += 1
         else:
-            for i in range(column, column + count):
-                self._deficit[i] -= 1
+            self._take_part(column, count)
         self.lacking -= count
         return count
 
@@ -68,6 +104,7 @@ class SlabAssembly:
         if row >= self.rows or self._present[index]:
             return False
         self._present[index] = 1
+        self._next = max(self._next, index + 1)
         start = index * SYMBOL_BYTES
         self.buffer[start : start + SYMBOL_BYTES] = symbol
         self._count(column)
@@ -103,6 +140,24 @@ class SlabAssembly:
             recovered += columns * len(missing)
         self._parity.clear()
         return recovered
+
+    def keep_confirmed(self, leaves: bytes) -> int:
+        """Call when the slab's hash is wrong after `recover`: drop every symbol, received or recovered, that does not fit
+        its leaf. Returns how many are lacking now. `leaves`: LEAF_BYTES for each symbol of the slab, row-major.
+
+        What was recovered with a forged symbol in its column is wrong as a whole and goes; so does all parity, which has
+        no leaves: one round of repair then mends the slab, whatever was forged.
+        """
+        ours = leaves_of(self.buffer)
+        for index in range(self.rows * COLUMNS):
+            at = index * LEAF_BYTES
+            self._present[index] = ours[at : at + LEAF_BYTES] == leaves[at : at + LEAF_BYTES]
+        self._parity.clear()
+        self._next = self.rows * COLUMNS  # what comes now fills gaps: no place to land
+        self._whole_rows = 0
+        self._deficit = [self.rows - sum(self._present[column::COLUMNS]) for column in range(COLUMNS)]
+        self.lacking = sum(self._deficit)
+        return self.lacking
 
     def _losses(self) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         """(first column, number of columns, missing rows) for runs of columns that lost the same rows."""

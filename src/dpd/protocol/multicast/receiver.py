@@ -17,7 +17,9 @@ answers by `provide_verified`. Nothing else is kept: a receiver's whole state is
 from __future__ import annotations
 
 import random
+import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -35,6 +37,7 @@ from dpd.protocol.multicast.message import (
     WIRE_VERSION,
     Beat,
     Control,
+    ControlCode,
     Flag,
     Header,
     MessageType,
@@ -44,7 +47,7 @@ from dpd.protocol.multicast.message import (
     Tally,
     decode_message,
 )
-from dpd.protocol.multicast.runs import run_length
+from dpd.protocol.multicast.runs import run_length, unbroken
 from dpd.protocol.multicast.window import Window
 
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
@@ -56,6 +59,7 @@ REPORT_GAPS = 10
 REPORT_S = 1.0
 FAST_REPORT_S = 0.2
 MIN_REPORT_GAP_S = 0.005
+MAX_DAMAGES = 3  # a slab that is damaged so often is given up: it comes again, whole, or by unicast
 SILENCE_S = 3.0  # no datagram for this long: the sender is gone, or multicast does not reach us
 
 
@@ -79,6 +83,16 @@ class SessionFact(Enum):
     FINISHED = "every slab is verified"
     ENDED = "the sender ended the session"
     SILENT = "nothing was heard from the sender"
+    MOVED = "the sender put us into another speed class"
+    FALL_BACK = "the sender asked us to go on by unicast"
+    KICKED = "the sender serves us no more"
+
+
+_ORDERS = {
+    ControlCode.MOVE: SessionFact.MOVED,
+    ControlCode.FALL_BACK: SessionFact.FALL_BACK,
+    ControlCode.KICK: SessionFact.KICKED,
+}
 
 
 ReceiverEvent = SlabReady | Ignored | SessionFact
@@ -103,13 +117,16 @@ class ReceiverCounters:
     recovered: int = 0
     without_buffer: int = 0
     bad_slabs: int = 0
+    unicast_slabs: int = 0
     nacks: int = 0
+    suppressed: int = 0
     reports: int = 0
 
 
 class Receiver:
     """`member`: the credential from the join; `verified`: slab set from an earlier run; `slots`: slabs assembled at once;
-    `credit`: symbols that the socket's buffer holds."""
+    `credit`: symbols that the socket's buffer holds; `verify(body, signature)`: whether BEAT and CONTROL are the sender's,
+    None: they are believed; `friendly`: the network is shared, so give way as TCP does."""
 
     def __init__(
         self,
@@ -123,6 +140,8 @@ class Receiver:
         credit: int,
         rng: random.Random,
         now: float,
+        verify: Callable[[bytes, bytes], bool] | None = None,
+        friendly: bool = False,
     ) -> None:
         self.session = session
         self.epoch = epoch
@@ -134,6 +153,7 @@ class Receiver:
         self.first_symbol_at = now
         self._slots = slots
         self._rng = rng
+        self._verify = verify
         self._window = Window(credit)
         self._free: list[memoryview] = []
         self.buffers = 0
@@ -146,6 +166,8 @@ class Receiver:
         self._reported_seen = -1
         self._reported_at = 0.0
         self._heard_at = now
+        self.has_heard = False  # anything that the sender signed
+        self.heard_at = now  # when the latest of it came, or when we began
         self._tx_time = 0
         self._tx_time_at = now
         self._nack_s = 0.002
@@ -156,6 +178,11 @@ class Receiver:
     @property
     def is_finished(self) -> bool:
         return self.verified == self.geometry.every_slab
+
+    def unicast_candidates(self) -> int:
+        """Slab set: neither verified, nor in assembly, nor being verified."""
+        held = sum(1 << slab for slab in (*self._assemblies, *self._verifying))
+        return self.geometry.every_slab & ~self.verified & ~held
 
     # ---- input
 
@@ -182,13 +209,61 @@ class Receiver:
         """`count` datagrams of DATAGRAM_BYTES, laid apart: HEADER_BYTES each in `headers`, SYMBOL_BYTES each in
         `symbols`, beginning with number `first`."""
         before = self.counters.symbols
-        if not before:
-            self.first_symbol_at = now
         at, end = first, first + count
         while at < end:
             at += self._take_run(headers, symbols, at, end, now)
         if self.counters.symbols != before:  # ours: another session's datagrams on this group are no sign of our sender
-            self._heard_at = now
+            self._note_symbols(before, now)
+
+    def landing(self) -> tuple[memoryview, int] | None:
+        """Where the next symbols belong if nothing is lost: a slab's buffer, and the number of the symbol in it."""
+        assembly = self._assemblies.get(self._current)
+        if assembly is not None and (first := assembly.landing) >= 0:
+            return assembly.storage, first
+        return (self._free[-1], 0) if self._has_buffer() else None
+
+    def take_landed(self, headers: bytearray, storage: memoryview, first: int, count: int, now: float) -> int:
+        """`count` symbols have landed where `landing` said, from number `first` of that buffer on; their headers have the same
+        numbers in `headers`. Takes those that belong there, from the first on, and returns how many: the rest is for
+        `receive_symbols`, from a copy."""
+        kind, _, epoch, session, slab, row, column, _, tx_seq, _, _, _ = HEADER.unpack_from(
+            headers, first * HEADER_BYTES
+        )
+        if kind != _DATA or session != self.session or epoch != self.epoch or row * COLUMNS + column != first:
+            return 0
+        if (
+            not 0 < (tx_seq - self._seen) & 0xFFFFFFFF < MAX_LEAP and self._seen >= 0
+        ) or slab >= self.geometry.slab_count:
+            return 0
+        count = unbroken(headers, first, min(count, self.geometry.rows(slab) * COLUMNS - first), tx_seq)
+        assembly = self._land(slab, first, now) if count > 0 else None
+        if assembly is None or assembly.storage is not storage or assembly.landing != first:
+            return 0
+        before = self.counters.symbols
+        self._count_seq(tx_seq, count)
+        assembly.take_landed(first, count)
+        flags, tx_time, nack_ms = _END_OF.unpack_from(headers, (first + count - 1) * HEADER_BYTES)
+        self._note_sender(tx_time, nack_ms, now)
+        if assembly.lacking <= 0:
+            self._complete(assembly)
+        elif flags & Flag.END_OF_SLAB:
+            self._gaps.ask(slab, self._backoff(now))
+        self._note_symbols(before, now)
+        return count
+
+    def _land(self, slab: int, first: int, now: float) -> SlabAssembly | None:
+        """The assembly of the slab that symbol `first` has landed for; begins it with its first symbol."""
+        if slab != self._current and not first:
+            self._move_on(slab, now)
+            if slab not in self._assemblies:
+                return self._begin(slab, 0)
+        return self._assemblies.get(slab) if slab == self._current else None
+
+    def _note_symbols(self, before: int, now: float) -> None:
+        """Symbols of ours came, when we had `before`."""
+        self._heard_at = now
+        if not before:
+            self.first_symbol_at = now
         if self.is_representative and self.counters.symbols - self._reported_symbols >= max(
             self._window.size // 4, COLUMNS
         ):
@@ -245,13 +320,14 @@ class Receiver:
         elif isinstance(message, Beat):
             self._take_beat(message, now)
         elif isinstance(message, Control):
-            self._events.append(SessionFact.ENDED)
+            self._take_control(message, now)
         else:
             self._events.append(Ignored("not_from_sender"))
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         header = beat.header
-        self._heard_at = now
+        self._heard_at = self.heard_at = now
+        self.has_heard = True
         self._note_sender(header.tx_time, header.nack_ms, now)
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
         is_end = bool(header.flags & Flag.END_OF_PASS)
@@ -268,6 +344,16 @@ class Receiver:
         elif is_newest and beat.position != self._current:
             self._move_on(-1, now)
 
+    def _take_control(self, control: Control, now: float) -> None:
+        """END is for everybody, other orders for those they name."""
+        self.has_heard, self.heard_at = True, now
+        if control.code == ControlCode.END:
+            self._events.append(SessionFact.ENDED)
+        elif control.code not in _ORDERS:
+            self._events.append(Ignored("unknown_order"))
+        elif self.member & 0xFFFFFFFF in control.members:
+            self._events.append(_ORDERS[ControlCode(control.code)])
+
     def _note_sender(self, tx_time: int, nack_ms: int, now: float) -> None:
         self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, min(nack_ms / 1000, MAX_NACK_S)
 
@@ -276,13 +362,48 @@ class Receiver:
         self._verifying.discard(assembly.slab)
         self._free.append(assembly.storage)
         if ok:
-            self.verified |= 1 << assembly.slab
+            self._add_verified(assembly.slab, now)
         else:
             self.counters.bad_slabs += 1
+            self._report_soon(now)
+
+    def provide_damaged(self, assembly: SlabAssembly, now: float) -> None:
+        """The slab's hash was wrong, and a worker kept what its leaves confirm: what it lacks now is asked for."""
+        slab = assembly.slab
+        assembly.damages += 1
+        if assembly.damages >= MAX_DAMAGES or self.verified >> slab & 1:
+            self.provide_verified(assembly, False, now)
+            return
+        self.counters.bad_slabs += 1
+        self._verifying.discard(slab)
+        self._assemblies[slab] = assembly
+        if assembly.is_complete:  # the leaves found nothing wrong, or mended it: the hash decides
+            self._complete(assembly)
+        else:
+            self._gaps.ask(slab, self._backoff(now))
+
+    def provide_unicast(self, slab: int, now: float) -> None:
+        """The slab came by other means and is verified and stored; what was assembled of it goes."""
+        if self.verified >> slab & 1:
+            return
+        if assembly := self._assemblies.pop(slab, None):
+            self._gaps.drop(slab)
+            self._free.append(assembly.storage)
+        self.counters.unicast_slabs += 1
+        self._add_verified(slab, now)
+
+    def _add_verified(self, slab: int, now: float) -> None:
+        was_finished = self.is_finished
+        self.verified |= 1 << slab
         if self.is_finished:
-            self._events.append(SessionFact.FINISHED)
             self._report_by(now)
-        elif self.is_representative:
+            if not was_finished:
+                self._events.append(SessionFact.FINISHED)
+        else:
+            self._report_soon(now)
+
+    def _report_soon(self, now: float) -> None:
+        if self.is_representative:
             self._report_by(max(now, self._reported_at + MIN_REPORT_GAP_S))
 
     # ---- slabs
@@ -294,14 +415,18 @@ class Receiver:
             return None
         if row > START_ROWS:
             return None
-        if not self._free and self.buffers >= self._slots:
+        if not self._has_buffer():
             self.counters.without_buffer += 1
             return None
-        if not self._free:
-            self.buffers += 1
-            self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
         assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
         return assembly
+
+    def _has_buffer(self) -> bool:
+        """Whether a slab buffer is free; makes one while there are fewer than `slots`."""
+        if not self._free and self.buffers < self._slots:
+            self.buffers += 1
+            self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
+        return bool(self._free)
 
     def _move_on(self, slab: int, now: float) -> None:
         """The stream has left the current slab for `slab` (-1: none); whatever the one left lacks now is lost. What the
@@ -385,7 +510,9 @@ class Receiver:
                     socket_drops=counters.socket_drops,
                     duplicates=counters.duplicates,
                     repairs=counters.repairs,
+                    suppressed=counters.suppressed,
                     bad_slabs=counters.bad_slabs,
+                    unicast_slabs=counters.unicast_slabs,
                 ),
                 held,
                 self._window.size,
@@ -401,5 +528,6 @@ class Receiver:
         return Header(kind, self.session, self.epoch)
 
 
+_END_OF = struct.Struct("!xB18xIxxH")  # flags, tx_time and nack_ms of a header
 _DATA = WIRE_VERSION << 4 | MessageType.DATA
 _PARITY = WIRE_VERSION << 4 | MessageType.PARITY

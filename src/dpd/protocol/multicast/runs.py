@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from dpd.protocol.machine import Buffer
-from dpd.protocol.multicast.geometry import COLUMNS
-from dpd.protocol.multicast.message import HEADER, HEADER_BYTES
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS
+from dpd.protocol.multicast.message import HEADER, HEADER_BYTES, Flag
 
 _COLUMN_BYTES = bytes(range(COLUMNS))
 # Offsets of header bytes that neighbours in a row share: type, flags, low bytes of session, slab and row.
 _SHARED = (0, 1, 7, 11, 13)
+_SAME = (0, 2, 3, 7, 11)  # type, epoch, low bytes of session and slab
+_ROW_FLAGS = bytes((0, Flag.END_OF_SLAB))
+_ROW_OF = bytes(i // COLUMNS for i in range(ROWS * COLUMNS))
+_COLUMN_OF = bytes(i % COLUMNS for i in range(ROWS * COLUMNS))
+_COUNTING = bytes(i & 0xFF for i in range(256 + ROWS * COLUMNS))
 
 
 def run_length(headers: bytearray, start: int, column: int, tx_seq: int, limit: int) -> int:
@@ -31,6 +36,31 @@ def run_length(headers: bytearray, start: int, column: int, tx_seq: int, limit: 
             return count
         count >>= 1
     return 1
+
+
+def unbroken(headers: bytearray, first: int, count: int, tx_seq: int) -> int:
+    """How many of `count` headers, numbered from `first` on, are those of the source symbols `first`, `first + 1`, … of one
+    slab, sent one after the other and not as repairs; `tx_seq` is that of the first.
+
+    5 us for 16 rows: the same comparison as in `run_length` for all of them at once.
+    """
+    start, end = first * HEADER_BYTES, (first + count) * HEADER_BYTES
+    low = tx_seq & 0xFF
+    expected = (
+        (13, _ROW_OF[first : first + count]),
+        (14, _COLUMN_OF[first : first + count]),
+        (19, _COUNTING[low : low + count]),
+    )
+    for offset, pattern in expected:
+        count = min(count, _alike(headers[start + offset : end : HEADER_BYTES], pattern))
+    flags = headers[start + 1 : end : HEADER_BYTES]
+    if odd := flags.translate(None, _ROW_FLAGS):
+        count = min(count, flags.index(odd[0]))
+    for offset in _SAME:
+        column = headers[start + offset : end : HEADER_BYTES]
+        count = min(count, _alike(column, column[:1] * len(column)))
+    last = HEADER.unpack_from(headers, start + (count - 1) * HEADER_BYTES) if count else None
+    return count if last and last[8] == (tx_seq + count - 1) & 0xFFFFFFFF else 0
 
 
 def _alike(one: Buffer, other: Buffer) -> int:
