@@ -11,7 +11,7 @@ import pytest
 from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, HEADER_BYTES
 from dpd.service import train_reader
-from dpd.service.train_reader import BATCH_DATAGRAMS, LONE_READS, TrainReader
+from dpd.service.train_reader import LONE_AT_ONCE, LONE_READS, TRAINS_AT_ONCE, TrainReader
 from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, TrainSender
 
 BEAT = b"beat" * 10
@@ -23,7 +23,10 @@ def datagram(number: int) -> bytes:
 
 
 class Wire:
-    """A socket with a reader, and the way to it."""
+    """A socket with a reader, and the way to it; the machine that the reader hands everything to.
+
+    `storage` is where symbols are to land, if anywhere: that whose number is `expected` at the place of that number.
+    """
 
     def __init__(self, *, gro: bool = True) -> None:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -38,9 +41,29 @@ class Wire:
         self.symbols: list[bytes] = []
         self.calls: list[int] = []  # how many symbols each came with
         self.messages: list[bytes] = []
-        self.reader = TrainReader(self.sock, self._take_symbols, self.messages.append)
+        self.storage: memoryview | None = None
+        self.expected = 0
+        self.landed: list[int] = []  # how many at each call
+        self.reader = TrainReader(self.sock, self)
 
-    def _take_symbols(self, headers: bytearray, symbols: memoryview, first: int, count: int) -> None:
+    def landing(self) -> tuple[memoryview, int] | None:
+        return (self.storage, self.expected) if self.storage is not None else None
+
+    def take_landed(self, headers: bytearray, storage: memoryview, first: int, count: int, now: float) -> int:
+        assert storage is self.storage
+        taken = 0
+        while taken < count and (
+            headers[(first + taken) * HEADER_BYTES :][:HEADER_BYTES] == datagram(first + taken)[:HEADER_BYTES]
+        ):
+            taken += 1
+        self.landed.append(taken)
+        self.expected += taken
+        return taken
+
+    def receive_datagram(self, data: bytes, source: tuple[str, int], now: float) -> None:
+        (self.symbols if len(data) == DATAGRAM_BYTES else self.messages).append(data)
+
+    def receive_symbols(self, headers: bytearray, symbols: memoryview, first: int, count: int, now: float) -> None:
         self.calls.append(count)
         for i in range(first, first + count):
             header = headers[i * HEADER_BYTES : (i + 1) * HEADER_BYTES]
@@ -53,7 +76,7 @@ class Wire:
     def read_all(self) -> int:
         """Read until the socket is empty. Returns the number of system calls that delivered."""
         reads = 0
-        while self.reader.read():
+        while self.reader.read(0.0):
             reads += 1
         return reads
 
@@ -77,9 +100,9 @@ def wire() -> Iterator[Wire]:
 
 
 def test_an_empty_socket_is_no_error(wire: Wire) -> None:
-    assert not wire.reader.read()
+    assert not wire.reader.read(0.0)
     wire.change_to_batches()
-    assert not wire.reader.read()
+    assert not wire.reader.read(0.0)
 
 
 def test_a_train_comes_whole(wire: Wire) -> None:
@@ -116,7 +139,7 @@ def test_small_datagrams_in_a_train_are_messages_each(wire: Wire) -> None:
 
 def test_lone_datagrams_are_soon_read_many_at_a_time(wire: Wire) -> None:
     wire.change_to_batches()
-    numbers = range(BATCH_DATAGRAMS + 30)
+    numbers = range(LONE_AT_ONCE + 30)
     for number in numbers:
         wire.sender.send(datagram(number))
     assert wire.read_all() == 2
@@ -141,12 +164,75 @@ def test_now_and_then_a_train_keeps_the_reader_with_trains(wire: Wire) -> None:
 
 
 def test_without_recvmmsg_lone_datagrams_are_read_one_by_one(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_reader, "_find_recvmmsg", lambda: None)
-    wire.change_to_batches()
+    monkeypatch.setattr(train_reader, "find_recvmmsg", lambda: None)
+    wire.reader = TrainReader(wire.sock, wire)
+    assert not wire.reader.read(0.0)
     for number in range(LONE_READS + 5):
         wire.sender.send(datagram(number))
-    assert wire.read_all() == LONE_READS + 5
-    assert wire.symbols == [datagram(number) for number in range(LONE_READS + 5)]
+    wire.send_train(1, 2, 3, tail=BEAT)
+    assert wire.read_all() == LONE_READS + 6
+    assert wire.symbols == [datagram(number) for number in [*range(LONE_READS + 5), 1, 2, 3]]
+    assert wire.messages == [BEAT]
+
+
+def land(wire: Wire, symbols: int) -> memoryview:
+    wire.storage = memoryview(bytearray(symbols * SYMBOL_BYTES))
+    return wire.storage
+
+
+def content(*numbers: int) -> bytes:
+    return b"".join(datagram(number)[HEADER_BYTES:] for number in numbers)
+
+
+def test_what_is_expected_lands_where_it_belongs_many_trains_at_once(wire: Wire) -> None:
+    trains = 3 * TRAINS_AT_ONCE
+    storage = land(wire, trains * 2)
+    for train in range(trains):
+        wire.send_train(2 * train, 2 * train + 1)
+    assert wire.read_all() < trains // 4
+    assert wire.symbols == []
+    assert sum(wire.landed) == trains * 2
+    assert storage == content(*range(trains * 2))
+
+
+def test_trains_of_any_length_land_one_at_a_time(wire: Wire) -> None:
+    storage = land(wire, 80)
+    at = 0
+    for count in (20, 3, 7, 20, 1, 1, 8, 8, 8, 4):
+        wire.send_train(*range(at, at + count))
+        at += count
+    wire.read_all()
+    assert wire.symbols == []
+    assert storage == content(*range(80))
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_what_was_not_expected_is_handed_over_and_damages_nothing(wire: Wire, batches: bool) -> None:
+    if batches:
+        wire.change_to_batches()
+    storage = land(wire, 120)
+    sent: list[int] = []
+    for train in range(20):
+        numbers = range(train * 4, (train + 1) * 4)
+        if train not in (9, 15):  # lost
+            wire.send_train(*numbers)
+            sent.extend(numbers)
+        if train in (3, 18):
+            wire.sender.send(BEAT)
+    wire.read_all()
+    landed = sum(wire.landed)
+    assert landed in (16, 36)  # what follows the message landed one place too far if it was read with it
+    assert storage[: landed * SYMBOL_BYTES] == content(*range(landed))
+    assert wire.symbols == [datagram(number) for number in sent[landed:]]
+    assert wire.messages == [BEAT, BEAT]
+
+
+def test_a_train_that_goes_beyond_the_buffer_is_handed_over_from_there_on(wire: Wire) -> None:
+    storage = land(wire, 20)
+    wire.send_train(*range(COLUMNS))
+    wire.read_all()
+    assert storage == content(*range(20))
+    assert wire.symbols == [datagram(number) for number in range(20, COLUMNS)]
 
 
 @pytest.mark.parametrize("batches", [False, True])
@@ -169,4 +255,4 @@ def test_an_error_of_the_socket_is_raised(wire: Wire) -> None:
     wire.change_to_batches()
     wire.sock.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        wire.reader.read()
+        wire.reader.read(0.0)

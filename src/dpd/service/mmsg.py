@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""recvmmsg(2) through ctypes, since Python has no name for it: many datagrams or trains with one system call.
+
+A `Runway` is memory that datagrams land in, header and symbol apart: built once for each slab buffer and then only pointed
+at. A `Reader` is the vector of messages of one socket. Standard library alone: it runs on the machine being deployed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SYMBOL_BYTES
+from dpd.protocol.multicast.message import DATAGRAM_BYTES, HEADER_BYTES
+
+TRAIN_DATAGRAMS = 46  # what GRO puts together: 64 KiB
+_CONTROL_BYTES = 64  # the segment size and the count of drops, each behind its cmsghdr
+_CMSG = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
+_INT = struct.Struct("@i")
+_PAIR_BYTES = 32  # of two struct iovec
+_WORD = ctypes.sizeof(ctypes.c_size_t)
+
+
+class _Msghdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.c_void_p),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Mmsghdr(ctypes.Structure):
+    _fields_ = (("hdr", _Msghdr), ("len", ctypes.c_uint))
+
+
+def find_recvmmsg() -> Any:
+    """The C library's function; None where it has none, or where its structures are not those of a 64-bit Linux."""
+    if ctypes.sizeof(_Mmsghdr) != 64:
+        return None
+    try:
+        return ctypes.CDLL(None, use_errno=True).recvmmsg
+    except (OSError, AttributeError):
+        return None
+
+
+def _address_of(buffer: bytearray | memoryview) -> int:
+    """Where a writable buffer is in memory. The number is good as long as somebody keeps the buffer."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+class Headers:
+    """Room for the headers of as many datagrams as a slab and a train have: header i belongs to symbol i of the runway."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray((ROWS * COLUMNS + TRAIN_DATAGRAMS) * HEADER_BYTES)
+        self.address = _address_of(self.bytes)
+
+
+class Runway:
+    """Where symbols land: number i at i · SYMBOL_BYTES of `storage`, those behind its end in `spare`."""
+
+    def __init__(self, storage: memoryview, headers: Headers) -> None:
+        self.storage = storage
+        self.symbols = len(storage) // SYMBOL_BYTES
+        self._spare = memoryview(bytearray(TRAIN_DATAGRAMS * SYMBOL_BYTES))
+        count = self.symbols + TRAIN_DATAGRAMS
+        words = array("Q", bytes(count * _PAIR_BYTES))
+        words[0::4] = _progression(headers.address, HEADER_BYTES, count)
+        words[1::4] = array("Q", [HEADER_BYTES]) * count
+        words[2::4] = _progression(_address_of(storage), SYMBOL_BYTES, self.symbols) + _progression(
+            _address_of(self._spare), SYMBOL_BYTES, TRAIN_DATAGRAMS
+        )
+        words[3::4] = array("Q", [SYMBOL_BYTES]) * count
+        self._iovecs = words
+        self._address = words.buffer_info()[0]
+
+    def iovecs(self, symbol: int) -> int:
+        """Address of the vectors from this symbol on."""
+        return self._address + symbol * _PAIR_BYTES
+
+    def take(self, first: int, count: int) -> bytes:
+        """A copy of what landed at these symbols."""
+        inside = max(0, min(count, self.symbols - first))
+        landed = bytes(self.storage[first * SYMBOL_BYTES : (first + inside) * SYMBOL_BYTES])
+        beyond = max(0, first - self.symbols)
+        return landed + self._spare[beyond * SYMBOL_BYTES : (beyond + count - inside) * SYMBOL_BYTES]
+
+
+def _progression(start: int, step: int, count: int) -> array[int]:
+    return array("Q", range(start, start + step * count, step))
+
+
+class Reader:
+    """Up to `messages` messages from one socket at once."""
+
+    def __init__(self, function: Any, descriptor: int, messages: int) -> None:
+        self._function, self._descriptor = function, descriptor
+        self._vector = (_Mmsghdr * messages)()
+        self._controls = bytearray(messages * _CONTROL_BYTES)
+        words = memoryview(self._vector).cast("B").cast("Q")
+        stride = ctypes.sizeof(_Mmsghdr) // _WORD
+        self._iovs = words[_Msghdr.iov.offset // _WORD :: stride]
+        self._iov_counts = words[_Msghdr.iovlen.offset // _WORD :: stride]
+        self._control_sizes = words[_Msghdr.controllen.offset // _WORD :: stride]
+        self._sizes = memoryview(self._vector).cast("B").cast("I")[_Mmsghdr.len.offset // 4 :: stride * 2]
+        words[_Msghdr.control.offset // _WORD :: stride] = _progression(
+            _address_of(self._controls), _CONTROL_BYTES, messages
+        )
+        self._full = array("Q", [_CONTROL_BYTES]) * messages
+        self._shape = (0, 0)
+
+    def read(self, runway: Runway, first: int, messages: int, datagrams: int) -> list[int]:
+        """Read up to `messages` of up to `datagrams` each, the first at symbol `first` of the runway, each next one `datagrams`
+        behind it. Returns the size in bytes of each; empty when none waits. Raises OSError."""
+        self._iovs[:messages] = _progression(runway.iovecs(first), datagrams * _PAIR_BYTES, messages)
+        if self._shape != (messages, datagrams):
+            self._shape = messages, datagrams
+            self._iov_counts[:messages] = array("Q", [2 * datagrams]) * messages
+        self._control_sizes[:messages] = self._full[:messages]
+        count = self._function(self._descriptor, self._vector, messages, socket.MSG_DONTWAIT, None)
+        if count < 0:
+            number = ctypes.get_errno()
+            if number in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED):
+                return []
+            raise OSError(number, os.strerror(number))
+        return self._sizes[:count].tolist()
+
+    def control(self, message: int) -> Iterator[tuple[int, int]]:
+        """(type, value) of each control message of 32 bits that came with a message."""
+        at = message * _CONTROL_BYTES
+        end = at + self._control_sizes[message]
+        while at + _CMSG.size + _INT.size <= end:
+            length, _, kind = _CMSG.unpack_from(self._controls, at)
+            yield kind, _INT.unpack_from(self._controls, at + _CMSG.size)[0]
+            at += -(-max(length, 1) // _WORD) * _WORD
+
+
+def datagrams_in(size: int) -> int:
+    """How many datagrams a message of this size may be, if they are symbols; 0: it is something else."""
+    return 0 if size % DATAGRAM_BYTES else size // DATAGRAM_BYTES
