@@ -100,7 +100,7 @@ class Site:
 
 
 @asynccontextmanager
-async def opened_site(tmp_path: Path) -> AsyncIterator[Site]:
+async def opened_site(tmp_path: Path, *, certificate: str = "", private_key: str = "") -> AsyncIterator[Site]:
     boot = tmp_path / "boot"
     (boot / "Boot").mkdir(parents=True)
     (boot / "grubx64.efi").write_bytes(LOADER)
@@ -115,7 +115,14 @@ async def opened_site(tmp_path: Path) -> AsyncIterator[Site]:
     door = Door()
     with Library(tmp_path / "library", slab_bytes=SLAB_BYTES) as library:
         library.publish(tmp_path / "image.bin", "LAB00001", 3)
-        settings = HttpSettings(listen="127.0.0.1", port=0, max_connections=4)
+        settings = HttpSettings(
+            listen="127.0.0.1",
+            port=0,
+            tls_port=0,
+            certificate=certificate,
+            private_key=private_key,
+            max_connections=4,
+        )
         service = HttpService(settings, library=library, boot_files=BootFiles(boot), multicast=door, journal=journal)
         await service.start()
         yield Site(service, library, tmp_path, journal, door)

@@ -17,6 +17,7 @@ from aiohttp import web
 from dpd.control.application import make_application
 from dpd.control.operations import Operations
 from dpd.errors import ServiceError, SettingsError
+from dpd.service.certificate import read_context
 from dpd.service.udp import explain_bind
 from dpd.setting_rules import split_endpoint
 from dpd.settings import ControlSettings
@@ -61,7 +62,8 @@ class ControlListener:
 
     async def _open_tcp(self) -> None:
         token = read_token(Path(self._settings.token_file))
-        tls = _tls(self._settings) if self._settings.certificate else None
+        settings = self._settings
+        tls = read_context("control", settings.certificate, settings.private_key) if settings.certificate else None
         sock = bind_tcp(self._settings.listen, "control API")
         self._open.callback(sock.close)
         self.ports["tcp"] = sock.getsockname()[1]
@@ -184,23 +186,3 @@ def read_token(path: Path) -> str:
             f"{setting}: expected one line of at least {MIN_TOKEN_CHARACTERS} characters without blanks; `openssl rand -hex 32` makes one"
         )
     return token
-
-
-def _tls(settings: ControlSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for key, path in (("certificate", settings.certificate), ("private_key", settings.private_key)):
-        if not os.access(path, os.R_OK):
-            raise SettingsError(f'control.{key} = "{path}": no such file, or not readable by dpd')
-    try:
-        context.load_cert_chain(settings.certificate, settings.private_key, password=_no_password)
-    except (ssl.SSLError, ValueError) as error:
-        raise SettingsError(
-            f'control.certificate = "{settings.certificate}": expected a PEM chain that fits control.private_key, without a passphrase: {error}'
-        ) from None
-    return context
-
-
-def _no_password() -> str:
-    """OpenSSL would ask on the terminal; a daemon has none."""
-    raise ValueError("the private key has a passphrase")

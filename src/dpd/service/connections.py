@@ -30,6 +30,8 @@ SPARE_CONNECTIONS = 256  # above the limit: these are still told 503, any furthe
 # By one sendfile, so that a fast reader cannot keep the loop from the others: 4 ms at 2 GiB/s. CPU beside nginx with its
 # sendfile_max_chunk 2m: 0.85 x with 2 MiB here, 0.70 x with 8 MiB, no better with 64 (bench/http_files.py).
 PIECE_BYTES = 8 << 20
+# By one read for TLS: each costs a hop to a worker thread, and a client as slow as STALL_BYTES allows pins one buffer.
+TLS_READ_BYTES = 4 * STALL_BYTES
 LINGER_S = 2.0  # for the rest of a body that was refused, so that the client gets to read why
 GONE = frozenset(
     {errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN}
@@ -54,6 +56,11 @@ def error_response(status: int, code: str, message: str, headers: dict[str, str]
     """The one shape of every error."""
     fields = {"Server": "dpd", **(headers or {})}
     return web.json_response({"error": {"code": code, "message": message}}, status=status, headers=fields)
+
+
+def is_tls(transport: asyncio.Transport) -> bool:
+    """Whether what the peer reads from this connection is secret."""
+    return transport.get_extra_info("ssl_object") is not None
 
 
 class Connection(web.RequestHandler):
@@ -111,7 +118,9 @@ class Connections(web.Server):
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        transport.set_write_buffer_limits(high=0)  # drain() then waits until the kernel has every byte of the head
+        # drain() then waits until the kernel has every byte of the head. asyncio's TLS pauses where its buffer holds "not
+        # less than" the limit, so that with 0 an empty one would pause it for ever.
+        transport.set_write_buffer_limits(high=1 if is_tls(transport) else 0)
         self._stats.connections += 1
         # A download may outlive its connection where the client closed its sending half.
         excess = max(self._stats.connections, self._stats.downloads) - self.max_connections
@@ -168,17 +177,14 @@ async def send_extent(
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client has gone")
-    try:
-        extent = _Extent(transport, descriptor, offset, length, stats)
-    except OSError as error:  # no descriptor left for the duplicate
-        transport.abort()
-        bump(stats.broken, "unreadable")
-        raise ContentCorrupt(f"cannot be sent: {error.strerror}") from None
     stats.downloads += 1
     try:
         async with asyncio.timeout(STALL_S):
             await request.writer.drain()
-        await extent.send()
+        if is_tls(transport):
+            await _send_through_tls(request, descriptor, offset, length, stats)
+        else:
+            await _send_by_kernel(transport, descriptor, offset, length, stats)
     except (ConnectionError, TimeoutError) as error:
         transport.abort()
         bump(stats.broken, "stalled" if isinstance(error, TimeoutError) else "disconnected")
@@ -188,8 +194,53 @@ async def send_extent(
         bump(stats.broken, "unreadable")
         raise
     finally:
-        extent.close()
         stats.downloads -= 1
+
+
+async def _send_through_tls(
+    request: web.BaseRequest, descriptor: int, offset: int, length: int, stats: ConnectionStats
+) -> None:
+    """Read in a worker, encrypt here: the kernel has no key. A client that takes less than STALL_BYTES in STALL_S is cut."""
+    end = offset + length
+    while offset < end:
+        piece = memoryview(await asyncio.to_thread(_read_piece, descriptor, offset, min(end - offset, TLS_READ_BYTES)))
+        if not piece:
+            raise ContentCorrupt(f"file ends at {offset}, expected {end} bytes")
+        for at in range(0, len(piece), STALL_BYTES):
+            part = piece[at : at + STALL_BYTES]
+            _open_transport(request).write(part)
+            async with asyncio.timeout(STALL_S):
+                await request.writer.drain()
+            stats.sent_bytes += len(part)
+        offset += len(piece)
+    _open_transport(request)  # or the last piece went nowhere
+
+
+def _open_transport(request: web.BaseRequest) -> asyncio.Transport:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    return transport
+
+
+def _read_piece(descriptor: int, offset: int, length: int) -> bytes:
+    try:
+        return os.pread(descriptor, length, offset)
+    except OSError as error:
+        raise ContentCorrupt(f"cannot be read: {error.strerror}") from None
+
+
+async def _send_by_kernel(
+    transport: asyncio.Transport, descriptor: int, offset: int, length: int, stats: ConnectionStats
+) -> None:
+    try:
+        extent = _Extent(transport, descriptor, offset, length, stats)
+    except OSError as error:  # no descriptor left for the duplicate
+        raise ContentCorrupt(f"cannot be sent: {error.strerror}") from None
+    try:
+        await extent.send()
+    finally:
+        extent.close()
 
 
 class _Extent:

@@ -23,7 +23,7 @@ from dpd.content.library import Content, Library
 from dpd.content.manifest import MAX_SOURCE_VERSION
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError, MalformedMessage, SessionError
 from dpd.protocol.http.conditions import Conditions, Representation, Selection, http_date, select
-from dpd.service.connections import STALL_S, Connection, ConnectionStats, error_response, send_extent
+from dpd.service.connections import STALL_S, Connection, ConnectionStats, error_response, is_tls, send_extent
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts
 
@@ -314,7 +314,7 @@ def _address_of(request: web.BaseRequest) -> str:
 
 def _is_secure(request: web.BaseRequest) -> bool:
     """Whether the connection is TLS. The transport knows; a header such as X-Forwarded-Proto would be the client's word."""
-    return request.transport is not None and request.transport.get_extra_info("ssl_object") is not None
+    return request.transport is not None and is_tls(request.transport)
 
 
 def _conditions_of(request: web.BaseRequest) -> Conditions:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The certificate of a TLS listener: read at the start, and again whenever it was renewed, without a restart."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from dpd.errors import SettingsError
+
+
+class Certificate:
+    """A chain and its key. `context` is for the listener and stays the same; new connections get what was read last.
+
+    A context in use is never changed, since handshakes of another thread use it: each reading makes a new one, and the
+    listener's hands each connection over to the latest (OpenSSL asks at every handshake, with a server name or without).
+    """
+
+    def __init__(self, table: str, certificate: str, private_key: str) -> None:
+        """The files that [table] names. Raises SettingsError."""
+        self._files = (table, certificate, private_key)
+        self.context = self._latest = read_context(table, certificate, private_key)
+        self.context.sni_callback = self._hand_over
+
+    def read_again(self) -> None:
+        """After a renewal. Raises SettingsError, and the old one goes on."""
+        self._latest = read_context(*self._files)
+
+    def _hand_over(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._latest
+
+
+def read_context(table: str, certificate: str, private_key: str) -> ssl.SSLContext:
+    """A server's context for TLS 1.2 and later. Raises SettingsError that names the key in [table]."""
+    for key, path in (("certificate", certificate), ("private_key", private_key)):
+        if not os.access(path, os.R_OK):
+            raise SettingsError(f'{table}.{key} = "{path}": no such file, or not readable by dpd')
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # else one client could have us sign for ever on one connection
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, private_key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SettingsError(
+            f'{table}.certificate = "{certificate}": expected a PEM chain that fits {table}.private_key, without a passphrase: {error}'
+        ) from None
+    return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask on the terminal; a daemon has none."""
+    raise ValueError("the private key has a passphrase")
