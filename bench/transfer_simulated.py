@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bench.machine import table
-from tests.sim.group import Content, Group, Node
+from tests.sim.content import Content
+from tests.sim.group import Group
 from tests.sim.link import Delay, Element, Flight, Loss
+from tests.sim.node import Node
 
 from dpd.protocol.multicast.geometry import ROWS, SLAB_BYTES
 from dpd.protocol.multicast.message import Nack, Report, decode_message

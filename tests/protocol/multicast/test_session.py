@@ -11,7 +11,8 @@ import random
 
 import pytest
 from tests.sim.clock import seeded
-from tests.sim.group import Content, Group, Node, make_nodes
+from tests.sim.content import Content
+from tests.sim.group import Group
 from tests.sim.link import (
     BitFlip,
     BurstLoss,
@@ -24,6 +25,7 @@ from tests.sim.link import (
     Reorder,
     TrainLoss,
 )
+from tests.sim.node import Node, make_nodes
 
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES
 from dpd.protocol.multicast.pacing import STALL_S
