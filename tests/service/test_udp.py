@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -23,9 +26,12 @@ from dpd.service.udp import (
     explain_bind,
     grow_receive_buffer,
     interface_address,
+    interface_index,
     join_group,
+    leave_group,
     open_udp,
     receive_batch,
+    receiving_address,
     send_datagram,
 )
 
@@ -182,6 +188,79 @@ def test_a_joined_group_reaches_the_socket_and_another_does_not(receiver: socket
         sock.sendto(b"ours", ("239.192.77.1", port_of(receiver)))
         sock.sendto(b"another", ("239.192.77.2", port_of(receiver)))
     assert [datagram.payload for datagram in drained(receiver)] == [b"ours"]
+
+
+def test_a_left_group_brings_nothing_more(receiver: socket.socket) -> None:
+    join_group(receiver, "239.192.77.1", "127.0.0.1")
+    leave_group(receiver, "239.192.77.1", "127.0.0.1")
+    with closing(speaker("127.0.0.1")) as sock:
+        sock.sendto(b"late", ("239.192.77.1", port_of(receiver)))
+    assert drained(receiver) == []
+
+
+def test_a_source_specific_group_is_heard_from_its_source_alone() -> None:
+    with closing(open_udp("0.0.0.0", 0)) as receiver:
+        join_group(receiver, "232.192.77.1", "127.0.0.1", "127.0.0.2")
+        for source in ("127.0.0.1", "127.0.0.2"):
+            with closing(speaker(source)) as sock:
+                sock.sendto(source.encode(), ("232.192.77.1", port_of(receiver)))
+        assert [datagram.payload for datagram in drained(receiver)] == [b"127.0.0.2"]
+        leave_group(receiver, "232.192.77.1", "127.0.0.1", "127.0.0.2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
+@pytest.mark.parametrize("source", ["", "fd00::2"], ids=["any source", "one source"])
+def test_an_ipv6_group_is_heard_by_the_interface_of_an_address(source: str) -> None:
+    """On a cable with two addresses at one end; loopback has no IPv6 multicast."""
+    if not has_ipv6():
+        pytest.skip("a kernel without IPv6")
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(hear_ipv6_on_a_cable, source).result()
+    assert heard == ([b"fd00::2"] if source else [b"fd00::1", b"fd00::2"])
+
+
+def hear_ipv6_on_a_cable(source: str) -> list[bytes]:
+    assert ctypes.CDLL(None, use_errno=True).unshare(0x40000000) == 0  # CLONE_NEWNET, of this thread alone
+    for command in (
+        "link add v0 type veth peer name v1",
+        "link set v1 up",
+        "link set v0 up",
+        "address add fd00::1/64 dev v0 nodad",
+        "address add fd00::2/64 dev v0 nodad",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
+    with closing(open_udp("::", 0)) as receiver:
+        join_group(receiver, "ff35::7777:1", "fd00::1", source)
+        for address in ("fd00::1", "fd00::2"):
+            with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as sock:
+                sock.bind((address, 0))
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("v0"))
+                sock.sendto(address.encode(), ("ff35::7777:1", port_of(receiver)))
+                sock.sendto(b"another", ("ff35::7777:2", port_of(receiver)))
+        time.sleep(0.05)
+        return [datagram.payload for datagram in drained(receiver)]
+
+
+def speaker(address: str) -> socket.socket:
+    """A socket that sends to groups over loopback, from this address."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, 0))
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 0)
+    return sock
+
+
+def test_an_interface_is_found_by_any_of_its_addresses() -> None:
+    assert interface_index("127.0.0.1") == socket.if_nametoindex("lo")
+    assert [interface_index(address) for address in ("", "0.0.0.0", "::")] == [0, 0, 0]
+    with pytest.raises(OSError, match=r"no interface has the address 192.0.2.77"):
+        interface_index("192.0.2.77")
+
+
+def test_the_address_to_receive_by_is_any_that_an_interface_has() -> None:
+    assert receiving_address("lo") == "127.0.0.1"
+    with pytest.raises(ServiceError, match=r"^interface nowhere0: no such interface, or it has no address; `ip -br"):
+        receiving_address("nowhere0")
 
 
 def test_a_grown_receive_buffer_is_what_the_kernel_says(receiver: socket.socket) -> None:

@@ -8,6 +8,7 @@ and drained in batches into one buffer.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import socket
@@ -26,6 +27,11 @@ IP_PKTINFO = 8
 IPV6_RECVPKTINFO = 49
 IPV6_PKTINFO = 50
 IP_MULTICAST_ALL = 49
+IP_ADD_SOURCE_MEMBERSHIP = 39
+IP_DROP_SOURCE_MEMBERSHIP = 40
+IPV6_MULTICAST_ALL = 29
+MCAST_JOIN_SOURCE_GROUP = 46
+MCAST_LEAVE_SOURCE_GROUP = 47
 SO_RCVBUFFORCE = 33
 SO_RXQ_OVFL = 40
 
@@ -239,11 +245,97 @@ class UdpReader:
             self.sock.close()
 
 
-def join_group(sock: socket.socket, group: str, interface_address: str = "0.0.0.0") -> None:
-    """Ask for a group's datagrams, and for no other group's (IP_MULTICAST_ALL off). Raises OSError."""
+def join_group(sock: socket.socket, group: str, interface_address: str = "", source: str = "") -> None:
+    """Ask for a group's datagrams by the interface that has this address, and for no other group's; with `source` only for
+    those of that sender (source-specific, RFC 4607). "" is the kernel's choice of interface. Raises OSError."""
+    _change_membership(sock, group, interface_address, source, _JOINS)
+
+
+def leave_group(sock: socket.socket, group: str, interface_address: str = "", source: str = "") -> None:
+    """Take back `join_group`. Raises OSError."""
+    _change_membership(sock, group, interface_address, source, _LEAVES)
+
+
+@dataclass(frozen=True, slots=True)
+class _MembershipOptions:
+    """Socket options that join or leave; for IPv4 and IPv6, with and without a source."""
+
+    ipv4: int
+    ipv4_source: int
+    ipv6: int
+    ipv6_source: int
+
+
+_JOINS = _MembershipOptions(
+    socket.IP_ADD_MEMBERSHIP, IP_ADD_SOURCE_MEMBERSHIP, socket.IPV6_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP
+)
+_LEAVES = _MembershipOptions(
+    socket.IP_DROP_MEMBERSHIP, IP_DROP_SOURCE_MEMBERSHIP, socket.IPV6_LEAVE_GROUP, MCAST_LEAVE_SOURCE_GROUP
+)
+
+
+def _change_membership(
+    sock: socket.socket, group: str, interface_address: str, source: str, options: _MembershipOptions
+) -> None:
+    if ":" in group:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
+        index = interface_index(interface_address)
+        if source:  # struct group_source_req: the index, then two struct sockaddr_storage
+            request = struct.pack("@I4x", index) + _sockaddr6(group) + _sockaddr6(source)
+            sock.setsockopt(socket.IPPROTO_IPV6, options.ipv6_source, request)
+        else:
+            request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@i", index)
+            sock.setsockopt(socket.IPPROTO_IPV6, options.ipv6, request)
+        return
     sock.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
-    membership = socket.inet_aton(group) + socket.inet_aton(interface_address)
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    # struct ip_mreq and ip_mreq_source of Linux: group, interface, source.
+    request = socket.inet_aton(group) + socket.inet_aton(interface_address or "0.0.0.0")
+    if source:
+        sock.setsockopt(socket.IPPROTO_IP, options.ipv4_source, request + socket.inet_aton(source))
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, options.ipv4, request)
+
+
+def _sockaddr6(address: str) -> bytes:
+    """struct sockaddr_storage with an IPv6 address in it."""
+    host, _, scope = address.partition("%")
+    index = (int(scope) if scope.isdigit() else socket.if_nametoindex(scope)) if scope else 0
+    octets = socket.inet_pton(socket.AF_INET6, host)
+    return (struct.pack("@HHI", socket.AF_INET6, 0, 0) + octets + struct.pack("@I", index)).ljust(128, b"\0")
+
+
+def interface_index(address: str) -> int:
+    """The index of the interface that has this address of either family; 0, the kernel's choice, for "" and any address.
+    Raises OSError where no interface has it."""
+    if address in ("", "0.0.0.0", "::"):
+        return 0
+    for index, name in socket.if_nameindex():
+        if address.partition("%")[0] in _addresses_of(name):
+            return index
+    raise OSError(errno.ENODEV, f"no interface has the address {address}")
+
+
+def _addresses_of(name: str) -> list[str]:
+    """The first IPv4 address of an interface and all IPv6 ones, those of a wider scope first."""
+    with contextlib.ExitStack() as opened:
+        addresses = [] if (own := _ipv4_address(name)) is None else [own]
+        try:
+            lines = opened.enter_context(open("/proc/thread-self/net/if_inet6", encoding="ascii")).read().splitlines()
+        except OSError:  # a kernel without IPv6
+            return addresses
+    fields = [line.split() for line in lines]  # address, index, prefix length, scope, flags, name
+    own6 = sorted((int(field[3], 16), field[0]) for field in fields if field[5] == name)
+    return addresses + [socket.inet_ntop(socket.AF_INET6, bytes.fromhex(octets)) for _, octets in own6]
+
+
+def _ipv4_address(name: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # SIOCGIFADDR fills struct ifreq: 16 bytes of name, then struct sockaddr_in with the address at offset 4.
+            answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("16s24x", name.encode()[:15]))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def grow_receive_buffer(sock: socket.socket, size_bytes: int) -> int:
@@ -258,14 +350,17 @@ def grow_receive_buffer(sock: socket.socket, size_bytes: int) -> int:
 
 def interface_address(name: str) -> str:
     """The first IPv4 address of an interface. Raises ServiceError where there is none."""
-    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        # SIOCGIFADDR fills struct ifreq: 16 bytes of name, then struct sockaddr_in with the address at offset 4.
-        answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("16s24x", name.encode()[:15]))
-    except OSError:
+    address = _ipv4_address(name)
+    if address is None:
         raise ServiceError(
             f"interface {name}: no such interface, or it has no IPv4 address; `ip -br -4 address` lists them"
-        ) from None
-    finally:
-        probe.close()
-    return socket.inet_ntoa(answer[20:24])
+        )
+    return address
+
+
+def receiving_address(name: str) -> str:
+    """An address by which `join_group` finds an interface: IPv4 where it has one. Raises ServiceError where it has none."""
+    addresses = _addresses_of(name)
+    if not addresses:
+        raise ServiceError(f"interface {name}: no such interface, or it has no address; `ip -br address` lists them")
+    return _scoped(addresses[0], socket.if_nametoindex(name))
