@@ -23,7 +23,9 @@ from dpd.content.library import Content, Library
 from dpd.content.manifest import MAX_SOURCE_VERSION
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError, MalformedMessage, SessionError
 from dpd.protocol.http.conditions import Conditions, Representation, Selection, http_date, select
+from dpd.protocol.multicast.geometry import Geometry
 from dpd.service.connections import STALL_S, Connection, ConnectionStats, error_response, is_tls, send_extent
+from dpd.service.leaf_source import LeafSource
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts
 
@@ -55,6 +57,18 @@ class MulticastDoor(Protocol):
         """`is_secure`: the request came over TLS, so that the answer may carry a key."""
 
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+class ProbeDoor(Protocol):
+    """Where `dpd mc-test` has a network tested; called and refused like MulticastDoor."""
+
+    def open(self, request: Mapping[str, Any], client_address: str) -> dict[str, Any]: ...
+
+    def run(self, test_id: str) -> dict[str, Any]: ...
+
+    def status(self, test_id: str) -> dict[str, Any]: ...
+
+    def finish(self, test_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 @dataclass(slots=True)
@@ -108,12 +122,15 @@ class Routes:
         multicast: MulticastDoor | None,
         journal: BootJournal,
         stats: HttpStats,
+        probe: ProbeDoor | None = None,
     ) -> None:
         self._library = library
         self._boot_files = boot_files
         self._multicast = multicast
         self._journal = journal
         self._stats = stats
+        self._probe = probe
+        self._leaves = LeafSource(library)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; what is not our peer's fault is logged."""
@@ -146,10 +163,18 @@ class Routes:
                 return "content", read, partial(self._send_content, package_id, version)
             case ["content", package_id, version, "manifest"]:
                 return "manifest", read, partial(self._send_manifest, package_id, version)
+            case ["content", package_id, version, "leaves", slab]:
+                return "leaves", read, partial(self._send_leaves, package_id, version, slab)
             case ["mc", "sessions", package_id, "join"]:
                 return "join", write, partial(self._join, package_id)
             case ["mc", "sessions", session_id, "complete"]:
                 return "complete", write, partial(self._complete, session_id)
+            case ["mc", "test"]:
+                return "test", write, partial(self._test, "open", "")
+            case ["mc", "test", test_id]:
+                return "test", read, partial(self._test, "status", test_id)
+            case ["mc", "test", test_id, ("run" | "result") as verb]:
+                return "test", write, partial(self._test, verb, test_id)
             case ["healthz"]:
                 return "other", read, _tell_health
             case segments:
@@ -185,6 +210,21 @@ class Routes:
 
         return web.Response(body=await asyncio.to_thread(read), content_type="application/json")
 
+    async def _send_leaves(
+        self, package_id: str, version: str, slab: str, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        """Where a receiver's slab is damaged: a hash of each symbol, that it keeps the good ones."""
+        content = await asyncio.to_thread(self._library.find, package_id, _parse_version(version))
+        count = Geometry(content.size_bytes).slab_count
+        if not (slab.isascii() and slab.isdigit() and len(slab) < 12 and int(slab) < count):
+            message = f"{content} has slabs 0 to {count - 1}, and none called {slab[:40]!r}"
+            raise _Refusal(404, "slab_not_found", message)
+        leaves = await self._leaves.leaves(content, int(slab))
+        if leaves is None:
+            message = "too many wait for leaves of other slabs; try again soon, or fetch the slab itself"
+            raise _Refusal(503, "leaves_busy", message, {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
+        return web.Response(body=leaves, content_type="application/octet-stream")
+
     async def _join(self, package_id: str, request: web.BaseRequest) -> web.StreamResponse:
         version = _parse_version(request.rel_url.query.get("source_version"))
         body = await _read_body(request)
@@ -199,6 +239,25 @@ class Routes:
         if self._multicast is None:
             raise SessionError("multicast is off here: [multicast] enabled = false in the settings")
         return self._multicast
+
+    async def _test(self, verb: str, test_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        body = await _read_body(request) if request.method == hdrs.METH_POST else {}
+        door = self._probe_door()
+        match verb:
+            case "open":
+                work = partial(door.open, body, _address_of(request))
+            case "run":
+                work = partial(door.run, test_id)
+            case "result":
+                work = partial(door.finish, test_id, body)
+            case _:
+                work = partial(door.status, test_id)
+        return web.json_response(await asyncio.to_thread(work))
+
+    def _probe_door(self) -> ProbeDoor:
+        if self._probe is None:
+            raise SessionError("multicast is off here: [multicast] enabled = false in the settings")
+        return self._probe
 
     async def _send_file(self, request: web.BaseRequest, served: _Served) -> web.StreamResponse:
         body = request.method == hdrs.METH_GET
