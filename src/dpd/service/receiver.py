@@ -18,15 +18,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from dpd.content.signature import verify_control
 from dpd.errors import SessionError
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import Codec
-from dpd.protocol.multicast.geometry import Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, Geometry
+from dpd.protocol.multicast.leaves import LEAF_BYTES
 from dpd.protocol.multicast.receiver import Ignored, Receiver, ReceiverCounters, SessionFact, SlabReady
 from dpd.service.train_reader import TrainReader
-from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group
+from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group, kernel_address, leave_group
 
 RECEIVE_BUFFER_BYTES = 16 << 20
 # The kernel charges a lone datagram of 1436 bytes with 2304 of the buffer, and a train with about its own size; credit
@@ -37,6 +40,7 @@ PROGRESS_S = 0.2
 # From the first datagram to the read: what comes meanwhile is read at once. Four receivers on two cores, 256 MiB in lone
 # datagrams: 1.83 s of CPU instead of 2.28, and 1.35 Gbit/s at each instead of 1.15. At 1 Gbit/s 62 KB gather.
 GATHER_S = 0.0005
+RENEW_S, MAX_RENEW_S = 1.0, 32.0  # of silence, and then again, twice as long each time
 READS = 8  # system calls between two looks at timers and outcomes: up to 5.7 MB
 
 
@@ -92,15 +96,18 @@ class _Outcome:
     assembly: SlabAssembly
     ok: bool
     recovered: int = 0
+    is_kept: bool = False  # damaged, but its leaves tell what is good
     error: Exception | None = None
 
 
 @dataclass(slots=True)
 class GroupSocket:
-    """The group's socket with its options; `credit` is how many symbols its buffer holds."""
+    """The group's socket with its options; `credit` is how many symbols its buffer holds. `renew` leaves and joins again, so
+    that switches hear of us."""
 
     sock: socket.socket
     credit: int
+    renew: Callable[[], None] = lambda: None
 
 
 def granted_credit() -> int:
@@ -109,41 +116,70 @@ def granted_credit() -> int:
         return grow_receive_buffer(probe, RECEIVE_BUFFER_BYTES) // BUFFER_BYTES_PER_SYMBOL
 
 
-def open_group(group: str, port: int, interface_address: str) -> GroupSocket:
-    """Join a group. Raises SessionError that names the group and the way out."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def open_group(group: str, port: int, interface_address: str, source: str = "") -> GroupSocket:
+    """Join a group, of one source where that is given. Raises SessionError that names the group and the way out."""
+    sock = socket.socket(socket.AF_INET6 if ":" in group else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         granted = grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES)
         sock.bind((group, port))
-        join_group(sock, group, interface_address)
+        join_group(sock, group, interface_address, source)
     except OSError as error:
         sock.close()
+        everything = "ff00::/8" if ":" in group else "224.0.0.0/4"
         raise SessionError(
             f"cannot join group {group} port {port}: {error.strerror}; name the interface that reaches the distribution point with "
-            "--interface, or give the system a route for it: `ip route add 224.0.0.0/4 dev eth0`"
+            f"--interface, or give the system a route for it: `ip route add {everything} dev eth0`"
         ) from None
     with contextlib.suppress(OSError):  # Linux before 5.0: datagrams come one by one
         sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-    return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL)
+
+    def renew() -> None:
+        with contextlib.suppress(OSError):  # an interface that went away: there is nothing to leave
+            leave_group(sock, group, interface_address, source)
+        with contextlib.suppress(OSError):
+            join_group(sock, group, interface_address, source)
+
+    return GroupSocket(sock, granted // BUFFER_BYTES_PER_SYMBOL, renew)
 
 
 def _open_feedback(sender: tuple[str, int]) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in sender[0] else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        sock.connect(sender)
+        sock.connect(kernel_address(sender))
     except OSError as error:
         sock.close()
         raise SessionError(f"cannot send to the distribution point at {sender[0]}: {error.strerror}") from None
     return sock
 
 
+class _Renewal:
+    """Says again who listens as soon as the group is silent: snooping switches forget it where nobody asks (RFC 4541)."""
+
+    def __init__(self, renew: Callable[[], None], now: float) -> None:
+        self._renew = renew
+        self._symbols = 0
+        self._quiet_since = now
+        self._wait_s = RENEW_S
+
+    def watch(self, symbols: int, heard_at: float, now: float) -> None:
+        """To be called a few times a second with the symbols taken so far and when the sender was heard."""
+        if symbols != self._symbols or heard_at > self._quiet_since:
+            self._symbols, self._quiet_since, self._wait_s = symbols, now, RENEW_S
+        elif now - self._quiet_since >= self._wait_s:
+            self._quiet_since, self._wait_s = now, min(2 * self._wait_s, MAX_RENEW_S)
+            self._renew()
+
+
 class ReceiverSession:
     """Receives until the object is complete, the session ends, or the sender falls silent. Owns the group's socket from
-    here on. Raises SessionError where the sender cannot be reached."""
+    here on. Raises SessionError where the sender cannot be reached.
+
+    `fetch_leaves`: the leaves of a slab whose hash is wrong, None where they cannot be had; called in worker threads.
+    """
 
     def __init__(
         self,
@@ -156,7 +192,14 @@ class ReceiverSession:
         store: Store,
         codec: Codec,
         on_progress: Callable[[Progress], None],
+        fetch_leaves: Callable[[int], bytes | None] = lambda _: None,
     ) -> None:
+        self.awaits_other_source = False  # a group that was never heard is no end: slabs will come otherwise
+        self.is_apart = False  # they do: silence is no end, and the sender need not hear of us
+        self._renewal = _Renewal(group_socket.renew, time.monotonic())
+        self._fetch_leaves = fetch_leaves
+        self._calls: deque[Callable[[float], None]] = deque()
+        self._wake_lock = threading.Lock()  # else the number could be another file's by the time it is written to
         self._socket = group_socket.sock
         try:
             self._feedback = _open_feedback(membership.feedback)
@@ -185,7 +228,17 @@ class ReceiverSession:
             credit=group_socket.credit,
             rng=random.Random(),
             now=time.monotonic(),
+            verify=partial(verify_control, membership.public_key) if membership.public_key else None,
+            friendly=membership.friendly,
         )
+
+    def call_soon(self, action: Callable[[float], None]) -> None:
+        """From another thread: have the session's thread call this with the time. What it raises ends the session; after its
+        end nothing is called."""
+        with self._wake_lock:
+            if self._wake >= 0:
+                self._calls.append(action)
+                os.eventfd_write(self._wake, 1)
 
     def run(self) -> SessionFact:
         """Block until a SessionFact. Raises ContentError when a slab cannot be stored. What was stored by then is in
@@ -202,7 +255,9 @@ class ReceiverSession:
                 worker.join()
             self._feedback.close()
             self._socket.close()
-            os.close(self._wake)
+            with self._wake_lock:
+                wake, self._wake = self._wake, -1
+            os.close(wake)
             for outcome in self._outcomes:
                 self.machine.provide_verified(outcome.assembly, outcome.ok, time.monotonic())
             self._store.sync()
@@ -230,7 +285,12 @@ class ReceiverSession:
             if outcome.error is not None:
                 raise outcome.error
             machine.counters.recovered += outcome.recovered
-            machine.provide_verified(outcome.assembly, outcome.ok, now)
+            if outcome.is_kept:
+                machine.provide_damaged(outcome.assembly, now)
+            else:
+                machine.provide_verified(outcome.assembly, outcome.ok, now)
+        while self._calls:
+            self._calls.popleft()(now)
         if now >= machine.next_timeout():
             machine.handle_timeout(now)
         while feedback := machine.poll_transmit(now):
@@ -240,13 +300,18 @@ class ReceiverSession:
                 self._tasks.put(event.assembly)
             elif isinstance(event, Ignored):
                 self.ignored[event.reason] = self.ignored.get(event.reason, 0) + 1
-            else:
+            elif event is not SessionFact.SILENT or not self._bears_silence:
                 self._report_progress(now)
                 return event
         if now >= self._progress_at:
             self._progress_at = now + PROGRESS_S
+            self._renewal.watch(machine.counters.symbols, machine.heard_at, now)
             self._report_progress(now)
         return None
+
+    @property
+    def _bears_silence(self) -> bool:
+        return self.is_apart or (self.awaits_other_source and not self.machine.has_heard)
 
     def _wait(self, timeout_s: float) -> None:
         for descriptor, _ in self._poll.poll(max(0.0, min(timeout_s, PROGRESS_S)) * 1000 + 0.5):
@@ -256,6 +321,8 @@ class ReceiverSession:
                 time.sleep(GATHER_S)
 
     def _send(self, feedback: bytes) -> None:
+        if self.is_apart:
+            return
         with contextlib.suppress(OSError):  # the sender is away or the queue is full: the next report says it again
             self._feedback.send(feedback)
 
@@ -281,8 +348,17 @@ class ReceiverSession:
             try:
                 recovered = assembly.recover(self._codec)
                 content = assembly.buffer[: self._geometry.slab_bytes(assembly.slab)]
-                outcome = _Outcome(assembly, self._store.check_and_write(assembly.slab, content), recovered)
+                ok = self._store.check_and_write(assembly.slab, content)
+                outcome = _Outcome(assembly, ok, recovered, is_kept=not ok and self._keep_good(assembly))
             except Exception as error:  # raised again by the thread that runs the session
                 outcome = _Outcome(assembly, False, error=error)
             self._outcomes.append(outcome)
             os.eventfd_write(self._wake, 1)
+
+    def _keep_good(self, assembly: SlabAssembly) -> bool:
+        """Drop of a damaged slab what its leaves do not confirm. False: there are none, so nothing of it is to be trusted."""
+        leaves = self._fetch_leaves(assembly.slab)
+        if leaves is None or len(leaves) != assembly.rows * COLUMNS * LEAF_BYTES:
+            return False
+        assembly.keep_confirmed(leaves)
+        return True
