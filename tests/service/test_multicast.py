@@ -127,7 +127,7 @@ async def test_many_join_at_once_and_find_one_session(site: Site) -> None:
 
 async def test_the_status_tells_of_each_member(site: Site) -> None:
     receiver = HandReceiver(site.join(credit=500, slots=4, verified="01"))
-    await asyncio.to_thread(until, lambda: bool(only(site).members))
+    await asyncio.to_thread(until, lambda: only(site).state == "sending")
     (member,) = only(site).members
     assert (member.address, member.state, member.verified_slabs) == ("127.0.0.1", "receiving", 1)
     assert member.member == f"{receiver.member & 0xFFFFFFFF:08x}"
@@ -165,8 +165,25 @@ async def test_an_unknown_package_is_not_found(site: Site) -> None:
         site.service.start_session(PACKAGE, 99)
 
 
-async def test_a_full_session_refuses(library: Library) -> None:
-    site = Site(library, replace(SETTINGS, max_clients=2))
+async def test_a_full_session_sends_further_receivers_to_http(library: Library) -> None:
+    site = Site(library, replace(SETTINGS, max_clients=1))
+    inside = site.join()
+    outside = site.join(name="pc2")
+    assert (outside["mode"], outside["reason"]) == (
+        "unicast",
+        "the session of LAB00001 is full: multicast.max_clients = 1",
+    )
+    assert outside["session_id"] == inside["session_id"]
+    assert site.service.stats.joins_by_mode == {"multicast": 1, "unicast": 1}
+    site.service.complete(inside["session_id"], {"member": inside["member"]})
+    again = site.join(name="pc2", member=outside["member"])
+    assert again["mode"] == "multicast", "a place has become free"
+    assert [member.name for member in only(site).members] == ["pc2"], "and it has one place, not two"
+    await site.service.stop()
+
+
+async def test_without_fall_back_a_full_session_refuses(library: Library) -> None:
+    site = Site(library, replace(SETTINGS, max_clients=2, fall_back=False))
     for _ in range(2):
         site.join()
     with pytest.raises(SessionError, match=r"is full: multicast.max_clients = 2"):
@@ -176,7 +193,7 @@ async def test_a_full_session_refuses(library: Library) -> None:
 
 
 async def test_the_places_of_those_who_died_become_free(library: Library) -> None:
-    site = Site(library, replace(SETTINGS, max_clients=1, member_timeout_s=0.05))
+    site = Site(library, replace(SETTINGS, max_clients=1, member_timeout_s=0.05, fall_back=False))
     site.join()
     with pytest.raises(SessionError, match="is full"):
         site.join()
@@ -298,31 +315,3 @@ async def test_a_session_that_nobody_wants_makes_room(
     assert [status.package_id for status in site.service.sessions()] == ["OTHER"]
     library.remove("OTHER")
     await site.service.stop()
-
-
-# ---- groups
-
-
-@pytest.mark.parametrize("group_range", ["239.192.0.0/14", "239.192.0.0/29", "224.0.0.0/4"])
-def test_no_group_is_one_that_switches_always_flood(group_range: str) -> None:
-    """What shares its Ethernet address with 224.0.0.x: RFC 4541, 2.1.2."""
-    service = MulticastService(MulticastSettings(group_range=group_range), library=None, epoch=1)  # type: ignore[arg-type]
-    groups = set()
-    for seed in range(2000):
-        content = SimpleNamespace(sha256=str(seed), source_version=1)
-        try:
-            group, port = service._allocate(content)  # type: ignore[arg-type]
-        except SessionError:
-            continue
-        address = ipaddress.ip_address(group)
-        assert address in ipaddress.ip_network(group_range)
-        assert int(address) & 0x7FFF00, group
-        assert 63000 <= port <= 63999
-        groups.add(group)
-    assert len(groups) > 1000 or group_range == "239.192.0.0/29"
-    service._workers.shutdown()
-
-
-def test_the_same_content_gets_the_same_group_again(library: Library) -> None:
-    one, other = (MulticastService(SETTINGS, library=library, epoch=epoch) for epoch in (1, 2))
-    assert one._allocate(library.find(PACKAGE)) == other._allocate(library.find(PACKAGE))

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import ipaddress
 import logging
 import threading
 import time
@@ -15,21 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpd.content.library import Content, Library
-from dpd.errors import MalformedMessage, ServiceError, SessionError
-from dpd.protocol.multicast.geometry import SYMBOL_BYTES, Geometry, decode_slab_set
-from dpd.protocol.multicast.message import WIRE_VERSION
+from dpd.errors import MalformedMessage, ServiceError, SessionError, SessionNotFound
+from dpd.protocol.multicast.geometry import SYMBOL_BYTES, Geometry
+from dpd.service.cast import CastChanges, CastPlan
+from dpd.service.groups import Group, GroupRange
 from dpd.service.isal import best_codec
-from dpd.service.session import MemberStatus, Session, SessionStatus
+from dpd.service.join_request import read_join, read_member, read_verified
+from dpd.service.roster import MemberStatus, read_statistics
+from dpd.service.session import Outfit, Session
+from dpd.service.session_status import SessionStatus, describe_session, present_members
 from dpd.service.slab_source import SlabSource
+from dpd.service.stream import Stream
 from dpd.service.udp import interface_address
+from dpd.service.uplink import INTERVAL_S, Uplink
 from dpd.settings import MulticastSettings, Settings
+from dpd.telemetry.events import EventLog
 from dpd.telemetry.stats import bump, counter, counts, gauge
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 300.0  # a session without members keeps its group this long
-MAX_CREDIT = 1 << 20
-MAX_SLOTS = 1024
+LOOK_S = 1.0  # between two looks after the sessions where no rates are shared
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class MulticastStats:
     sessions: int = gauge("Sessions that exist now")
     members: int = gauge("Receivers in all sessions now")
     joins: int = counter("Receivers that joined a session")
+    joins_by_mode: dict[str, int] = counts("Receivers that joined, by where their bytes come from", "mode")
     joins_refused: int = counter("Joins refused: session stopped or full, or the daemon is draining")
     completions: int = counter("Receivers that reported every slab verified")
     datagrams: int = counter("Symbols sent to groups, repairs included")
@@ -58,19 +63,26 @@ class MulticastService:
 
     name = "multicast"
 
-    def __init__(self, settings: MulticastSettings, *, library: Library, epoch: int) -> None:
+    def __init__(
+        self, settings: MulticastSettings, *, library: Library, epoch: int, events: EventLog | None = None
+    ) -> None:
         self.stats = MulticastStats()
         self.ports: dict[str, int] = {}
+        self.events = events or EventLog()
         self._settings = settings
         self._library = library
-        self._epoch = epoch
         self._codec = best_codec()
         self._lock = threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._stopped: set[tuple[str, int]] = set()
-        self._flushed: dict[str, tuple[int, ...]] = {}
         self._is_draining = False
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="parity")
+        self._uplink = Uplink(settings.uplink_mbit_s * 1e6)
+        self._epoch = epoch
+        self._outfit: Outfit | None = None
+        self._news = threading.Condition()
+        self._has_news = self._is_stopped = False
+        self._lookout: threading.Thread | None = None
 
     async def start(self) -> None:
         """Nothing is bound until a session exists; a wrong interface is told now."""
@@ -95,13 +107,22 @@ class MulticastService:
             sessions = list(self._sessions.values())
             self._sessions.clear()
         await asyncio.gather(*(asyncio.to_thread(session.stop) for session in sessions))
+        self._is_stopped = True
+        self._tell_lookout()
+        if self._lookout is not None:
+            await asyncio.to_thread(self._lookout.join)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, settings: Settings) -> None:
-        """New ceilings and limits; the rate of running sessions changes at once."""
-        self._settings = settings.multicast
-        for session in list(self._sessions.values()):
-            session.set_rate(settings.multicast.rate_mbit_s)
+        """New ceilings and limits. Those that have changed reach running sessions at once, also where an operator had set
+        others for one of them."""
+        before, self._settings = self._settings, settings.multicast
+        if before.rate_mbit_s != self._settings.rate_mbit_s:
+            for session in list(self._sessions.values()):
+                session.change(CastChanges(rate_mbit_s=self._settings.rate_mbit_s))
+        if before.uplink_mbit_s != self._settings.uplink_mbit_s:
+            self._uplink.rate_bit_s = self._settings.uplink_mbit_s * 1e6
+        self._tell_lookout()
 
     # ---- the door for receivers
 
@@ -117,72 +138,117 @@ class MulticastService:
         """Admit a receiver to the session of a package, starting it if it is the first. Raises ContentNotFound, SessionError,
         MalformedMessage."""
         content = self._library.find(package_id, source_version)
-        verified, credit, slots = _read_join(request, Geometry(content.size_bytes).slab_count)
-        with self._lock:
-            session = self._find(content)
-            refusal = self._refusal(content, session)
-            if refusal:
-                self.stats.joins_refused += 1
-                raise SessionError(refusal)
-            session = session or self._open(content)
-            answer = session.join(client_address, verified, credit, slots)
-            self.stats.joins += 1
-            self._count_members()
-        log.info(
-            "receiver joined",
-            extra={
-                "session": session.session_id,
-                "package": package_id,
-                "peer": client_address,
-                "verified_slabs": verified.bit_count(),
-            },
-        )
+        wanted = read_join(request, Geometry(content.size_bytes).slab_count)
+        try:
+            with self._lock:
+                self._refuse(content)
+                session = self._find(content) or self._open(content, CastPlan.of(self._settings))
+                answer = session.join(wanted, client_address, is_secure=is_secure)
+        except (ServiceError, SessionError) as error:
+            self.stats.joins_refused += 1
+            raise SessionError(str(error)) from None
+        self.stats.joins += 1
+        bump(self.stats.joins_by_mode, answer["mode"])
+        self._count_members()
+        self._tell_lookout()
         return answer
 
-    def _refusal(self, content: Content, session: Session | None) -> str:
+    def _refuse(self, content: Content) -> None:
         if self._is_draining:
-            return "the distribution point is shutting down; try again in a minute"
+            raise SessionError("the distribution point is shutting down; try again in a minute")
         if (content.package_id, content.source_version) in self._stopped:
-            return f"the session of {content.package_id} was stopped; `dpd session start {content.package_id}` opens it again"
-        if session and len(session.guests) >= self._settings.max_clients:
-            return f"the session of {content.package_id} is full: multicast.max_clients = {self._settings.max_clients}"
-        return ""
+            name = content.package_id
+            raise SessionError(f"the session of {name} was stopped; `dpd session start {name}` opens it again")
 
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """A receiver has verified every slab. Raises SessionError for an unknown session or member, MalformedMessage."""
-        session = self._sessions.get(session_id)
-        try:
-            member = int(request.get("member", ""), 16)
-        except (TypeError, ValueError):
-            raise MalformedMessage("member", "expected the 16 hex digits that the join answered") from None
-        if session is None or not session.leave(member):
+        session, member = self._sessions.get(session_id), read_member(request)
+        statistics = read_statistics(request)
+        if session is None or not session.complete(member, statistics):
             raise SessionError(f"session {session_id} has no such member")
         self.stats.completions += 1
         self._count_members()
-        log.info("receiver completed", extra={"session": session_id, "package": session.content.package_id})
         return {"session_id": session_id, "completed": True}
+
+    def progress(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A receiver that fetches by HTTP tells how far it is. Raises SessionError, MalformedMessage as `complete`."""
+        session, member = self._sessions.get(session_id), read_member(request)
+        if session is None:
+            raise SessionError(f"session {session_id} has no such member")
+        if not session.progress(member, read_verified(request, session.geometry.slab_count)):
+            raise SessionError(f"session {session_id} has no such member")
+        return {"session_id": session_id}
 
     # ---- the door for operators
 
     def sessions(self) -> list[SessionStatus]:
         """Every session, oldest first."""
-        return [session.status() for session in list(self._sessions.values())]
+        return [describe_session(session) for session in list(self._sessions.values())]
 
-    def start_session(self, package_id: str, source_version: int | None = None) -> SessionStatus:
-        """Open a session before the first receiver joins, or again after it was stopped. Raises ContentNotFound."""
+    def start_session(
+        self, package_id: str, source_version: int | None = None, changes: CastChanges | None = None
+    ) -> SessionStatus:
+        """Open a session before the first receiver joins, or again after it was stopped; an open one gets the changes.
+        Raises ContentNotFound, SessionError."""
         content = self._library.find(package_id, source_version)
+        changes = changes or CastChanges()
         with self._lock:
             if self._is_draining:
                 raise SessionError("the distribution point is shutting down")
             self._stopped.discard((content.package_id, content.source_version))
-            return (self._find(content) or self._open(content)).status()
+            session = self._find(content)
+            if session:
+                session.change(changes)
+            else:
+                session = self._open(content, CastPlan.of(self._settings).with_changes(changes))
+        self._tell_lookout()
+        return describe_session(session)
+
+    def change_session(self, session_id: str, changes: CastChanges) -> SessionStatus:
+        """Another ceiling or plan for a running session. Raises SessionNotFound."""
+        session = self._session(session_id)
+        session.change(changes)
+        self._tell_lookout()
+        return describe_session(session)
+
+    def start_now(self, session_id: str) -> SessionStatus:
+        """Send to those who wait. Raises SessionNotFound."""
+        session = self._session(session_id)
+        session.start_now()
+        return describe_session(session)
+
+    def move_member(self, session_id: str, member: str, speed_class: int) -> None:
+        """Put a receiver into another speed class. Raises SessionNotFound, SessionError."""
+        try:
+            self._session(session_id).move(member, speed_class)
+        except ServiceError as error:
+            raise SessionError(str(error)) from None
+        self._tell_lookout()
+
+    def kick_member(self, session_id: str, member: str, *, fall_back: bool) -> None:
+        """Take a receiver out of a session. Raises SessionNotFound, SessionError."""
+        self._session(session_id).kick(member, fall_back=fall_back)
+        self._count_members()
+
+    def members(self, session_id: str) -> list[MemberStatus]:
+        """Those who take part, and before them those who did. Raises SessionNotFound."""
+        session = self._session(session_id)
+        return [*list(session.roster.finished), *present_members(session)]
+
+    @property
+    def uplink_mbit_s(self) -> float:
+        return self._uplink.rate_bit_s / 1e6
+
+    def set_uplink(self, mbit_s: float) -> None:
+        """The ceiling of all sessions together, until a reload changes it."""
+        self._uplink.rate_bit_s = mbit_s * 1e6
+        self._tell_lookout()
 
     def stop_session(self, session_id: str) -> None:
-        """End a session; joins are refused until it is started again. Raises SessionError."""
+        """End a session; joins are refused until it is started again. Raises SessionNotFound."""
         with self._lock:
-            session = self._sessions.pop(session_id, None)
-            if session is None:
-                raise SessionError(f"no session {session_id}; `dpd session list` shows them")
+            session = self._session(session_id)
+            del self._sessions[session_id]
             self._stopped.add((session.content.package_id, session.content.source_version))
         session.stop()
         self._count_members()
@@ -198,88 +264,144 @@ class MulticastService:
             session.stop()
         self._count_members()
 
+    def _session(self, session_id: str) -> Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise SessionNotFound(f"no session {session_id}; `dpd session list` shows those there are")
+        return session
+
     # ---- sessions
 
     def _find(self, content: Content) -> Session | None:
         wanted = (content.package_id, content.source_version)
         for session in self._sessions.values():
             its = (session.content.package_id, session.content.source_version)
-            if its == wanted and not session.machine.has_ended:
+            if its == wanted and not session.has_ended:
                 return session
         return None
 
-    def _open(self, content: Content) -> Session:
+    def _open(self, content: Content, plan: CastPlan) -> Session:
         self._close_idle()
-        group, port = self._allocate(content)
-        source = SlabSource(self._library.open_blob(content), Geometry(content.size_bytes), self._codec)
         try:
-            session = Session(
-                content=content,
-                source=source,
-                settings=self._settings,
-                group=group,
-                port=port,
-                epoch=self._epoch,
-                workers=self._workers,
-                flush=self._flush,
-            )
+            session = Session(content, self._settings, plan, self._own_outfit())
         except ServiceError as error:
-            source.close()
             raise SessionError(str(error)) from None
         self._sessions[session.session_id] = session
         self.stats.sessions = len(self._sessions)
-        log.info(
-            "session opened",
-            extra={"session": session.session_id, "package": content.package_id, "group": group, "port": port},
-        )
+        group = session.streams[0].group
+        session.note("session_started", group=group.address, port=group.port, minimum_clients=plan.minimum_clients)
+        self._watch()
         return session
+
+    def _own_outfit(self) -> Outfit:
+        if self._outfit is None:
+            self._outfit = Outfit(
+                epoch=self._epoch,
+                public_key=self._library.public_key(),
+                sign=self._library.sign_control,
+                workers=self._workers,
+                open_source=self._open_source,
+                allocate=self._allocate,
+                flush=self._flush,
+                events=self.events,
+            )
+        return self._outfit
+
+    def _open_source(self, content: Content) -> SlabSource:
+        return SlabSource(self._library.open_blob(content), Geometry(content.size_bytes), self._codec)
 
     def _close_idle(self) -> None:
         now = time.monotonic()
         for session_id, session in list(self._sessions.items()):
-            if (not session.guests and now - session.idle_since > IDLE_S) or session.machine.has_ended:
+            is_idle = not session.roster and now - session.idle_since > IDLE_S and not session.plan.is_to_come
+            if is_idle or session.has_ended:
                 del self._sessions[session_id]
                 threading.Thread(target=session.stop, daemon=True).start()
 
-    def _allocate(self, content: Content) -> tuple[str, int]:
-        """A group and port of our ranges that no session of ours uses: by the content's hash, so that they seldom change."""
-        network = ipaddress.ip_network(self._settings.group_range)
-        ports = self._settings.port_high - self._settings.port_low + 1
-        taken = {session.group for session in self._sessions.values()}
-        seed = int.from_bytes(hashlib.sha256(f"{content.sha256}/{content.source_version}".encode()).digest()[:8], "big")
-        for attempt in range(min(network.num_addresses, 65536)):
-            address = network[(seed + attempt) % network.num_addresses]
-            # 224.0.0.x and what shares its Ethernet addresses is flooded by every switch, snooping or not (RFC 4541).
-            if str(address) not in taken and int(address) & 0x7FFF00:
-                return str(address), self._settings.port_low + (seed >> 32) % ports
-        raise SessionError(f"every group of multicast.group_range = {self._settings.group_range} is in use")
+    def _close_ended(self) -> None:
+        """A stream of it could not go on; receivers have been told and join a new one."""
+        with self._lock:
+            ended = [session for session in self._sessions.values() if session.has_ended]
+            for session in ended:
+                del self._sessions[session.session_id]
+        for session in ended:
+            session.stop()
+
+    def _allocate(self, content: Content, speed_class: int) -> Group:
+        """A group of our range that no stream of ours uses."""
+        taken = frozenset().union(*(session.groups for session in list(self._sessions.values())))
+        groups = GroupRange(self._settings.group_range, self._settings.port_low, self._settings.port_high)
+        return groups.allocate(f"{content.sha256}/{content.source_version}/{speed_class}", taken)
 
     def _count_members(self) -> None:
         sessions = list(self._sessions.values())
         self.stats.sessions = len(sessions)
-        self.stats.members = sum(len(session.guests) for session in sessions)
+        self.stats.members = sum(len(session.roster) for session in sessions)
 
-    def _flush(self, session: Session) -> None:
-        """Add what a session counted since its last flush; called by its own thread a few times a second."""
-        counters = session.machine.counters
+    # ---- looking after them
+
+    def _watch(self) -> None:
+        if self._lookout is None:
+            self._lookout = threading.Thread(target=self._look_after, name="multicast-lookout", daemon=True)
+            self._lookout.start()
+        self._tell_lookout()
+
+    def _tell_lookout(self) -> None:
+        with self._news:
+            self._has_news = True
+            self._news.notify()
+
+    def _look_after(self) -> None:
+        """The lookout's thread: shares the rates out, and looks after each session once a second. Where there is none, it
+        sleeps."""
+        looked_at = 0.0
+        while not self._is_stopped:
+            sessions = list(self._sessions.values())
+            now = time.monotonic()
+            try:
+                self._uplink.share_out(sessions, now)
+                if now - looked_at >= LOOK_S:
+                    looked_at = now
+                    self._close_ended()
+                    for session in sessions:
+                        session.look_after(now)
+                    self._count_members()
+            except Exception:
+                log.exception("multicast sessions could not be looked after")
+            self._wait_for_news(self._until_next_look(sessions))
+
+    def _until_next_look(self, sessions: list[Session]) -> float | None:
+        if not sessions:
+            return None
+        is_shared = self._uplink.rate_bit_s or any(len(s.streams) > 1 and s.rate_bit_s for s in sessions)
+        return INTERVAL_S if is_shared and any(session.is_busy for session in sessions) else LOOK_S
+
+    def _wait_for_news(self, timeout_s: float | None) -> None:
+        with self._news:
+            if not self._has_news:
+                self._news.wait(timeout_s)
+            self._has_news = False
+
+    def _flush(self, stream: Stream) -> None:
+        """Add what a stream counted since its last flush; called by its own thread a few times a second."""
+        counters = stream.machine.counters
         now = (
-            session.datagrams,
+            stream.datagrams,
             counters.repair_symbols,
             counters.nacks,
             counters.reports,
             counters.credit_stalls,
-            session.silent,
-            session.send_errors,
-            int(session.has_split_trains),
+            stream.silent,
+            stream.send_errors,
+            int(stream.has_split_trains),
         )
         with self._lock:
-            before = self._flushed.get(session.session_id, (0,) * len(now))
-            self._flushed[session.session_id] = now
-            if session.machine.has_ended:
-                del self._flushed[session.session_id]
+            before = stream.flushed or (0,) * len(now)
+            stream.flushed = now
             stats = self.stats
-            counted = (a - b for a, b in zip(now, before, strict=True))
-            sent, repairs, nacks, reports, stalls, silent, errors, split = counted
+            sent, repairs, nacks, reports, stalls, silent, errors, split = (
+                a - b for a, b in zip(now, before, strict=True)
+            )
             stats.datagrams += sent
             stats.bytes += sent * SYMBOL_BYTES
             stats.repairs += repairs
@@ -289,30 +411,9 @@ class MulticastService:
             stats.members_silent += silent
             stats.send_errors += errors
             stats.trains_split += split
-            for reason, count in session.ignored.items():
+            for reason, count in stream.ignored.items():
                 bump(stats.ignored, reason, count)
-            session.ignored.clear()
+            stream.ignored.clear()
 
 
-def _read_join(request: Mapping[str, Any], slab_count: int) -> tuple[int, int, int]:
-    """(verified, credit, slots) of a join request. Raises MalformedMessage that names the field."""
-    wires = request.get("wire", [WIRE_VERSION])
-    if not isinstance(wires, list) or WIRE_VERSION not in wires:
-        raise MalformedMessage(
-            "wire", f"this distribution point speaks version {WIRE_VERSION}, the receiver offers {wires}"
-        )
-    try:
-        verified = decode_slab_set(bytes.fromhex(request["verified"]), slab_count) if request.get("verified") else 0
-    except (TypeError, ValueError) as error:
-        raise MalformedMessage("verified", f"expected a slab set as hex digits: {error}") from None
-    return verified, _whole(request, "credit", 1024, MAX_CREDIT), _whole(request, "slots", 16, MAX_SLOTS)
-
-
-def _whole(request: Mapping[str, Any], field: str, default: int, highest: int) -> int:
-    value = request.get(field, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
-        raise MalformedMessage(field, f"expected a whole number from 1 to {highest}, got {value!r}")
-    return value
-
-
-__all__ = ["MemberStatus", "MulticastService", "MulticastStats", "SessionStatus"]
+__all__ = ["MalformedMessage", "MulticastService", "MulticastStats", "SessionStatus"]

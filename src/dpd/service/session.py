@@ -1,387 +1,416 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One multicast session: an image, a group, a thread.
+"""One multicast session: an image, the receivers that want it, and a stream for each speed class they are in.
 
-The thread drives `protocol.multicast.sender` with a blocking socket: system calls release the GIL, and the control loop
-is never in the way of a datagram. Others (joins, the API) talk to it through a queue and an eventfd. A train leaves as
-one `sendmsg` whose payload is the mapped file itself: no byte of the image is copied in user space.
+All streams send the same slabs, so a receiver that moves from one to another keeps all it has. The verbs may be called
+from any thread; the streams' own threads are told what to do and never waited for, but at the end.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import secrets
-import select
-import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from dpd.content.library import Content
-from dpd.errors import ServiceError
-from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES, Geometry
-from dpd.protocol.multicast.message import DATAGRAM_BYTES, MAX_FEEDBACK_BYTES, WIRE_VERSION
-from dpd.protocol.multicast.pacing import TokenBucket
+from dpd.errors import SessionError
+from dpd.protocol.multicast.geometry import Geometry
+from dpd.protocol.multicast.member import Member
+from dpd.protocol.multicast.message import WIRE_VERSION, ControlCode, ControlReason, Sign
 from dpd.protocol.multicast.schedule import Schedule
-from dpd.protocol.multicast.sender import (
-    Ignored,
-    MemberForgotten,
-    MemberSilent,
-    ParityNeeded,
-    Sender,
-    SlabSettled,
-    Train,
-)
+from dpd.protocol.multicast.sender import MemberForgotten, MemberSilent
+from dpd.service.cast import CastChanges, CastPlan, waiting_in_words
+from dpd.service.groups import Group
+from dpd.service.join_request import JoinRequest
+from dpd.service.roster import MemberStatus, Place, Roster, describe, keep_counts, totals
+from dpd.service.sending_socket import SendingSocket, open_sending_socket
 from dpd.service.slab_source import SlabSource
-from dpd.service.udp import TRANSIENT, TrainSender, interface_address
+from dpd.service.stream import Stream, StreamOrigin
 from dpd.settings import MulticastSettings
-from dpd.telemetry.stats import bump
+from dpd.telemetry.events import EventLog, Value
 
 log = logging.getLogger(__name__)
 
-MAX_FEEDBACK = 256  # datagrams taken in at one look: a flood of feedback slows the session and does not stop it
-FEEDBACK_EVERY = 4  # trains between two looks for feedback while data flows: 180 KB, 1.4 ms at 1 Gbit/s
-SHORT_WAIT_S = 0.002  # below this poll()'s millisecond is too coarse; nanosleep keeps the pace
-FLUSH_S = 0.25
-SOCKET_BUFFER_BYTES = 4 << 20
+MAX_CLASSES = 3
+MAX_PLACES = 20_000  # by unicast too: what a flood of joins may cost
+SILENCE_S = 60.0  # after which a receiver that no stream hears is given up
 
 
 @dataclass(frozen=True, slots=True)
-class MemberStatus:
-    """One receiver of a session."""
+class Outfit:
+    """What the service gives to each of its sessions."""
 
-    member: str
-    address: str
-    state: str
-    verified_slabs: int
-    joined_s_ago: float
-    received: int
-    lost: int
-    socket_drops: int
-    nacks: int
-    round_trip_ms: float
+    epoch: int
+    public_key: bytes
+    sign: Sign
+    workers: ThreadPoolExecutor
+    open_source: Callable[[Content], SlabSource]
+    allocate: Callable[[Content, int], Group]
+    flush: Callable[[Stream], None]
+    events: EventLog
 
 
 @dataclass(frozen=True, slots=True)
-class SessionStatus:
-    """One session as the API shows it."""
+class OpenStream:
+    """A stream with its group, and our address as its receivers see it."""
 
-    session_id: str
-    package_id: str
-    source_version: int
-    state: str
-    group: str
-    port: int
-    slabs: int
-    pass_number: int
-    rate_mbit_s: float
-    datagrams_sent: int
-    bytes_sent: int
-    repairs_sent: int
-    members: tuple[MemberStatus, ...]
-
-
-@dataclass(slots=True)
-class _Guest:
-    """Who is behind a member id, for status."""
-
+    stream: Stream
+    group: Group
     address: str
-    joined_at: float
 
 
 class Session:
-    """One image to one group. Its thread starts with it and ends with `stop`."""
+    """One image to its receivers. The first stream starts with it; `stop` ends them all."""
 
-    def __init__(
-        self,
-        *,
-        content: Content,
-        source: SlabSource,
-        settings: MulticastSettings,
-        group: str,
-        port: int,
-        epoch: int,
-        workers: ThreadPoolExecutor,
-        flush: Callable[[Session], None],
-    ) -> None:
+    def __init__(self, content: Content, settings: MulticastSettings, plan: CastPlan, outfit: Outfit) -> None:
         self.content = content
-        self.group, self.port = group, port
+        self.plan = plan
+        self.roster = Roster()
         self.number = secrets.randbits(32)
         self.session_id = f"{self.number:08x}"
-        self.guests: dict[int, _Guest] = {}
         self.idle_since = time.monotonic()
-        self.ignored: dict[str, int] = {}
-        self.silent = self.send_errors = self.datagrams = 0
-        self._geometry = Geometry(content.size_bytes)
-        self._source = source
-        self._workers = workers
-        self._flush = flush
-        self._address = interface_address(settings.interface) if settings.interface else ""
-        self._socket = self._open_socket(settings)
-        self._trains = TrainSender(self._socket, offload=settings.segmentation_offload)
-        self._feedback = memoryview(bytearray(MAX_FEEDBACK_BYTES))
-        self._inbox: deque[Callable[[float], None]] = deque()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self._wake_lock = threading.Lock()  # else the number could be another file's by the time it is written to
-        self._bucket = TokenBucket(settings.rate_mbit_s * 1e6, 2 * COLUMNS * DATAGRAM_BYTES, time.monotonic())
-        self.machine = Sender(
-            session=self.number,
-            epoch=epoch,
-            geometry=self._geometry,
-            bucket=self._bucket,
-            member_timeout_s=settings.member_timeout_s,
-            schedule=Schedule(settings.start_delay_s, 4 * settings.start_delay_s),
-        )
-        self._thread = threading.Thread(target=self._run, name=f"multicast-{self.session_id}", daemon=True)
-        self._thread.start()
+        self.is_sealed = settings.encryption
+        self.geometry = Geometry(content.size_bytes)
+        self._settings = settings
+        self._outfit = outfit
+        self._lock = threading.RLock()
+        self._has_ended = False
+        self.streams: dict[int, OpenStream] = {}
+        self._open_stream(0, plan.schedule(settings))
 
-    def _open_socket(self, settings: MulticastSettings) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    # ---- streams
+
+    def _open_stream(self, speed_class: int, schedule: Schedule) -> OpenStream:
+        """Raises SessionError, ServiceError."""
+        group = self._outfit.allocate(self.content, speed_class)
+        sending = open_sending_socket(self._settings.interface, group, self._settings.ttl)
         try:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, settings.ttl)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-            if self._address:
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self._address))
-            sock.bind((self._address or "0.0.0.0", 0))
-        except OSError as error:
-            sock.close()
-            raise ServiceError(f"multicast socket on {self._address or 'any address'}: {error.strerror}") from None
-        return sock
+            source = self._outfit.open_source(self.content)
+        except BaseException:
+            sending.sock.close()
+            raise
+        stream = self._start_stream(speed_class, schedule, group, sending, source)
+        self.streams[speed_class] = OpenStream(stream, group, sending.address)
+        return self.streams[speed_class]
 
-    # ---- for other threads
-
-    def join(self, address: str, verified: int, credit: int, slots: int) -> dict[str, Any]:
-        """Admit a receiver. Returns what it must know."""
-        member = secrets.randbits(64)
-        self.guests[member] = _Guest(address, time.monotonic())
-        self._tell(
-            lambda now: self.machine.add_member(member, verified=verified, credit=credit, free_slabs=slots, now=now)
+    def _start_stream(
+        self, speed_class: int, schedule: Schedule, group: Group, sending: SendingSocket, source: SlabSource
+    ) -> Stream:
+        return Stream(
+            origin=StreamOrigin(self.number, self._outfit.epoch, speed_class, group.address, group.port),
+            sock=sending.sock,
+            source=source,
+            geometry=self.geometry,
+            settings=self._settings,
+            schedule=schedule,
+            rate_bit_s=self.rate_bit_s,
+            workers=self._outfit.workers,
+            sign=self._outfit.sign,
+            flush=self._outfit.flush,
+            forgotten=self._take_forgotten,
+            labels=self.labels,
         )
-        return {
-            "wire": WIRE_VERSION,
-            "session_id": self.session_id,
-            "session": self.number,
-            "epoch": self.machine.epoch,
-            "member": f"{member:016x}",
-            "group": self.group,
-            "port": self.port,
-            "sender": self._address,
-            "feedback_port": self._socket.getsockname()[1],
-            "package_id": self.content.package_id,
-            "source_version": self.content.source_version,
-            "size_bytes": self.content.size_bytes,
-            "sha256": self.content.sha256,
-        }
 
-    def leave(self, member: int) -> bool:
-        """A receiver completed. False: nobody of that name."""
-        if self.guests.pop(member, None) is None:
-            return False
-        self.idle_since = time.monotonic()
-        self._tell(lambda _: self.machine.remove_member(member))
-        return True
-
-    def set_rate(self, rate_mbit_s: float) -> None:
-        self._tell(lambda now: self._bucket.set_rate(rate_mbit_s * 1e6, now))
-
-    def stop(self) -> None:
-        """Say END to the group and end the thread; idempotent."""
-        self._tell(lambda _: self.machine.end())
-        self._thread.join(timeout=5)
-
-    def _tell(self, action: Callable[[float], None]) -> None:
-        with self._wake_lock:
-            if self._wake >= 0:
-                self._inbox.append(action)
-                os.eventfd_write(self._wake, 1)
+    def _stream(self, speed_class: int) -> OpenStream:
+        """A stream, opened where nobody needed it before; slower classes start as soon as somebody is in them."""
+        found = self.streams.get(speed_class)
+        delay_s = self._settings.start_delay_s
+        return found or self._open_stream(speed_class, Schedule(delay_s, 4 * delay_s))
 
     @property
-    def _labels(self) -> dict[str, str]:
+    def live_streams(self) -> tuple[Stream, ...]:
+        return tuple(each.stream for each in list(self.streams.values()))
+
+    @property
+    def groups(self) -> frozenset[str]:
+        return frozenset(each.group.address for each in list(self.streams.values()))
+
+    @property
+    def labels(self) -> dict[str, str]:
         return {"session": self.session_id, "package": self.content.package_id}
 
     @property
-    def has_split_trains(self) -> bool:
-        """Whether trains leave datagram by datagram: the kernel or the card refused them, or the settings do."""
-        return not self._trains.offload
+    def rate_bit_s(self) -> float:
+        return self.plan.rate_mbit_s * 1e6
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it, or a stream of it, is at its end: receivers then join a new one."""
+        return self._has_ended or any(stream.has_ended for stream in self.live_streams)
 
     @property
     def is_busy(self) -> bool:
         """Whether a live member still lacks something."""
-        return any(m.is_wanting for m in list(self.machine.members.values()))
+        return any(stream.is_wanting for stream in self.live_streams)
 
-    def status(self) -> SessionStatus:
-        machine, counters, now = self.machine, self.machine.counters, time.monotonic()
-        members = []
-        for number, member in list(machine.members.items()):
-            guest = self.guests.get(number)
-            if guest is not None:
-                members.append(
-                    MemberStatus(
-                        member=f"{number & 0xFFFFFFFF:08x}",
-                        address=guest.address,
-                        state="complete" if member.is_complete else "receiving" if member.is_live else "silent",
-                        verified_slabs=member.verified.bit_count(),
-                        joined_s_ago=round(now - guest.joined_at, 3),
-                        received=member.tally.received,
-                        lost=member.tally.lost,
-                        socket_drops=member.tally.socket_drops,
-                        nacks=member.nacks,
-                        round_trip_ms=round(member.round_trip.smoothed_s * 1000, 3),
+    def starts_in_s(self, speed_class: int = 0) -> float:
+        """Until the stream sends, were a receiver to join now; 0 where it does."""
+        now, stream = time.monotonic(), self.streams[speed_class].stream
+        schedule = stream.machine.schedule
+        at = schedule.starts_at(now) if stream.is_wanting else None
+        if at is None:  # with the first to join a group begins to gather
+            gathering_s = schedule.wait_s if schedule.minimum_clients > 1 else schedule.quiet_s
+            at = max(now + gathering_s, schedule.start_at or now)
+        return max(at - now, 0.0)
+
+    def waiting(self, joining: int = 0) -> str:
+        """What the receivers wait for, in words; empty where they do not. `joining` have come since."""
+        there = sum(m.is_wanting for m in list(self.streams[0].stream.machine.members.values())) + joining
+        starts_in_s = self.starts_in_s() if there else None
+        return "" if starts_in_s == 0 else waiting_in_words(self.plan, there, starts_in_s)
+
+    # ---- receivers
+
+    def join(self, request: JoinRequest, address: str, *, is_secure: bool) -> dict[str, Any]:
+        """Give a receiver its place. Returns what it must know. Raises SessionError, ServiceError."""
+        with self._lock:
+            before = self.roster.places.get(request.member)
+            self._refuse(request, address, before)
+            by_unicast = self._why_unicast(request, before, is_secure)
+            if by_unicast and not self._settings.fall_back:
+                raise SessionError(by_unicast)
+            place = self.roster.seat(address, request.name, before)
+            if before is not None:
+                self._vacate(before, place)
+            place.verified = request.verified
+            place.reason = by_unicast
+            answer = self._seat_by_unicast(place) if by_unicast else self._seat_in_stream(place, request)
+        self.note("receiver_joined", place, mode=answer["mode"], verified_slabs=request.verified.bit_count())
+        return answer
+
+    def _refuse(self, request: JoinRequest, address: str, before: Place | None) -> None:
+        name = self.content.package_id
+        if self.roster.is_barred(request.member, address, request.name):
+            raise SessionError(
+                f"this receiver was sent away from the session of {name}; it may join when that session has ended"
+            )
+        if before is None and len(self.roster) >= MAX_PLACES:
+            raise SessionError(f"the session of {name} has {MAX_PLACES} receivers, by HTTP included; try again later")
+
+    def _why_unicast(self, request: JoinRequest, before: Place | None, is_secure: bool) -> str:
+        """Empty where it may have multicast."""
+        if before is not None and before.stays_unicast:
+            return before.reason
+        taken = self.roster.multicast_count - (before is not None and before.is_multicast)
+        if taken >= self.plan.max_clients:
+            return f"the session of {self.content.package_id} is full: multicast.max_clients = {self.plan.max_clients}"
+        return ""
+
+    def _vacate(self, before: Place, place: Place) -> None:
+        """The same receiver under a new id: one place and no more."""
+        self.roster.leave(before.member)
+        self._keep_counts(before)
+        place.counted = before.counted
+        if before.next_class is not None:
+            place.speed_class = before.next_class
+        if before.is_multicast:
+            self._withdraw(before)
+
+    def _seat_by_unicast(self, place: Place) -> dict[str, Any]:
+        place.is_multicast = False
+        return {**self._about_content(place), "mode": "unicast", "reason": place.reason}
+
+    def _seat_in_stream(self, place: Place, request: JoinRequest) -> dict[str, Any]:
+        open_stream = self._stream(place.speed_class)
+        starts_in_s = self.starts_in_s(place.speed_class)
+        stream, member = open_stream.stream, place.member
+        stream.tell(
+            lambda now: stream.machine.add_member(
+                member, verified=request.verified, credit=request.credit, free_slabs=request.slots, now=now
+            )
+        )
+        return {
+            **self._about_content(place),
+            "mode": "multicast",
+            "session": self.number,
+            "epoch": self._outfit.epoch,
+            "class": place.speed_class,
+            "group": open_stream.group.address,
+            "port": open_stream.group.port,
+            "source": open_stream.address if open_stream.group.is_source_specific else "",
+            "sender": open_stream.address,
+            "feedback_port": stream.feedback_port,
+            "friendly": self._settings.friendly,
+            "floor_kib_s": self._settings.floor_kib_s,
+            "starts_in_s": round(starts_in_s, 3),
+            "waiting": self.waiting(joining=1) if place.speed_class == 0 else "",
+        }
+
+    def _about_content(self, place: Place) -> dict[str, Any]:
+        return {
+            "wire": WIRE_VERSION,
+            "session_id": self.session_id,
+            "member": f"{place.member:016x}",
+            "package_id": self.content.package_id,
+            "source_version": self.content.source_version,
+            "size_bytes": self.content.size_bytes,
+            "sha256": self.content.sha256,
+            "public_key": self._outfit.public_key.hex(),
+        }
+
+    def complete(self, member: int, statistics: Mapping[str, float]) -> bool:
+        """A receiver has every slab. False: nobody of that id."""
+        with self._lock:
+            place = self.roster.places.get(member)
+            if place is None:
+                return False
+            place.verified = self.geometry.every_slab
+            status = self._finish(place, "complete", statistics)
+        self.note("receiver_completed", place, **totals(status))
+        return True
+
+    def progress(self, member: int, verified: int) -> bool:
+        """A receiver by unicast tells how far it is. False: nobody of that id."""
+        with self._lock:
+            place = self.roster.places.get(member)
+            if place is None:
+                return False
+            place.verified |= verified
+            place.heard_at = place.unicast_at = time.monotonic()
+            if not place.is_multicast:
+                self._withdraw(place)  # it has followed its orders
+            return True
+
+    def _finish(self, place: Place, state: str, statistics: Mapping[str, float] | None = None) -> MemberStatus:
+        """Out of the places, into the list of those who are gone."""
+        self.roster.leave(place.member)
+        self._keep_counts(place)
+        place.counted.update(statistics or {})
+        status = describe(place, None, self.content.size_bytes, state=state, finished_at=round(time.time(), 3))
+        self.roster.finished.append(status)
+        if state != "kicked":  # it has to hear that
+            self._withdraw(place)
+        if not self.roster:
+            self.idle_since = time.monotonic()
+        return status
+
+    def _keep_counts(self, place: Place) -> None:
+        keep_counts(place, self.member(place))
+
+    def member(self, place: Place) -> Member | None:
+        """What its stream knows of a receiver."""
+        found = self.streams.get(place.speed_class)
+        return found.stream.machine.members.get(place.member) if found else None
+
+    def _withdraw(self, place: Place) -> None:
+        found = self.streams.get(place.speed_class)
+        if found is not None:
+            machine, member = found.stream.machine, place.member
+            found.stream.tell(lambda _: machine.remove_member(member))
+
+    def _take_forgotten(self, event: MemberSilent | MemberForgotten) -> None:
+        """From a stream's thread: it hears nothing of a member any more."""
+        with self._lock:
+            place = self.roster.places.get(event.member)
+            if place is None or not place.is_multicast or place.next_class is not None:
+                return
+            if place.is_fetching(time.monotonic()):
+                place.is_multicast = False
+            elif isinstance(event, MemberSilent):
+                self.note("receiver_silent", place)
+            else:
+                self._lose(place)
+
+    def _lose(self, place: Place) -> None:
+        self._finish(place, "lost")
+        self.note("receiver_lost", place)
+
+    # ---- operators
+
+    def start_now(self) -> None:
+        """Send to those who wait, whatever the plan says."""
+        stream = self.streams[0].stream
+        stream.tell(lambda now: stream.machine.schedule.start_now(now))
+        self.note("session_started_now")
+
+    def change(self, changes: CastChanges) -> None:
+        """Another plan from now on; a group that is being served goes on."""
+        with self._lock:
+            self.plan = plan = self.plan.with_changes(changes)
+            stream, start_at = self.streams[0].stream, plan.monotonic_start()
+            if changes.is_schedule:
+                stream.tell(
+                    lambda now: stream.machine.schedule.change(
+                        minimum_clients=plan.minimum_clients, wait_s=plan.wait_s, start_at=start_at, now=now
                     )
                 )
-        sent = counters.source_symbols + counters.repair_symbols
-        return SessionStatus(
-            session_id=self.session_id,
-            package_id=self.content.package_id,
-            source_version=self.content.source_version,
-            state="stopped" if machine.has_ended else "sending" if self.is_busy else "idle",
-            group=self.group,
-            port=self.port,
-            slabs=self._geometry.slab_count,
-            pass_number=machine.pass_number,
-            rate_mbit_s=self._bucket.rate_bit_s / 1e6,
-            datagrams_sent=sent,
-            bytes_sent=sent * SYMBOL_BYTES,
-            repairs_sent=counters.repair_symbols,
-            members=tuple(members),
-        )
 
-    # ---- the thread
+    def move(self, label: str, speed_class: int, reason: ControlReason = ControlReason.OPERATOR) -> None:
+        """Put a receiver into another speed class. Raises SessionError, ServiceError."""
+        with self._lock:
+            place = self._multicast_place(label)
+            if speed_class == (place.speed_class if place.next_class is None else place.next_class):
+                raise SessionError(f"receiver {label} is in class {speed_class} already")
+            self._stream(speed_class)
+            place.next_class = speed_class
+            place.class_moves += 1
+            self._order(place, ControlCode.MOVE, reason)
+        self.note("receiver_moved", place, to_class=speed_class, reason=reason.name.lower())
 
-    def _run(self) -> None:
-        try:
-            self._serve()
-        except OSError as error:
-            log.error(
-                "multicast session failed: its datagrams cannot be sent; receivers will join a new one",
-                extra={**self._labels, "error": error.strerror or str(error)},
+    def kick(self, label: str, *, fall_back: bool, reason: ControlReason = ControlReason.OPERATOR) -> None:
+        """Take a receiver out: to go on by HTTP, or to fail. Raises SessionError."""
+        with self._lock:
+            if not fall_back:
+                place = self._place(label)
+                self._order(place, ControlCode.KICK, reason)
+                self.roster.bar(place)
+                self._finish(place, "kicked")
+            else:
+                place = self._multicast_place(label)
+                self._order(place, ControlCode.FALL_BACK, reason)
+                self._keep_counts(place)
+                place.is_multicast, place.stays_unicast, place.next_class = False, True, None
+                place.reason = f"taken out of the session: {reason.name.lower()}"
+        self.note("receiver_kicked", place, fall_back=fall_back, reason=reason.name.lower())
+
+    def _order(self, place: Place, code: ControlCode, reason: ControlReason) -> None:
+        place.heard_at = time.monotonic()
+        found = self.streams.get(place.speed_class)
+        if found is not None:
+            machine, member = found.stream.machine, place.member
+            found.stream.tell(lambda now: machine.order(code, [member], reason, now))
+
+    def _place(self, label: str) -> Place:
+        place = self.roster.named(label)
+        if place is None:
+            raise SessionError(
+                f"session {self.session_id} has no receiver {label}; `dpd session members {self.session_id}` shows them"
             )
-        except Exception:
-            log.exception("multicast session failed", extra=self._labels)
-        finally:
-            self.machine.has_ended = True
-            self._flush(self)
-            self._close()
+        return place
 
-    def _close(self) -> None:
-        self._socket.close()
-        self._source.close()
-        with self._wake_lock:
-            self._inbox.clear()
-            wake, self._wake = self._wake, -1
-        os.close(wake)
+    def _multicast_place(self, label: str) -> Place:
+        place = self._place(label)
+        if not place.is_multicast:
+            raise SessionError(f"receiver {label} goes by HTTP: it is in no stream")
+        return place
 
-    def _serve(self) -> None:
-        machine, monotonic = self.machine, time.monotonic
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        trains, flush_at = 0, 0.0
-        while not machine.has_ended:
-            now = monotonic()
-            if self._inbox:
-                self._take_inbox(now)
-            out = machine.poll_transmit(now)
-            if isinstance(out, Train):
-                self._send_train(out)
-                trains += 1
-                if trains % FEEDBACK_EVERY:
-                    continue
-            elif out is not None:
-                self._send(out.encode())
-                continue
-            self._take_feedback(now)
-            if now >= flush_at:
-                flush_at = now + FLUSH_S
-                machine.handle_timeout(now)
-                self._flush(self)
-            self._take_events()
-            if out is None and not self._inbox:
-                until = machine.next_timeout(now)
-                if until is None or until - now > FLUSH_S:
-                    self._flush(self)  # nothing else would until then
-                self._wait(poll, until, now)
+    def look_after(self, now: float) -> None:
+        """Once a second: give up those whom nobody hears."""
+        with self._lock:
+            for place in self.roster:
+                is_alone = not place.is_multicast or place.next_class is not None
+                if is_alone and now - place.heard_at > SILENCE_S:
+                    self._lose(place)
 
-    def _wait(self, poll: select.poll, until: float | None, now: float) -> None:
-        if until is not None and until - now <= SHORT_WAIT_S:
-            time.sleep(max(until - now, 0.0))
-            return
-        for descriptor, _ in poll.poll(None if until is None else (until - now) * 1000):
-            if descriptor == self._wake:
-                os.eventfd_read(self._wake)
+    def stop(self) -> None:
+        """Say END to the groups and end the threads; idempotent."""
+        with self._lock:
+            has_ended, self._has_ended = self._has_ended, True
+            streams = self.live_streams
+        for stream in streams:
+            stream.end()
+        for stream in streams:
+            stream.join()
+        if not has_ended:
+            for place in self.roster:
+                self._finish(place, "ended")
+            self.note("session_ended", completed=sum(m.state == "complete" for m in self.roster.finished))
 
-    def _take_inbox(self, now: float) -> None:
-        while self._inbox:
-            self._inbox.popleft()(now)
-
-    def _take_feedback(self, now: float) -> None:
-        for _ in range(MAX_FEEDBACK):
-            try:
-                size, source = self._socket.recvfrom_into(self._feedback, 0, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in TRANSIENT:
-                    raise
-                continue
-            self.machine.receive_datagram(self._feedback[:size], source, now)
-
-    def _take_events(self) -> None:
-        while event := self.machine.next_event():
-            if isinstance(event, ParityNeeded):
-                self._workers.submit(self._compute_parity, event)
-            elif isinstance(event, SlabSettled):
-                self._source.forget_parity(event.slab)
-            elif isinstance(event, MemberSilent):
-                self.silent += 1
-                guest = self.guests.get(event.member)
-                log.info("receiver fell silent", extra={**self._labels, "peer": guest.address if guest else ""})
-            elif isinstance(event, MemberForgotten):
-                self.guests.pop(event.member, None)
-                self.idle_since = time.monotonic()
-            elif isinstance(event, Ignored):
-                bump(self.ignored, event.reason)
-
-    def _compute_parity(self, needed: ParityNeeded) -> None:
-        try:
-            self._source.compute_parity(needed.slab, needed.first, needed.count)
-        except OSError as error:  # the receivers would ask for this slab for ever
-            log.error(
-                "multicast session failed: the image cannot be read; `dpd content verify` tells where",
-                extra={**self._labels, "slab": needed.slab, "error": error.strerror or str(error)},
-            )
-            self._tell(lambda _: self.machine.end())
-            return
-        self._tell(lambda _: self.machine.provide_parity(needed.slab, needed.first + needed.count))
-
-    def _send_train(self, train: Train) -> None:
-        if train.row == 0 and train.symbols is None:
-            self._source.prefetch(train.slab + 1)
-        try:
-            self.datagrams += self._trains.send(self._source.pieces(train), DATAGRAM_BYTES, (self.group, self.port))
-        except OSError as error:
-            self._note_send_error(error)
-
-    def _send(self, datagram: bytes) -> None:
-        try:
-            self._socket.sendto(datagram, (self.group, self.port))
-        except OSError as error:
-            self._note_send_error(error)
-
-    def _note_send_error(self, error: OSError) -> None:
-        """A full queue or a vanished route is loss like any other: repair mends it once the way is there again."""
-        if error.errno not in TRANSIENT and error.errno != errno.EFAULT:
-            raise error
-        self.send_errors += 1
-        if self.send_errors == 1:
-            log.warning(
-                "multicast cannot be sent; check multicast.interface, or `ip route add 224.0.0.0/4 dev …`",
-                extra={**self._labels, "group": self.group, "error": error.strerror or str(error)},
-            )
-        time.sleep(0.01)
+    def note(self, event: str, place: Place | None = None, **fields: Value) -> None:
+        """Into the events and the log."""
+        who = {"member": place.label, "host": place.name, "peer": place.address} if place else {}
+        self._outfit.events.note(event, **self.labels, **who, **fields)

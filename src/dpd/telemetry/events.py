@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in the sessions, for whoever follows: a bounded log in memory with increasing ids, and the daemon's log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 10_000  # some 5 MB; a room of 1000 machines makes 2000 by joining and completing
+MAX_EVENTS = 1000  # in one answer
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `at` is seconds since the epoch; ids increase, also over restarts of the daemon."""
+
+    id: int
+    at: float
+    event: str
+    fields: dict[str, Value] = field(default_factory=dict)
+
+
+class EventLog:
+    """The last `capacity` events. Safe to use from any thread; followers wait on their own loops."""
+
+    def __init__(self, capacity: int = CAPACITY, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._events: deque[Event] = deque(maxlen=capacity)
+        self._latest = int(clock() * 1000)  # a restarted daemon goes on above where the one before can have ended
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    @property
+    def latest(self) -> int:
+        """The id of the last event, or of none yet."""
+        return self._latest
+
+    def note(self, event: str, **fields: Value) -> Event:
+        """Add an event, and a line to the log; followers wake up."""
+        with self._lock:
+            self._latest += 1
+            noted = Event(self._latest, self._clock(), event, fields)
+            self._events.append(noted)
+            waiting, self._waiting = self._waiting, {}
+        for news, loop in waiting.items():
+            loop.call_soon_threadsafe(news.set)
+        log.info(event.replace("_", " "), extra=fields)
+        return noted
+
+    def after(self, id: int, limit: int = MAX_EVENTS) -> list[Event]:
+        """The events with higher ids, oldest first, at most `limit`. Older ones than are kept are missing without a mark."""
+        with self._lock:
+            newer: deque[Event] = deque()
+            for event in reversed(self._events):
+                if event.id <= id:
+                    break
+                newer.appendleft(event)
+        return list(newer)[:limit]
+
+    async def wait(self, after: int, wait_s: float) -> list[Event]:
+        """As `after`, but where there is nothing yet, wait for it."""
+        news = asyncio.Event()
+        with self._lock:
+            if self._latest <= after:
+                self._waiting[news] = asyncio.get_running_loop()
+        try:
+            if not (found := self.after(after)) and wait_s > 0:
+                async with asyncio.timeout(wait_s):
+                    await news.wait()
+                found = self.after(after)
+        except TimeoutError:
+            return []
+        finally:
+            with self._lock:
+                self._waiting.pop(news, None)
+        return found
