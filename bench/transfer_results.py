@@ -1,30 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `transfer_netns` measured, as a table beside udpcast, and the targets that dpd is held to."""
+"""What `transfer_netns` measured, as a table beside the pump and the peers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from bench.machine import Spread, ratio, spread
+from bench.machine import Spread, spread
 
 GIB = 1 << 30
-PEER = "udpcast"
-MIN_SPEED = {"whole": 5.0, "split": 1.5}  # goodput to udpcast, by trains
-MAX_SENDER_CPU = 1 / 3  # to udpcast
-MAX_SENT_RATIO = 1.10  # split trains, 1 % loss
+WIRE_SHARE = 1408 / 1502  # of a line's bits: header 28, UDP and IP 28, Ethernet with preamble and gap 38
+MULTICAST_PEERS = ("udpcast", "uftp", "norm")
+
+Lab = Literal["wire", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What every system meets alike."""
+    """What every system meets alike. `line_mbit_s` 0: no limit but the processors."""
 
-    trains: str
-    loss_percent: float
-    gro: bool
+    lab: Lab
+    receivers: int
+    loss_percent: float = 0.0
+    line_mbit_s: float = 0.0
+    gro: bool = True  # at the receivers' devices
 
     def __str__(self) -> str:
-        return f"trains {self.trains}, loss {self.loss_percent:g} %, GRO {'on' if self.gro else 'off'}"
+        line = f", line {self.line_mbit_s:g} Mbit/s" if self.line_mbit_s else ""
+        gro = "" if self.gro else ", GRO off"
+        return f"{self.lab}, N = {self.receivers}, loss {self.loss_percent:g} %{line}{gro}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,6 @@ class Run:
     mode: Mode
     system: str
     size_bytes: int
-    receivers: int
     seconds: float
     data_seconds: float
     sent_ratio: float
@@ -45,9 +49,9 @@ class Run:
 
     def __str__(self) -> str:
         return (
-            f"{self.mode}: {self.system} {self.seconds:.2f} s ({self.data_seconds:.2f} s data), {self.sent_ratio:.3f} "
-            f"sent, CPU {self.sender_cpu_s:.2f} + {self.receivers_cpu_s:.2f} s, softirq {self.softirq_s:.2f} s, "
-            f"failed {self.failed}"
+            f"{self.mode}: {self.system} {self.size_bytes >> 20} MiB in {self.seconds:.2f} s ({self.data_seconds:.2f} s "
+            f"data), {self.sent_ratio:.3f} sent, CPU {self.sender_cpu_s:.2f} + {self.receivers_cpu_s:.2f} s, softirq "
+            f"{self.softirq_s:.2f} s, failed {self.failed}"
         )
 
 
@@ -64,16 +68,26 @@ def data_goodput(run: Run) -> float:
     return run.size_bytes * 8e-9 / run.data_seconds
 
 
+def sent_ratio(run: Run) -> float:
+    """Bytes that left the sender's device, headers included, for each byte of the file."""
+    return run.sent_ratio
+
+
 def sender_cpu(run: Run) -> float:
     """CPU seconds of the sender for each GiB of the file."""
     return run.sender_cpu_s * GIB / run.size_bytes
+
+
+def receivers_cpu(run: Run) -> float:
+    """CPU seconds of all receivers together for each GiB of the file."""
+    return run.receivers_cpu_s * GIB / run.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """The runs of one system in one mode. Those with a failed receiver count as failures and nowhere else."""
 
-    runs: Sequence[Run]
+    runs: Sequence[Run] = ()
 
     @property
     def good(self) -> list[Run]:
@@ -82,20 +96,23 @@ class Cell:
     def spread(self, figure: Figure) -> Spread | None:
         return spread(map(figure, self.good)) if self.good else None
 
+    def median(self, figure: Figure) -> float | None:
+        found = self.spread(figure)
+        return found.median if found else None
+
     def show(self, figure: Figure, style: str = ".3g") -> str:
         """The median alone."""
-        found = self.spread(figure)
-        return format(found.median, style) if found else "-"
-
-    def to(self, peer: Cell, figure: Figure) -> str:
-        ours, theirs = self.spread(figure), peer.spread(figure)
-        return ratio(ours, theirs) if ours and theirs else "-"
+        found = self.median(figure)
+        return "-" if found is None else format(found, style)
 
     def failures(self) -> str:
-        return f"{sum(run.failed for run in self.runs)}/{sum(run.receivers for run in self.runs)}"
+        return f"{sum(run.failed for run in self.runs)}/{sum(run.mode.receivers for run in self.runs)}"
 
 
-def cells(runs: Sequence[Run]) -> dict[Mode, dict[str, Cell]]:
+Cells = dict[str, Cell]  # the systems of one mode
+
+
+def cells(runs: Iterable[Run]) -> dict[Mode, Cells]:
     """Runs by mode and system, in the order in which they came."""
     sorted_runs: dict[Mode, dict[str, list[Run]]] = {}
     for run in runs:
@@ -103,49 +120,47 @@ def cells(runs: Sequence[Run]) -> dict[Mode, dict[str, Cell]]:
     return {mode: {name: Cell(its) for name, its in systems.items()} for mode, systems in sorted_runs.items()}
 
 
-def rows(runs: Sequence[Run]) -> Iterator[dict[str, str]]:
+def best_peer(systems: Cells, figure: Figure, *, is_less_better: bool = False) -> float | None:
+    """The best median among the multicast peers; None where none of them has a good run."""
+    medians = [systems[name].median(figure) for name in MULTICAST_PEERS if name in systems]
+    found = [median for median in medians if median is not None]
+    return (min if is_less_better else max)(found) if found else None
+
+
+def wire_share(mode: Mode, gbit_s: float) -> float:
+    """Of what a line can carry once every header is on it."""
+    return gbit_s * 1000 / (mode.line_mbit_s * WIRE_SHARE)
+
+
+def rows(runs: Iterable[Run]) -> Iterator[dict[str, str]]:
     """One row of the table for each mode and system."""
     for mode, systems in cells(runs).items():
-        peer = systems.get(PEER, Cell([]))
+        pump, peer = systems.get("pump", Cell()).median(goodput), best_peer(systems, goodput)
         for name, cell in systems.items():
             yield {
-                "trains": mode.trains,
+                "lab": mode.lab,
+                "N": str(mode.receivers),
+                "line": f"{mode.line_mbit_s:g}" if mode.line_mbit_s else "-",
                 "loss %": f"{mode.loss_percent:g}",
-                "GRO": "on" if mode.gro else "off",
                 "system": name,
+                "MiB": str(cell.runs[0].size_bytes >> 20),
                 "Gbit/s per receiver": str(cell.spread(goodput) or "-"),
-                "to udpcast": cell.to(peer, goodput),
+                "÷ pump": _over(cell.median(goodput), pump),
+                "÷ best peer": _over(cell.median(goodput), peer),
+                "of the wire": _share_of_line(mode, cell),
                 "without set-up": cell.show(data_goodput),
-                "to udpcast ": cell.to(peer, data_goodput),
-                "sent / size": cell.show(lambda run: run.sent_ratio, ".3f"),
-                "sender CPU s/GiB": str(cell.spread(sender_cpu) or "-"),
-                "to udpcast  ": cell.to(peer, sender_cpu),
-                "receivers CPU s/GiB": cell.show(lambda run: run.receivers_cpu_s * GIB / run.size_bytes),
+                "sent / size": cell.show(sent_ratio, ".3f"),
+                "sender CPU s/GiB": cell.show(sender_cpu),
+                "receivers CPU s/GiB": cell.show(receivers_cpu),
                 "softirq s/GiB": cell.show(lambda run: run.softirq_s * GIB / run.size_bytes),
-                "failed receivers": cell.failures(),
+                "failed": cell.failures(),
             }
 
 
-def verdicts(runs: Sequence[Run]) -> Iterator[str]:
-    """Each target of dpd beside what was measured."""
-    for mode, systems in cells(runs).items():
-        ours, theirs = systems.get("dpd", Cell([])), systems.get(PEER, Cell([]))
-        sent = ours.spread(lambda run: run.sent_ratio)
-        if sent and mode.trains == "split" and mode.loss_percent == 1:
-            yield _verdict(mode, "sent / size", sent.median, at_most=MAX_SENT_RATIO)
-        if not (ours.good and theirs.good):
-            continue
-        least = MIN_SPEED[mode.trains]
-        yield _verdict(mode, "goodput to udpcast", _ratio(ours, theirs, goodput), at_least=least)
-        yield _verdict(mode, "the same without set-up", _ratio(ours, theirs, data_goodput), at_least=least)
-        yield _verdict(mode, "sender CPU to udpcast", _ratio(ours, theirs, sender_cpu), at_most=MAX_SENDER_CPU)
+def _over(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}" if ours and theirs else "-"
 
 
-def _ratio(ours: Cell, theirs: Cell, figure: Figure) -> float:
-    return spread(map(figure, ours.good)).median / spread(map(figure, theirs.good)).median
-
-
-def _verdict(mode: Mode, what: str, measured: float, *, at_least: float = 0.0, at_most: float = float("inf")) -> str:
-    is_met = at_least <= measured <= at_most
-    target = f"at least {at_least:.2f}" if at_least else f"at most {at_most:.2f}"
-    return f"{'met   ' if is_met else 'MISSED'}  {mode}: {what} {measured:.2f}, target {target}"
+def _share_of_line(mode: Mode, cell: Cell) -> str:
+    median = cell.median(goodput)
+    return f"{wire_share(mode, median):.1%}" if median and mode.line_mbit_s else "-"

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The systems that `transfer_netns` compares: how each is set up, and how one transfer to all receivers is launched.
+"""The systems that `transfer_netns` compares: what all of them are, and dpd and nginx; the others are in `transfer_peers`.
 
-All write into files that exist and whose pages are touched: dpd into its `.part`, the others to a standard output that
-is not truncated, since `udp-receiver --file` and `curl -o` would truncate. Fresh pages cost more here than a transfer.
+Each writes into files that exist and whose pages are touched where it can: dpd into its `.part`, udpcast and curl to a
+standard output that is not truncated, since `udp-receiver --file` and `curl -o` would truncate. Fresh pages cost more here
+than a fast transfer.
 """
 
 from __future__ import annotations
 
-import subprocess
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -17,15 +18,12 @@ from typing import Protocol
 
 from bench.machine import version_of
 from bench.netns import DEVICE, Host, LabError, Lan
-
-from dpd.content.library import Library
-from dpd.protocol.multicast.geometry import SLAB_BYTES
+from bench.transfer_results import Mode
+from bench.transfer_watch import Process, Race, Wire
 
 DPD = Path(sys.executable).with_name("dpd")
 RECEIVE = (sys.executable, "-m", "dpd.target.receive")  # as it runs on a target: the standard library alone
-PACKAGE = "BENCH001"
 READY_S = 20.0
-UDPCAST_LINGER_S = 0.5  # udp-receiver stays this long after its file is complete; not counted
 
 DPD_TOML = """
 [daemon]
@@ -53,128 +51,119 @@ http {{
   access_log off; sendfile on; sendfile_max_chunk 2m; tcp_nopush on;
   client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f;
   uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
-  server {{ listen 80 reuseport; root {home}; }}
+  server {{ listen {port} reuseport; root {root}; }}
 }}
 """
 
-Process = subprocess.Popen[bytes]
-
 
 @dataclass(frozen=True, slots=True)
-class Race:
-    """One transfer under way. `senders` were started for it; `lingering_s` is what receivers wait after their last byte."""
+class Stage:
+    """What every system plays on: the LAN with `server` and receivers r0, r1, …, and a folder in memory."""
 
-    started_at: float
-    receivers: list[Process]
-    senders: list[Process]
-    lingering_s: float = 0.0
+    lan: Lan
+    home: Path
+    wire: Wire
+    start_delay_s: float
+
+    def receivers(self, count: int) -> list[Host]:
+        return [self.lan[f"r{i}"] for i in range(count)]
 
 
 class System(Protocol):
-    """Made once for a LAN; `launch` begins one transfer to receivers r0, r1, … of it."""
+    """Made once for a stage; `launch` begins one transfer to the first receivers of it."""
 
     name: str
+    programs: tuple[str, ...]
 
-    def __init__(self, lan: Lan, home: Path, image: Path, *, start_delay_s: float) -> None: ...
+    def __init__(self, stage: Stage) -> None: ...
 
     def version(self) -> str: ...
 
     def sender_pids(self) -> list[int]:
         """The standing processes that send."""
 
-    def launch(self, outputs: Sequence[Path]) -> Race: ...
+    def prepare(self, mode: Mode, image: Path) -> None:
+        """What is to be done once before transfers of this file in this mode."""
+
+    def launch(self, mode: Mode, image: Path, outputs: Sequence[Path]) -> Race: ...
 
 
 class Dpd:
     """`dpd serve`, and the target's receiver."""
 
     name = "dpd"
+    programs: tuple[str, ...] = (str(DPD),)
 
-    def __init__(self, lan: Lan, home: Path, image: Path, *, start_delay_s: float) -> None:
-        self._lan, self._home = lan, home
+    def __init__(self, stage: Stage) -> None:
+        self._stage, self._home = stage, stage.home
         # An installed dpd has its byte code; this one writes it at its first start, whatever the environment forbids.
-        self._environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(home / "pycache")}
-        self._url = f"http://{lan['server'].address}:8080"
-        state = home / "state"
-        state.mkdir()
-        with Library(state / "library", slab_bytes=SLAB_BYTES) as library:
-            library.publish(image, PACKAGE)
-        config = home / "dpd.toml"
-        config.write_text(DPD_TOML.format(home=home, device=DEVICE, start_delay_s=start_delay_s))
-        self._daemon = _start(
-            lan["server"], home / "dpd.log", DPD, "serve", "--config", config, environment=self._environment
-        )
-        _wait_for_http(lan["server"], f"{self._url}/healthz", self._daemon)
-        _start(lan["server"], home / "dpd-warm.log", *RECEIVE, "--help", environment=self._environment).wait()
+        self._environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._home / "pycache")}
+        server = stage.lan["server"]
+        self.url = f"http://{server.address}:8080"
+        self._published: set[Path] = set()
+        (self._home / "state").mkdir()
+        config = self._home / "dpd.toml"
+        config.write_text(DPD_TOML.format(home=self._home, device=DEVICE, start_delay_s=stage.start_delay_s))
+        command = (DPD, "serve", "--config", config)
+        self.daemon = start_logged(server, self._home / "dpd.log", *command, environment=self._environment)
+        _wait_for_http(server, f"{self.url}/healthz", self.daemon)
+        warm = start_logged(server, self._home / "dpd-warm.log", *RECEIVE, "--help", environment=self._environment)
+        warm.wait()
 
     def version(self) -> str:
         return version_of(str(DPD), "--version")
 
     def sender_pids(self) -> list[int]:
-        return [self._daemon.pid]
+        return [self.daemon.pid]
 
-    def launch(self, outputs: Sequence[Path]) -> Race:
+    def prepare(self, mode: Mode, image: Path) -> None:
+        if image not in self._published:
+            self.tell("content", "add", image, "--package", package_of(image))
+            self._published.add(image)
+
+    def tell(self, *command: str | Path) -> str:
+        """Run the `dpd` command against this daemon."""
+        server = self._stage.lan["server"]
+        return server.run("env", f"DPD_SOCKET={self._home}/control.sock", DPD, *command, timeout_s=120)
+
+    def launch(self, mode: Mode, image: Path, outputs: Sequence[Path]) -> Race:
         for output in outputs:
             output.rename(f"{output}.part")
-        command = (
-            sys.executable,
-            "-m",
-            "dpd.target.receive",
-            self._url,
-            PACKAGE,
-            "--interface",
-            DEVICE,
-            "--json",
-            "-o",
-        )
         started = time.monotonic()
-        receivers = [
-            _start(self._lan[f"r{i}"], self._home / f"dpd-r{i}.log", *command, output)
-            for i, output in enumerate(outputs)
-        ]
-        return Race(started, receivers, [])
+        hosts = self._stage.receivers(len(outputs))
+        return Race(started, [self.receive(*pair, package_of(image)) for pair in zip(hosts, outputs, strict=True)], [])
+
+    def receive(self, host: Host, output: Path, package: str) -> Process:
+        """Start one receiver, as on a target; its JSON lines go to `output`.log."""
+        command = (*RECEIVE, self.url, package, "--interface", DEVICE, "--json", "-o", output)
+        return start_logged(host, Path(f"{output}.log"), *command, environment=self._environment)
 
 
-class Udpcast:
-    """udp-sender and udp-receiver with the options that were fastest of those tried; see bench/README.md."""
-
-    name = "udpcast"
-
-    def __init__(self, lan: Lan, home: Path, image: Path, *, start_delay_s: float) -> None:
-        self._lan, self._home, self._image = lan, home, image
-
-    def version(self) -> str:
-        return version_of("dpkg-query", "-W", "-f", "${Version}", "udpcast")
-
-    def sender_pids(self) -> list[int]:
-        return []
-
-    def launch(self, outputs: Sequence[Path]) -> Race:
-        common = ("--interface", DEVICE, "--nokbd", "--no-progress", "--start-timeout", "30")
-        send = ("--file", self._image, "--full-duplex", "--slice-size", "1024", "--rexmit-hello-interval", "100")
-        group = ("--min-receivers", str(len(outputs)), "--max-wait", "10")
-        receive = ("--rcvbuf", "8388608", "--exit-wait", "500", "--receive-timeout", "20", "--nosync")
-        started = time.monotonic()
-        sender = _start(self._lan["server"], self._home / "udp-sender.log", "udp-sender", *common, *send, *group)
-        receivers = [
-            _start_into(self._lan[f"r{i}"], output, "udp-receiver", *common, *receive)
-            for i, output in enumerate(outputs)
-        ]
-        return Race(started, receivers, [sender], UDPCAST_LINGER_S)
+def package_of(image: Path) -> str:
+    """The package id that an image has in every daemon of the benches: eight characters of its name's hash."""
+    return "B" + hashlib.sha256(image.name.encode()).hexdigest()[:7].upper()
 
 
 class Nginx:
     """nginx, and one curl for each receiver at once: N times the bytes on the sender's wire."""
 
     name = "nginx"
+    programs: tuple[str, ...] = ("nginx", "curl")
 
-    def __init__(self, lan: Lan, home: Path, image: Path, *, start_delay_s: float) -> None:
-        self._lan, self._home = lan, home
-        self._url = f"http://{lan['server'].address}/{image.name}"
-        configuration = home / "nginx.conf"
-        configuration.write_text(NGINX_CONF.format(home=home))
-        self._server = _start(lan["server"], home / "nginx.log", "nginx", "-p", home, "-c", configuration)
-        _wait_for_http(lan["server"], self._url, self._server)
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._home = stage.home / self.name.replace("+", "-")
+        self._home.mkdir()
+        self._url = f"http://{stage.lan['server'].address}:{self._port}/"
+        configuration = self._home / "nginx.conf"
+        configuration.write_text(NGINX_CONF.format(home=self._home, root=stage.home, port=self._port))
+        command = ("nginx", "-p", self._home, "-c", configuration)
+        self._server = start_logged(stage.lan["server"], self._home / "nginx.log", *command)
+        _wait_for_http(stage.lan["server"], f"{self._url}{self._home.name}/nginx.conf", self._server)
+
+    @property
+    def _port(self) -> int:
+        return 80
 
     def version(self) -> str:
         return version_of("nginx", "-v")
@@ -183,19 +172,52 @@ class Nginx:
         children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children").read_text()
         return [self._server.pid, *map(int, children.split())]
 
-    def launch(self, outputs: Sequence[Path]) -> Race:
+    def prepare(self, mode: Mode, image: Path) -> None:
+        """nginx serves the folder in which the files are."""
+
+    def launch(self, mode: Mode, image: Path, outputs: Sequence[Path]) -> Race:
         started = time.monotonic()
-        command = ("curl", "-sSf", "--noproxy", "*", self._url)
-        receivers = [_start_into(self._lan[f"r{i}"], output, *command) for i, output in enumerate(outputs)]
-        return Race(started, receivers, [])
+        hosts = self._stage.receivers(len(outputs))
+        return Race(started, [self._fetch(*pair, image) for pair in zip(hosts, outputs, strict=True)], [])
+
+    def _fetch(self, host: Host, output: Path, image: Path) -> Process:
+        return start_into(host, output, "curl", "-sSf", "--noproxy", "*", self._url + image.name)
 
 
-def _start(host: Host, log: Path, *command: str | Path, environment: dict[str, str] | None = None) -> Process:
+class NginxHashed(Nginx):
+    """The same, and each receiver compares the SHA-256 of its file, as a receiver of dpd does before it says `completed`.
+
+    By OpenSSL, which uses the processor's SHA instructions; coreutils' sha256sum may not.
+    """
+
+    name = "nginx+sha256"
+    programs: tuple[str, ...] = ("nginx", "curl", "openssl")
+    _FETCH = 'curl -sSf --noproxy "*" "$0" && test "$(openssl dgst -sha256 -r "$1")" = "$2 *$1"'
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self._sha256: dict[Path, str] = {}
+
+    @property
+    def _port(self) -> int:
+        return 81
+
+    def prepare(self, mode: Mode, image: Path) -> None:
+        if image not in self._sha256:
+            with image.open("rb") as file:
+                self._sha256[image] = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _fetch(self, host: Host, output: Path, image: Path) -> Process:
+        return start_into(host, output, "sh", "-c", self._FETCH, self._url + image.name, output, self._sha256[image])
+
+
+def start_logged(host: Host, log: Path, *command: str | Path, environment: dict[str, str] | None = None) -> Process:
+    """Start with everything it says in `log`."""
     with log.open("wb") as out:
         return host.start(*command, stdout=out, environment=environment)
 
 
-def _start_into(host: Host, output: Path, *command: str | Path) -> Process:
+def start_into(host: Host, output: Path, *command: str | Path) -> Process:
     """Start with standard output into a file whose pages stay; what the program says goes beside it."""
     with output.open("r+b") as out, open(f"{output}.log", "wb") as log:
         return host.start(*command, stdout=out, stderr=log)
