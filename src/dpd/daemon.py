@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,7 +28,9 @@ from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.http import HttpService
 from dpd.service.multicast import MulticastService
+from dpd.service.probe import ProbeService
 from dpd.service.pxe import PxeService
+from dpd.service.querier import QuerierService
 from dpd.service.tftp import TftpService
 from dpd.settings import Settings
 from dpd.telemetry import log as logs
@@ -67,8 +70,14 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     if settings.multicast.enabled:
         multicast = MulticastService(settings.multicast, library=library, epoch=library.next_epoch())
     services: list[Service] = [] if multicast is None else [multicast]
+    probe = None if multicast is None else ProbeService(settings.multicast, taken=partial(_groups_of, multicast))
+    if probe is not None and settings.multicast.querier:
+        services.append(QuerierService(settings.multicast))
     if settings.http.enabled:
-        http = HttpService(settings.http, library=library, boot_files=boot_files, multicast=multicast, journal=journal)
+        services += [] if probe is None else [probe]
+        http = HttpService(
+            settings.http, library=library, boot_files=boot_files, multicast=multicast, journal=journal, probe=probe
+        )
         services.append(http)
     if settings.tftp.enabled:
         services.append(TftpService(settings.tftp, boot_files, journal=journal))
@@ -76,6 +85,10 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         # Last, so that no client is sent to a server that does not listen yet.
         services.append(PxeService(settings.pxe, http_port=settings.http.port, journal=journal))
     return Services(services, multicast)
+
+
+def _groups_of(multicast: MulticastSender) -> set[str]:
+    return {session.group for session in multicast.sessions()}
 
 
 def main(settings: Settings, config_path: Path | None = None) -> int:

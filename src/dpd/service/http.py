@@ -21,7 +21,7 @@ from dpd.content.library import Library
 from dpd.errors import ServiceError, SettingsError
 from dpd.service.certificate import Certificate
 from dpd.service.connections import Connections
-from dpd.service.routes import HttpStats, MulticastDoor, Routes
+from dpd.service.routes import HttpStats, MulticastDoor, ProbeDoor, Routes
 from dpd.service.udp import explain_bind
 from dpd.settings import HttpSettings, Settings
 from dpd.telemetry.journal import BootJournal
@@ -54,12 +54,13 @@ class HttpService:
         boot_files: BootFiles,
         multicast: MulticastDoor | None,
         journal: BootJournal,
+        probe: ProbeDoor | None = None,
     ) -> None:
         self.stats = HttpStats()
         self.loop_lag = LoopLag()
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._routes = Routes(library, boot_files, multicast, journal, self.stats)
+        self._routes = Routes(library, boot_files, multicast, journal, self.stats, probe)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._servers: list[asyncio.Server] = []

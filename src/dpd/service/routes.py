@@ -56,6 +56,8 @@ class MulticastDoor(Protocol):
     ) -> dict[str, Any]:
         """`is_secure`: the request came over TLS, so that the answer may carry a key."""
 
+    def progress(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
@@ -167,6 +169,8 @@ class Routes:
                 return "leaves", read, partial(self._send_leaves, package_id, version, slab)
             case ["mc", "sessions", package_id, "join"]:
                 return "join", write, partial(self._join, package_id)
+            case ["mc", "sessions", session_id, "progress"]:
+                return "progress", write, partial(self._progress, session_id)
             case ["mc", "sessions", session_id, "complete"]:
                 return "complete", write, partial(self._complete, session_id)
             case ["mc", "test"]:
@@ -230,6 +234,10 @@ class Routes:
         body = await _read_body(request)
         join = partial(self._open_door().join, is_secure=_is_secure(request))
         return web.json_response(await asyncio.to_thread(join, package_id, version, body, _address_of(request)))
+
+    async def _progress(self, session_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        body = await _read_body(request)
+        return web.json_response(await asyncio.to_thread(self._open_door().progress, session_id, body))
 
     async def _complete(self, session_id: str, request: web.BaseRequest) -> web.StreamResponse:
         body = await _read_body(request)
