@@ -238,7 +238,7 @@ def test_whoever_watches_may_end_it(stage: Stage) -> None:
     def stop(_: Progress) -> None:
         raise SessionError("enough")
 
-    stage.session._on_progress = stop
+    stage.session.on_progress = stop
     assert isinstance(stage.wait(), SessionError)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_every_event_is_one_json_line(out: io.StringIO) -> None:
     assert progress == {
         "event": "progress", "package": "LAB00001", "slabs": 4, "verified_slabs": 2, "size_bytes": 4000,
         "verified_bytes": 2000, "receiving_s": 2.0, "symbols": 10_000, "lost": 7, "socket_drops": 0, "repairs": 5,
-        "recovered": 6, "nacks": 2,
+        "recovered": 6, "nacks": 2, "class": 0, "source": "multicast", "unicast_bytes": 0, "starts_in_s": 0.0,
     }  # fmt: skip
 
 
@@ -63,3 +64,21 @@ def test_an_event_after_the_bar_stands_on_its_own_line(out: io.StringIO) -> None
 def test_before_the_first_symbol_there_is_no_rate_to_divide_by(out: io.StringIO) -> None:
     Display("LAB00001", as_json=False, out=out).show(Progress(4, 0, 4000, 0, 0.0, ReceiverCounters()))
     assert "  0.0%" in out.getvalue()
+
+
+def shown(**fields: object) -> str:
+    out = io.StringIO()
+    Display("LAB00001", as_json=False, out=out).show(replace(HALF, **fields))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_the_bar_tells_where_it_comes_from() -> None:
+    assert shown().endswith("repairs 5  multicast       ")
+    assert "class 1" in shown(speed_class=1)
+    assert "HTTP 3 MB" in shown(is_unicast=True, unicast_bytes=3_000_000)
+    assert "8.5 MB/s" in shown(is_unicast=True, unicast_bytes=3_000_000), "both ways count"
+
+
+def test_the_bar_tells_when_a_scheduled_session_starts() -> None:
+    assert "starts in 12 s" in shown(starts_in_s=12.3, counters=ReceiverCounters())
+    assert "starts in" not in shown(starts_in_s=12.3), "it has begun"

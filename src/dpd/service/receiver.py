@@ -89,6 +89,19 @@ class Progress:
     verified_bytes: int
     receiving_s: float  # since the first symbol
     counters: ReceiverCounters
+    unicast_bytes: int = 0  # those of the verified ones that came over HTTP
+    speed_class: int = 0
+    starts_in_s: float = 0.0  # until a scheduled start
+    is_unicast: bool = False  # now
+
+    @classmethod
+    def of(cls, geometry: Geometry, verified: int, receiving_s: float, counters: ReceiverCounters) -> Progress:
+        """Of a slab set that is verified."""
+        count, last = geometry.slab_count, geometry.slab_count - 1
+        size = verified.bit_count() * geometry.slab_bytes(0)
+        if verified >> last & 1 and count > 1:
+            size -= geometry.slab_bytes(0) - geometry.slab_bytes(last)
+        return cls(count, verified.bit_count(), geometry.size_bytes, size, receiving_s, counters)
 
 
 @dataclass(slots=True)
@@ -208,7 +221,7 @@ class ReceiverSession:
             raise
         self._store = store
         self._codec = codec
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._geometry = geometry
         self._tasks: queue.SimpleQueue[SlabAssembly | None] = queue.SimpleQueue()
         self._outcomes: deque[_Outcome] = deque()
@@ -327,19 +340,9 @@ class ReceiverSession:
             self._feedback.send(feedback)
 
     def _report_progress(self, now: float) -> None:
-        verified = self.machine.verified
-        count, last = self._geometry.slab_count, self._geometry.slab_count - 1
-        size = verified.bit_count() * self._geometry.slab_bytes(0)
-        if verified >> last & 1 and count > 1:
-            size -= self._geometry.slab_bytes(0) - self._geometry.slab_bytes(last)
-        self._on_progress(
-            Progress(
-                count,
-                verified.bit_count(),
-                self._geometry.size_bytes,
-                size,
-                now - self.machine.first_symbol_at,
-                self.machine.counters,
+        self.on_progress(
+            Progress.of(
+                self._geometry, self.machine.verified, now - self.machine.first_symbol_at, self.machine.counters
             )
         )
 

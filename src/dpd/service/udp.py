@@ -289,11 +289,22 @@ def _change_membership(
         return
     sock.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
     # struct ip_mreq and ip_mreq_source of Linux: group, interface, source.
-    request = socket.inet_aton(group) + socket.inet_aton(interface_address or "0.0.0.0")
+    request = socket.inet_aton(group) + socket.inet_aton(_ipv4_beside(interface_address))
     if source:
         sock.setsockopt(socket.IPPROTO_IP, options.ipv4_source, request + socket.inet_aton(source))
     else:
         sock.setsockopt(socket.IPPROTO_IP, options.ipv4, request)
+
+
+def _ipv4_beside(address: str) -> str:
+    """The IPv4 address of the interface that has this address: of either family, for who reaches the sender over IPv6."""
+    if ":" not in address:
+        return address or "0.0.0.0"
+    index = interface_index(address)
+    own = _ipv4_address(socket.if_indextoname(index)) if index else "0.0.0.0"
+    if own is None:
+        raise OSError(errno.EADDRNOTAVAIL, f"the interface of {address} has no IPv4 address")
+    return own
 
 
 def _sockaddr6(address: str) -> bytes:

@@ -87,6 +87,11 @@ class Connection:
                 return str(self._http.sock.getpeername()[0])
         return ""
 
+    def interrupt(self) -> None:
+        """From another thread: let a request under way fail now."""
+        with contextlib.suppress(OSError, AttributeError):  # it may be closed at this very moment
+            self._http.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+
     def close(self) -> None:
         if self._http is not None:
             self._http.close()

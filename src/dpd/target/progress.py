@@ -7,9 +7,11 @@ import json
 import sys
 from typing import Any, TextIO
 
+from dpd.protocol.multicast.geometry import SYMBOL_BYTES
 from dpd.service.receiver import Progress
 
 BAR_WIDTH = 30
+PROGRESS_S = 0.2  # between two states shown
 
 
 class Display:
@@ -28,11 +30,12 @@ class Display:
             return
         share = progress.verified_bytes / progress.size_bytes
         filled = int(share * BAR_WIDTH)
-        rate = progress.counters.symbols * 1408 / progress.receiving_s / 1e6 if progress.receiving_s > 0 else 0.0
+        received = progress.counters.symbols * SYMBOL_BYTES + progress.unicast_bytes
+        rate = received / progress.receiving_s / 1e6 if progress.receiving_s > 0 else 0.0
         self._out.write(
             f"\r{self._name}  [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:6.1%}  "
             f"{progress.verified_slabs}/{progress.slabs} slabs  {rate:7.1f} MB/s  lost {progress.counters.lost}  "
-            f"repairs {progress.counters.repairs} "
+            f"repairs {progress.counters.repairs}  {_way(progress)}"
         )
         self._out.flush()
         self._has_bar = True
@@ -54,6 +57,17 @@ class Display:
         self._out.flush()
 
 
+def _way(progress: Progress) -> str:
+    """Where it comes from, padded so that a shorter text hides a longer one."""
+    if progress.starts_in_s and not progress.counters.symbols:
+        way = f"starts in {progress.starts_in_s:.0f} s"
+    elif progress.is_unicast:
+        way = f"HTTP {progress.unicast_bytes / 1e6:.0f} MB"
+    else:
+        way = f"class {progress.speed_class}" if progress.speed_class else "multicast"
+    return f"{way:16}"
+
+
 def _numbers(progress: Progress) -> dict[str, Any]:
     counters = progress.counters
     return {
@@ -68,4 +82,8 @@ def _numbers(progress: Progress) -> dict[str, Any]:
         "repairs": counters.repairs,
         "recovered": counters.recovered,
         "nacks": counters.nacks,
+        "class": progress.speed_class,
+        "source": "unicast" if progress.is_unicast else "multicast",
+        "unicast_bytes": progress.unicast_bytes,
+        "starts_in_s": round(progress.starts_in_s, 1),
     }
