@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 
 from dpd.protocol.multicast.fec import Codec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
@@ -13,6 +14,7 @@ from dpd.protocol.multicast.sender import Train
 from dpd.service.isal import best_codec
 
 CODEC: Codec = best_codec()
+_PLACE, _PLACE_AT = struct.Struct("!HB"), 12  # row and column in a header
 
 
 class Content:
@@ -42,7 +44,7 @@ class Content:
         """Whether a receiver would find the manifest's hash. The bytes themselves are compared, which is stricter, and
         hashed only once for all receivers; a test may put a wrong hash into `hashes`."""
         true = self.slabs[slab]
-        return self.hashes[slab] == self._true_hashes[slab] and stored[: len(true)] == true
+        return self.hashes[slab] == self._true_hashes[slab] and bytes(stored[: len(true)]) == true
 
     def leaves(self, slab: int) -> bytes:
         if slab not in self._leaves:
@@ -63,7 +65,8 @@ class Content:
         return self.slabs[slab][row * ROW_BYTES : (row + 1) * ROW_BYTES].ljust(ROW_BYTES, b"\0")
 
     def datagrams(self, train: Train) -> list[bytes]:
-        headers = [train.headers[i : i + HEADER_BYTES] for i in range(0, len(train.headers), HEADER_BYTES)]
-        symbols = train.symbols or [(train.row, column) for column in range(COLUMNS)]
-        rows = {row: self.row(train.slab, row) for row in {row for row, _ in symbols}}
-        return [h + rows[r][c * SYMBOL_BYTES :][:SYMBOL_BYTES] for h, (r, c) in zip(headers, symbols, strict=True)]
+        """What each header says: symbols of source and of parity rows, one row or several."""
+        headers = [train.headers[at : at + HEADER_BYTES] for at in range(0, len(train.headers), HEADER_BYTES)]
+        places = [_PLACE.unpack_from(header, _PLACE_AT) for header in headers]
+        rows = {row: self.row(train.slab, row) for row in {row for row, _ in places}}
+        return [h + rows[r][c * SYMBOL_BYTES :][:SYMBOL_BYTES] for h, (r, c) in zip(headers, places, strict=True)]

@@ -15,6 +15,7 @@ there); nobody is slow, nothing is reordered.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,15 +25,15 @@ from tests.sim.channel import Channel, Numbers, Reals
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 from dpd.protocol.multicast.message import DATAGRAM_BYTES
 from dpd.protocol.multicast.repair import SlabRepair
-from dpd.protocol.multicast.sender import WIRE_OVERHEAD_BYTES
 
 LINE_BIT_S = 1e9
-SYMBOL_S = (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES) * 8 / LINE_BIT_S
+SYMBOL_S = (DATAGRAM_BYTES + 66) * 8 / LINE_BIT_S  # UDP, IPv4 and Ethernet with preamble and gap around each
 REORDER_GRACE_S = 0.002
 ROUND_TRIP_S = 0.0004  # from a NACK to the NCF that it raised, at another receiver: a switched LAN and two busy hosts
 NCF_GAP_S = 0.001
 RETRY_S = 0.02
 MAX_RETRY_S = 1.0
+KNOWN_AFTER_S = 0.1  # from a slab's end until the sender learns from what was asked for: two slabs later
 
 
 def nack_width_s(members: int) -> float:
@@ -78,25 +79,27 @@ class Outcome:
 
 
 class Promising(Protocol):
-    """How many parity rows the sender promises with each slab."""
+    """How many parity rows the sender promises with each slab: `promise.Promise`, or always the same."""
 
-    def rows(self) -> int: ...
+    def rows_for(self, source_rows: int) -> int: ...
 
-    def note(self, asked: int) -> None:
-        """A slab with `rows()` promised needed so many rows more."""
+    def note_sent(self, slab: int, source_rows: int, promised: int, known_at: float) -> None: ...
+
+    def settle(self, demand: Callable[[int], Sequence[int]], now: float) -> None: ...
 
 
 @dataclass
 class Fixed:
-    """Always the same promise."""
+    """Always the same promise; nothing is learnt."""
 
     count: int = 0
 
-    def rows(self) -> int:
+    def rows_for(self, source_rows: int) -> int:
         return self.count
 
-    def note(self, asked: int) -> None:
-        """Nothing is learnt."""
+    def note_sent(self, slab: int, source_rows: int, promised: int, known_at: float) -> None: ...
+
+    def settle(self, demand: Callable[[int], Sequence[int]], now: float) -> None: ...
 
 
 @dataclass
@@ -204,16 +207,19 @@ def simulate(
     """A session over so many whole slabs."""
     outcome = Outcome(scheme, channel.receivers)
     promise = promise or Fixed()
-    for _ in range(slabs):
-        promised = promise.rows()
+    asked: dict[int, Sequence[int]] = {}
+    for slab in range(slabs):
+        promise.settle(asked.pop, outcome.seconds)
+        promised = promise.rows_for(ROWS)
         repairing = Repairing(channel, *_first_pass(channel, promised), rng, lost_feedback)
         repairing.run()
-        promise.note(max(repairing.slab.sent))
+        asked[slab] = repairing.slab.sent
         outcome.symbols += ROWS * COLUMNS
         outcome.sent += (ROWS + promised) * COLUMNS + repairing.sent
         outcome.feedback += int(repairing.asked.sum())
         outcome.rounds += int(repairing.asked.max(initial=0))
         outcome.units += 1
+        promise.note_sent(slab, ROWS, promised, outcome.seconds + KNOWN_AFTER_S)
     return outcome
 
 

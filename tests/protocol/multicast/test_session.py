@@ -7,11 +7,8 @@ to symbols in the object; the floor beside each bound is what the fullest column
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from tests.sim.clock import seeded
-from tests.sim.content import Content
 from tests.sim.group import Group
 from tests.sim.link import (
     BitFlip,
@@ -25,33 +22,11 @@ from tests.sim.link import (
     Reorder,
     TrainLoss,
 )
-from tests.sim.node import Node, make_nodes
+from tests.sim.node import make_nodes
+from tests.sim.sessions import SLAB_S, content, finished, session
 
-from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES
+from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS
 from dpd.protocol.multicast.pacing import STALL_S
-
-SLAB_S = ROWS * COLUMNS * (1436 + 66) * 8 / 1e9  # on a wire of 1 Gbit/s
-IMAGE = random.Random(2).randbytes(3 * SLAB_BYTES + 9 * ROW_BYTES - 777)
-
-
-def content(slabs: int = 2, tail_bytes: int = 4 * ROW_BYTES - 777) -> Content:
-    """So many whole slabs and a short one."""
-    return Content(IMAGE[-(slabs * SLAB_BYTES + tail_bytes) :])
-
-
-def session(
-    nodes: list[Node], *, seed: int = 1, slabs: int = 2, tail_bytes: int = 4 * ROW_BYTES - 777, rate_bit_s: float = 1e9
-) -> Group:
-    """Run one to its end."""
-    group = Group(content(slabs, tail_bytes), nodes, seeded(seed), rate_bit_s)
-    group.run(limit_s=60.0)
-    return group
-
-
-def finished(group: Group, *nodes: int) -> float:
-    """When the last of these had everything."""
-    return max(group.nodes[n].finished_at or 0.0 for n in nodes or range(len(group.nodes)))
-
 
 # ---- the price of loss
 
