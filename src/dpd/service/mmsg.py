@@ -27,7 +27,7 @@ _PAIR_BYTES = 32  # of two struct iovec
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 
 
-class _Msghdr(ctypes.Structure):
+class Msghdr(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("namelen", ctypes.c_uint32),
@@ -39,13 +39,13 @@ class _Msghdr(ctypes.Structure):
     )
 
 
-class _Mmsghdr(ctypes.Structure):
-    _fields_ = (("hdr", _Msghdr), ("len", ctypes.c_uint))
+class Mmsghdr(ctypes.Structure):
+    _fields_ = (("hdr", Msghdr), ("len", ctypes.c_uint))
 
 
 def find_recvmmsg() -> Any:
     """The C library's function; None where it has none, or where its structures are not those of a 64-bit Linux."""
-    if ctypes.sizeof(_Mmsghdr) != 64:
+    if ctypes.sizeof(Mmsghdr) != 64:
         return None
     try:
         return ctypes.CDLL(None, use_errno=True).recvmmsg
@@ -53,7 +53,7 @@ def find_recvmmsg() -> Any:
         return None
 
 
-def _address_of(buffer: bytearray | memoryview) -> int:
+def address_of(buffer: bytearray | memoryview) -> int:
     """Where a writable buffer is in memory. The number is good as long as somebody keeps the buffer."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
@@ -63,7 +63,7 @@ class Headers:
 
     def __init__(self) -> None:
         self.bytes = bytearray((ROWS * COLUMNS + TRAIN_DATAGRAMS) * HEADER_BYTES)
-        self.address = _address_of(self.bytes)
+        self.address = address_of(self.bytes)
 
 
 class Runway:
@@ -75,10 +75,10 @@ class Runway:
         self._spare = memoryview(bytearray(TRAIN_DATAGRAMS * SYMBOL_BYTES))
         count = self.symbols + TRAIN_DATAGRAMS
         words = array("Q", bytes(count * _PAIR_BYTES))
-        words[0::4] = _progression(headers.address, HEADER_BYTES, count)
+        words[0::4] = progression(headers.address, HEADER_BYTES, count)
         words[1::4] = array("Q", [HEADER_BYTES]) * count
-        words[2::4] = _progression(_address_of(storage), SYMBOL_BYTES, self.symbols) + _progression(
-            _address_of(self._spare), SYMBOL_BYTES, TRAIN_DATAGRAMS
+        words[2::4] = progression(address_of(storage), SYMBOL_BYTES, self.symbols) + progression(
+            address_of(self._spare), SYMBOL_BYTES, TRAIN_DATAGRAMS
         )
         words[3::4] = array("Q", [SYMBOL_BYTES]) * count
         self._iovecs = words
@@ -96,7 +96,7 @@ class Runway:
         return landed + self._spare[beyond * SYMBOL_BYTES : (beyond + count - inside) * SYMBOL_BYTES]
 
 
-def _progression(start: int, step: int, count: int) -> array[int]:
+def progression(start: int, step: int, count: int) -> array[int]:
     return array("Q", range(start, start + step * count, step))
 
 
@@ -105,16 +105,16 @@ class Reader:
 
     def __init__(self, function: Any, descriptor: int, messages: int) -> None:
         self._function, self._descriptor = function, descriptor
-        self._vector = (_Mmsghdr * messages)()
+        self._vector = (Mmsghdr * messages)()
         self._controls = bytearray(messages * _CONTROL_BYTES)
         words = memoryview(self._vector).cast("B").cast("Q")
-        stride = ctypes.sizeof(_Mmsghdr) // _WORD
-        self._iovs = words[_Msghdr.iov.offset // _WORD :: stride]
-        self._iov_counts = words[_Msghdr.iovlen.offset // _WORD :: stride]
-        self._control_sizes = words[_Msghdr.controllen.offset // _WORD :: stride]
-        self._sizes = memoryview(self._vector).cast("B").cast("I")[_Mmsghdr.len.offset // 4 :: stride * 2]
-        words[_Msghdr.control.offset // _WORD :: stride] = _progression(
-            _address_of(self._controls), _CONTROL_BYTES, messages
+        stride = ctypes.sizeof(Mmsghdr) // _WORD
+        self._iovs = words[Msghdr.iov.offset // _WORD :: stride]
+        self._iov_counts = words[Msghdr.iovlen.offset // _WORD :: stride]
+        self._control_sizes = words[Msghdr.controllen.offset // _WORD :: stride]
+        self._sizes = memoryview(self._vector).cast("B").cast("I")[Mmsghdr.len.offset // 4 :: stride * 2]
+        words[Msghdr.control.offset // _WORD :: stride] = progression(
+            address_of(self._controls), _CONTROL_BYTES, messages
         )
         self._full = array("Q", [_CONTROL_BYTES]) * messages
         self._shape = (0, 0)
@@ -122,7 +122,7 @@ class Reader:
     def read(self, runway: Runway, first: int, messages: int, datagrams: int) -> list[int]:
         """Read up to `messages` of up to `datagrams` each, the first at symbol `first` of the runway, each next one `datagrams`
         behind it. Returns the size in bytes of each; empty when none waits. Raises OSError."""
-        self._iovs[:messages] = _progression(runway.iovecs(first), datagrams * _PAIR_BYTES, messages)
+        self._iovs[:messages] = progression(runway.iovecs(first), datagrams * _PAIR_BYTES, messages)
         if self._shape != (messages, datagrams):
             self._shape = messages, datagrams
             self._iov_counts[:messages] = array("Q", [2 * datagrams]) * messages

@@ -14,6 +14,7 @@ from dpd.protocol.multicast.fec import Codec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import HEADER_BYTES
 from dpd.protocol.multicast.sender import Train
+from dpd.service.row_sender import address_of_mapping
 
 
 class SlabSource:
@@ -34,10 +35,16 @@ class SlabSource:
                 "`dpd content verify` tells what is wrong with it"
             ) from None
         self._file = memoryview(self._map)
+        self._address = address_of_mapping(self._map)
         whole = geometry.size_bytes // ROW_BYTES * ROW_BYTES
         self._whole_bytes = whole
         self._tail = memoryview(bytes(self._file[whole:]).ljust(ROW_BYTES, b"\0"))
         self._parity: dict[int, list[bytearray]] = {}
+
+    def address(self, slab: int, row: int, rows: int) -> int | None:
+        """Where these source rows are mapped, back to back; None: the last of them has to be padded."""
+        start = slab * SLAB_BYTES + row * ROW_BYTES
+        return self._address + start if start + rows * ROW_BYTES <= self._whole_bytes else None
 
     def pieces(self, train: Train) -> list[memoryview]:
         """Header, symbol, header, symbol, … for one gathering send."""
