@@ -48,6 +48,11 @@ class SlabAssembly:
     def is_complete(self) -> bool:
         return self.lacking <= 0
 
+    @property
+    def has_little(self) -> bool:
+        """Less than an eighth of it is here: to send it again costs hardly more than to repair it."""
+        return (self.rows * COLUMNS - self.lacking) * 8 < self.rows * COLUMNS
+
     def deficits(self) -> bytes:
         """Symbols that each column still lacks: uint8[COLUMNS]."""
         return bytes(max(0, deficit - self._whole_rows) for deficit in self._deficit)

@@ -1,33 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a receiver asks for what it lacks: slabs whose stream has passed with symbols missing."""
+"""When a receiver asks for what it lacks: slabs whose stream has passed with symbols missing.
+
+A *round* begins when the stream, or a burst of repairs, has left a slab with gaps. Within it the question waits for a
+random time, for parity that was promised, and for what an NCF announces; each can put it off once, and all of them
+together not beyond the round's `latest`, so that forged ones cost one round at most. Then it is asked, and repeated ever
+more slowly until repairs bring progress, which begins the next round.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 
 FIRST_RETRY_S = 0.02
 MAX_RETRY_S = 1.0
 
 
+def random_backoff(rng: random.Random, longest_s: float, group_size: int) -> float:
+    """RFC 5401, 4.2: a truncated exponential distribution; few of a group ask early, and the rest can be spared. Whoever
+    is alone has nobody to wait for."""
+    if group_size <= 1:
+        return 0.0
+    rate = math.log(group_size) + 1
+    return longest_s / rate * math.log1p(rng.random() * math.expm1(rate))
+
+
 @dataclass(slots=True)
 class _Gap:
     due: float
+    latest: float
+    lacking: int  # symbols of the slab, when the round began or when it was last asked for
     retry_s: float = FIRST_RETRY_S
+    asked_at: float | None = None  # in this round
+    is_put_off: bool = False  # by an NCF, in this round
 
 
 class Gaps:
-    """Slabs to ask for, each with its time; one that gets no answer is asked for again, ever more slowly."""
+    """Slabs to ask for, each with its time."""
 
     def __init__(self) -> None:
         self._gaps: dict[int, _Gap] = {}
+        self._answer_s = 0.0  # from a question to the end of its repairs, smoothed
 
     def __contains__(self, slab: int) -> bool:
         return slab in self._gaps
 
-    def ask(self, slab: int, at: float) -> None:
-        """Ask for this slab at that time, as if for the first time."""
-        self._gaps[slab] = _Gap(at)
+    def patience_s(self, nack_s: float) -> float:
+        """How long an answer may take: 2 x (round trip + back-off), FIRST_RETRY_S at least."""
+        return min(max(2 * (self._answer_s + nack_s), FIRST_RETRY_S), MAX_RETRY_S)
+
+    def ask(self, slab: int, now: float, wait_s: float, patience_s: float, lacking: int) -> None:
+        """The slab has been left with `lacking` symbols missing: ask after `wait_s`. What is put off, is so until
+        `patience_s` later at most."""
+        gap = self._gaps.get(slab)
+        if gap is None or (gap.asked_at is not None and lacking < gap.lacking):
+            if gap is not None and gap.asked_at is not None:
+                self._answer_s += (min(now - gap.asked_at, MAX_RETRY_S) - self._answer_s) / 8
+            self._gaps[slab] = _Gap(now + wait_s, now + wait_s + patience_s, lacking)
+        elif gap.asked_at is None:
+            gap.due = min(now + wait_s, gap.latest)
+        else:  # repairs for others, or forged ones: no reason to begin anew, but to ask again soon
+            gap.due = min(gap.due, max(now + wait_s, gap.asked_at + FIRST_RETRY_S))
+
+    def put_off(self, slab: int, now: float, patience_s: float) -> bool:
+        """An NCF announces all that the slab lacks: wait for it, once in a round. True: that spares a question."""
+        gap = self._gaps.get(slab)
+        if gap is None or gap.is_put_off:
+            return False
+        gap.is_put_off = True
+        if gap.asked_at is not None:
+            gap.due = max(gap.due, now + patience_s)
+            return False
+        gap.due = max(gap.due, min(now + patience_s, gap.latest))
+        return True
+
+    def let_come(self, slab: int, now: float, wait_s: float, lacking: int) -> None:
+        """The slab is still being sent: as long as it fills there is nothing to ask. Its end was damaged or forged."""
+        gap = self._gaps.get(slab)
+        if gap is not None and gap.asked_at is None and gap.due <= now and lacking < gap.lacking:
+            gap.latest += now + wait_s - gap.due
+            gap.due, gap.lacking = now + wait_s, lacking
 
     def drop(self, slab: int) -> None:
         """It is complete, or being sent."""
@@ -41,6 +94,11 @@ class Gaps:
             gap.due = now + max(gap.retry_s, least_s)
             gap.retry_s = min(gap.retry_s * 2, MAX_RETRY_S)
         return due
+
+    def note_asked(self, slab: int, now: float, lacking: int) -> None:
+        """The question has left, when the slab lacked so much."""
+        gap = self._gaps[slab]
+        gap.asked_at, gap.lacking = now, lacking
 
     def next_due(self) -> float:
         """When the next one is to be asked for; infinity where there is none."""

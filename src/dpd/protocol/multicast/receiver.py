@@ -19,14 +19,15 @@ from __future__ import annotations
 import random
 import struct
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.assembly import SlabAssembly
-from dpd.protocol.multicast.gaps import Gaps
+from dpd.protocol.multicast.authenticity import Authenticity, Verify
+from dpd.protocol.multicast.counters import ReceiverCounters as ReceiverCounters
+from dpd.protocol.multicast.gaps import Gaps, random_backoff
 from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
@@ -42,23 +43,21 @@ from dpd.protocol.multicast.message import (
     Header,
     MessageType,
     Nack,
+    Ncf,
     Report,
     SlabDeficits,
-    Tally,
     decode_message,
 )
+from dpd.protocol.multicast.reporting import Drain, ReportTimer
 from dpd.protocol.multicast.runs import run_length, unbroken
+from dpd.protocol.multicast.sequence import Sequence
 from dpd.protocol.multicast.window import Window
 
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
-MAX_LEAP = 1 << 22  # a tx_seq further ahead is damaged or forged: at any rate we would have noticed the silence
-MAX_LATE = 1 << 16  # a BEAT this far behind is not late: 0.8 s at 1 Gbit/s
 REORDER_GRACE_S = 0.002
 MAX_NACK_S = 0.05
-REPORT_GAPS = 10
-REPORT_S = 1.0
-FAST_REPORT_S = 0.2
-MIN_REPORT_GAP_S = 0.005
+DEFAULT_GROUP = 10  # members, before a BEAT has told
+MAX_ECHO_ERROR_US = 1_000_000  # a symbol's time further than that from the BEATs' is damaged or forged
 MAX_DAMAGES = 3  # a slab that is damaged so often is given up: it comes again, whole, or by unicast
 SILENCE_S = 3.0  # no datagram for this long: the sender is gone, or multicast does not reach us
 
@@ -98,31 +97,6 @@ _ORDERS = {
 ReceiverEvent = SlabReady | Ignored | SessionFact
 
 
-class Timer(Enum):
-    """Every timer of the machine."""
-
-    REPORT = "tell the sender what we have"
-    SILENCE = "the sender has not been heard for SILENCE_S"
-
-
-@dataclass(slots=True)
-class ReceiverCounters:
-    """Plain counts for progress, reports and statistics."""
-
-    symbols: int = 0
-    duplicates: int = 0
-    lost: int = 0
-    socket_drops: int = 0
-    repairs: int = 0
-    recovered: int = 0
-    without_buffer: int = 0
-    bad_slabs: int = 0
-    unicast_slabs: int = 0
-    nacks: int = 0
-    suppressed: int = 0
-    reports: int = 0
-
-
 class Receiver:
     """`member`: the credential from the join; `verified`: slab set from an earlier run; `slots`: slabs assembled at once;
     `credit`: symbols that the socket's buffer holds; `verify(body, signature)`: whether BEAT and CONTROL are the sender's,
@@ -140,7 +114,7 @@ class Receiver:
         credit: int,
         rng: random.Random,
         now: float,
-        verify: Callable[[bytes, bytes], bool] | None = None,
+        verify: Verify | None = None,
         friendly: bool = False,
     ) -> None:
         self.session = session
@@ -153,25 +127,28 @@ class Receiver:
         self.first_symbol_at = now
         self._slots = slots
         self._rng = rng
-        self._verify = verify
-        self._window = Window(credit)
+        self._authenticity = Authenticity(verify)
+        self._window = Window(credit, friendly)
         self._free: list[memoryview] = []
         self.buffers = 0
         self._assemblies: dict[int, SlabAssembly] = {}
         self._verifying: set[int] = set()
         self._gaps = Gaps()
         self._current = -1
-        self._seen = -1
-        self._reported_symbols = 0
-        self._reported_seen = -1
-        self._reported_at = 0.0
-        self._heard_at = now
+        self._promised_rows = 0  # parity that comes unasked with the current slab
+        self._sequence = Sequence(self.counters)
+        self._count_seq = self._sequence.count
+        self._report_timer = ReportTimer(now)
+        self._drain = Drain()
         self.has_heard = False  # anything that the sender signed
         self.heard_at = now  # when the latest of it came, or when we began
-        self._tx_time = 0
-        self._tx_time_at = now
+        self._silent_at = now + SILENCE_S
+        self._group_size = DEFAULT_GROUP
         self._nack_s = 0.002
-        self._timers: dict[Timer, float] = {Timer.REPORT: now, Timer.SILENCE: now + SILENCE_S}
+        self._tx_time = 0  # of the latest symbol or BEAT
+        self._tx_time_at = now
+        self._beat_time = 0  # of the latest BEAT
+        self._beat_at: float | None = None
         self._out: deque[Nack | Report] = deque()
         self._events: deque[ReceiverEvent] = deque()
 
@@ -226,52 +203,50 @@ class Receiver:
         """`count` symbols have landed where `landing` said, from number `first` of that buffer on; their headers have the same
         numbers in `headers`. Takes those that belong there, from the first on, and returns how many: the rest is for
         `receive_symbols`, from a copy."""
-        kind, _, epoch, session, slab, row, column, _, tx_seq, _, _, _ = HEADER.unpack_from(
+        kind, _, epoch, session, slab, row, column, _, tx_seq, _, promised_rows, _ = HEADER.unpack_from(
             headers, first * HEADER_BYTES
         )
         if kind != _DATA or session != self.session or epoch != self.epoch or row * COLUMNS + column != first:
             return 0
-        if (
-            not 0 < (tx_seq - self._seen) & 0xFFFFFFFF < MAX_LEAP and self._seen >= 0
-        ) or slab >= self.geometry.slab_count:
+        if not self._sequence.follows(tx_seq) or slab >= self.geometry.slab_count:
             return 0
         count = unbroken(headers, first, min(count, self.geometry.rows(slab) * COLUMNS - first), tx_seq)
-        assembly = self._land(slab, first, now) if count > 0 else None
+        assembly = self._land(slab, first, promised_rows, now) if count > 0 else None
         if assembly is None or assembly.storage is not storage or assembly.landing != first:
             return 0
         before = self.counters.symbols
         self._count_seq(tx_seq, count)
         assembly.take_landed(first, count)
-        flags, tx_time, nack_ms = _END_OF.unpack_from(headers, (first + count - 1) * HEADER_BYTES)
-        self._note_sender(tx_time, nack_ms, now)
+        flags, self._tx_time = _END_OF.unpack_from(headers, (first + count - 1) * HEADER_BYTES)
+        self._tx_time_at = now
         if assembly.lacking <= 0:
             self._complete(assembly)
         elif flags & Flag.END_OF_SLAB:
-            self._gaps.ask(slab, self._backoff(now))
+            self._ask(slab, now)
         self._note_symbols(before, now)
         return count
 
-    def _land(self, slab: int, first: int, now: float) -> SlabAssembly | None:
+    def _land(self, slab: int, first: int, promised_rows: int, now: float) -> SlabAssembly | None:
         """The assembly of the slab that symbol `first` has landed for; begins it with its first symbol."""
         if slab != self._current and not first:
-            self._move_on(slab, now)
+            self._move_on(slab, now, promised_rows)
             if slab not in self._assemblies:
                 return self._begin(slab, 0)
         return self._assemblies.get(slab) if slab == self._current else None
 
     def _note_symbols(self, before: int, now: float) -> None:
         """Symbols of ours came, when we had `before`."""
-        self._heard_at = now
         if not before:
             self.first_symbol_at = now
-        if self.is_representative and self.counters.symbols - self._reported_symbols >= max(
+            self._drain.begin(now)
+        if self.is_representative and self.counters.symbols - self._report_timer.symbols >= max(
             self._window.size // 4, COLUMNS
         ):
-            self._report_by(now)
+            self._report_timer.of_window(self.counters.symbols, self._window.size, now)
 
     def _take_run(self, headers: bytearray, symbols: memoryview, at: int, end: int, now: float) -> int:
         """Take the symbols from number `at` on that are neighbours in one row. Returns how many, at least 1."""
-        kind, flags, epoch, session, slab, row, column, _, tx_seq, tx_time, _, nack_ms = HEADER.unpack_from(
+        kind, flags, epoch, session, slab, row, column, _, tx_seq, tx_time, promised_rows, _ = HEADER.unpack_from(
             headers, at * HEADER_BYTES
         )
         if session != self.session or epoch != self.epoch:
@@ -287,11 +262,11 @@ class Receiver:
         count = run_length(headers, at * HEADER_BYTES, column, tx_seq, min(end - at, COLUMNS - column))
         is_newest = self._count_seq(tx_seq, count)
         if is_newest and slab != self._current and not flags & Flag.REPAIR:
-            self._move_on(slab, now)
-        self._note_sender(tx_time, nack_ms, now)
+            self._move_on(slab, now, promised_rows)
+        self._tx_time, self._tx_time_at = tx_time, now
         self._put(slab, row, column, symbols[at * SYMBOL_BYTES : (at + count) * SYMBOL_BYTES], flags)
         if flags & Flag.END_OF_SLAB and slab in self._assemblies:
-            self._gaps.ask(slab, self._backoff(now))
+            self._ask(slab, now)
         return count
 
     def _put(self, slab: int, row: int, column: int, symbols: memoryview, flags: int) -> None:
@@ -317,36 +292,39 @@ class Receiver:
             return
         if message.header.session != self.session or message.header.epoch != self.epoch:
             self._events.append(Ignored("other_session"))
-        elif isinstance(message, Beat):
-            self._take_beat(message, now)
-        elif isinstance(message, Control):
-            self._take_control(message, now)
-        else:
+        elif isinstance(message, Ncf):
+            self._take_ncf(message, now)
+        elif not isinstance(message, Beat | Control):
             self._events.append(Ignored("not_from_sender"))
+        elif reason := self._authenticity.refusal(message, datagram, now):
+            self._events.append(Ignored(reason))
+        else:
+            self.has_heard, self.heard_at = True, now
+            if isinstance(message, Beat):
+                self._take_beat(message, now)
+            else:
+                self._take_control(message)
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         header = beat.header
-        self._heard_at = self.heard_at = now
-        self.has_heard = True
-        self._note_sender(header.tx_time, header.nack_ms, now)
+        self._beat_time = self._tx_time = header.tx_time
+        self._tx_time_at = self._beat_at = now
+        self._nack_s = min(header.nack_ms / 1000, MAX_NACK_S)
+        self._group_size = self._report_timer.members = max(beat.members, 1)
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
+        self._window.note_beat(header.tx_time, now)
         is_end = bool(header.flags & Flag.END_OF_PASS)
-        is_newest = self._count_seq(header.tx_seq, 0)
-        if not is_newest and (is_end or (self._seen - header.tx_seq) & 0xFFFFFFFF > MAX_LATE):
-            self._seen = header.tx_seq  # what we saw was damaged: the sender has not been as far as that
-        if self.is_representative and self._seen != self._reported_seen:
-            self._report_by(now)
+        is_newest = self._sequence.believe(header.tx_seq, is_end)
+        if self.is_representative and self._sequence.seen != self._report_timer.seen:
+            self._report_timer.by(now)
         if is_end:
             self._move_on(-1, now)
-            # Whatever the size of the group, the sender hears some 2000 of these a second and not 50 from each.
-            again = max(now, self._reported_at + REPORT_GAPS * self._nack_s)
-            self._report_by(again + self._rng.random() * self._nack_s)
+            self._report_timer.answer_end(now, self._nack_s, self._rng)
         elif is_newest and beat.position != self._current:
             self._move_on(-1, now)
 
-    def _take_control(self, control: Control, now: float) -> None:
+    def _take_control(self, control: Control) -> None:
         """END is for everybody, other orders for those they name."""
-        self.has_heard, self.heard_at = True, now
         if control.code == ControlCode.END:
             self._events.append(SessionFact.ENDED)
         elif control.code not in _ORDERS:
@@ -354,8 +332,15 @@ class Receiver:
         elif self.member & 0xFFFFFFFF in control.members:
             self._events.append(_ORDERS[ControlCode(control.code)])
 
-    def _note_sender(self, tx_time: int, nack_ms: int, now: float) -> None:
-        self._tx_time, self._tx_time_at, self._nack_s = tx_time, now, min(nack_ms / 1000, MAX_NACK_S)
+    def _take_ncf(self, ncf: Ncf, now: float) -> None:
+        """Repairs are announced: where they cover all that a slab lacks, it need not ask."""
+        for announced in ncf.slabs:
+            assembly = self._assemblies.get(announced.slab)
+            if assembly is None or announced.slab not in self._gaps:
+                continue
+            if all(ours <= theirs for ours, theirs in zip(assembly.deficits(), announced.deficits, strict=True)):
+                patience_s = self._gaps.patience_s(self._nack_s)
+                self.counters.suppressed += self._gaps.put_off(announced.slab, now, patience_s)
 
     def provide_verified(self, assembly: SlabAssembly, ok: bool, now: float) -> None:
         """A worker stored the slab, or found it damaged (`ok` False); its buffer is free again."""
@@ -365,7 +350,7 @@ class Receiver:
             self._add_verified(assembly.slab, now)
         else:
             self.counters.bad_slabs += 1
-            self._report_soon(now)
+            self._note_news(now)
 
     def provide_damaged(self, assembly: SlabAssembly, now: float) -> None:
         """The slab's hash was wrong, and a worker kept what its leaves confirm: what it lacks now is asked for."""
@@ -377,10 +362,10 @@ class Receiver:
         self.counters.bad_slabs += 1
         self._verifying.discard(slab)
         self._assemblies[slab] = assembly
-        if assembly.is_complete:  # the leaves found nothing wrong, or mended it: the hash decides
+        if assembly.is_complete:
             self._complete(assembly)
         else:
-            self._gaps.ask(slab, self._backoff(now))
+            self._ask(slab, now)
 
     def provide_unicast(self, slab: int, now: float) -> None:
         """The slab came by other means and is verified and stored; what was assembled of it goes."""
@@ -393,18 +378,19 @@ class Receiver:
         self._add_verified(slab, now)
 
     def _add_verified(self, slab: int, now: float) -> None:
-        was_finished = self.is_finished
+        if self.verified >> slab & 1:  # it came both ways
+            return
         self.verified |= 1 << slab
+        self._drain.add(self.geometry.slab_bytes(slab))
         if self.is_finished:
-            self._report_by(now)
-            if not was_finished:
-                self._events.append(SessionFact.FINISHED)
+            self._report_timer.by(now)
+            self._events.append(SessionFact.FINISHED)
         else:
-            self._report_soon(now)
+            self._note_news(now)
 
-    def _report_soon(self, now: float) -> None:
+    def _note_news(self, now: float) -> None:
         if self.is_representative:
-            self._report_by(max(now, self._reported_at + MIN_REPORT_GAP_S))
+            self._report_timer.soon(now)
 
     # ---- slabs
 
@@ -415,7 +401,7 @@ class Receiver:
             return None
         if row > START_ROWS:
             return None
-        if not self._has_buffer():
+        if not self._has_buffer() and not self._abandon_little():
             self.counters.without_buffer += 1
             return None
         assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
@@ -428,12 +414,27 @@ class Receiver:
             self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
         return bool(self._free)
 
-    def _move_on(self, slab: int, now: float) -> None:
+    def _abandon_little(self) -> bool:
+        """Give up a slab of which hardly anything came, perhaps only a forged symbol. True: its buffer is free."""
+        slab = next((s for s, a in self._assemblies.items() if s != self._current and a.has_little), None)
+        if slab is None:
+            return False
+        self._abandon(slab)
+        return True
+
+    def _abandon(self, slab: int) -> None:
+        """Leave a slab for its next turn in the carousel."""
+        self._gaps.drop(slab)
+        self._free.append(self._assemblies.pop(slab).storage)
+        self.counters.abandoned += 1
+
+    def _move_on(self, slab: int, now: float, promised_rows: int = 0) -> None:
         """The stream has left the current slab for `slab` (-1: none); whatever the one left lacks now is lost. What the
         new one lacks, if it is sent again, may still come."""
         left, self._current = self._current, slab
-        if left in self._assemblies and left not in self._gaps:
-            self._gaps.ask(left, self._backoff(now))
+        promised, self._promised_rows = self._promised_rows, promised_rows
+        if left in self._assemblies and left not in self._gaps:  # its end was not seen: what it promised may still come
+            self._ask(left, now, promised)
         self._gaps.drop(slab)
 
     def _complete(self, assembly: SlabAssembly) -> None:
@@ -442,41 +443,47 @@ class Receiver:
         self._verifying.add(assembly.slab)
         self._events.append(SlabReady(assembly))
 
-    def _backoff(self, now: float) -> float:
-        return now + REORDER_GRACE_S + self._rng.random() * self._nack_s
+    def _ask(self, slab: int, now: float, promised_rows: int = 0) -> None:
+        """The stream, or a burst of repairs, has left a slab with gaps: see to it that what it lacks is asked for."""
+        assembly = self._assemblies[slab]
+        patience_s, wait_s = self._gaps.patience_s(self._nack_s), self._backoff_s()
+        if promised_rows and max(assembly.deficits()) <= promised_rows:
+            self.counters.suppressed += 1
+            wait_s += patience_s
+        self._gaps.ask(slab, now, wait_s, patience_s, assembly.lacking)
 
-    def _count_seq(self, tx_seq: int, count: int) -> bool:
-        """Keep the highest tx_seq seen and count what is missing below it; `tx_seq` is the first of `count` in a row.
-        False: these are late; the stream has been further."""
-        self.counters.symbols += count
-        last = tx_seq + count - 1 if count else tx_seq
-        ahead = (last - self._seen) & 0xFFFFFFFF
-        if self._seen < 0:
-            self._seen = last & 0xFFFFFFFF
-        elif ahead < MAX_LEAP:
-            self.counters.lost += ahead - count
-            self._seen = last & 0xFFFFFFFF
-        else:
-            if ahead > 0xFFFFFFFF - MAX_LEAP:
-                self.counters.lost -= count
-            return False
-        return True
+    def _backoff_s(self) -> float:
+        return REORDER_GRACE_S + random_backoff(self._rng, self._nack_s, self._group_size)
 
     # ---- output
 
     def handle_timeout(self, now: float) -> None:
         """Ask for what is missing, report, notice that the sender is gone."""
-        if due := self._gaps.take_due(now, 2 * self._nack_s, MAX_NACK_SLABS):
-            wanted = tuple(SlabDeficits(slab, self._assemblies[slab].deficits()) for slab in due)
-            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._seen, wanted))
-            self.counters.nacks += 1
-        if now >= self._timers[Timer.REPORT]:
+        self._ask_for_due(now)
+        if now >= self._report_timer.due:
             self._report(now)
-        if now >= self._timers[Timer.SILENCE]:
-            self._timers[Timer.SILENCE] = self._heard_at + SILENCE_S
-            if now >= self._timers[Timer.SILENCE]:
-                self._timers[Timer.SILENCE] = now + SILENCE_S
+        if now >= self._silent_at:
+            self._silent_at = self.heard_at + SILENCE_S
+            if now >= self._silent_at:
+                self._silent_at = now + SILENCE_S
                 self._events.append(SessionFact.SILENT)
+
+    def _ask_for_due(self, now: float) -> None:
+        if self._gaps.next_due() > now:
+            return
+        if assembly := self._assemblies.get(self._current):
+            self._gaps.let_come(self._current, now, self._backoff_s(), assembly.lacking)
+        wanted = []
+        for slab in self._gaps.take_due(now, 2 * self._nack_s, MAX_NACK_SLABS):
+            assembly = self._assemblies[slab]
+            if assembly.has_little and slab != self._current:
+                self._abandon(slab)
+                continue
+            wanted.append(SlabDeficits(slab, assembly.deficits()))
+            self._gaps.note_asked(slab, now, assembly.lacking)
+        if wanted:
+            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._sequence.seen, tuple(wanted)))
+            self.counters.nacks += 1
 
     def poll_transmit(self, now: float) -> Nack | Report | None:
         """The next feedback to send, by unicast to the sender."""
@@ -487,47 +494,42 @@ class Receiver:
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
-        return min(*self._timers.values(), self._gaps.next_due())
-
-    def _report_by(self, at: float) -> None:
-        self._timers[Timer.REPORT] = min(self._timers[Timer.REPORT], at)
+        return min(self._report_timer.due, self._silent_at, self._gaps.next_due())
 
     def _report(self, now: float) -> None:
-        held = (*self._verifying, *self._assemblies)[:MAX_HELD_SLABS]
-        counters = self.counters
-        self._window.judge(counters.symbols, counters.lost)
+        counters, sequence = self.counters, self._sequence
+        self._window.judge(counters.symbols, counters.lost - sequence.leapt, counters.socket_drops, now)
+        echo_time, echo_at = self._echo()
         self._out.append(
             Report(
                 self._header(MessageType.REPORT),
                 self.member,
-                max(self._seen, 0),
-                self._tx_time,
-                int((now - self._tx_time_at) * 1e6),
+                max(sequence.seen, 0),
+                echo_time,
+                int((now - echo_at) * 1e6),
                 self._slots - len(self._assemblies) - len(self._verifying),
-                Tally(
-                    received=counters.symbols,
-                    lost=max(counters.lost - counters.socket_drops, 0),
-                    socket_drops=counters.socket_drops,
-                    duplicates=counters.duplicates,
-                    repairs=counters.repairs,
-                    suppressed=counters.suppressed,
-                    bad_slabs=counters.bad_slabs,
-                    unicast_slabs=counters.unicast_slabs,
-                ),
-                held,
+                counters.tally(self._drain.kib_s(now)),
+                (*self._verifying, *self._assemblies)[:MAX_HELD_SLABS],
                 self._window.size,
                 self.geometry.slab_count,
                 self.verified,
             )
         )
         counters.reports += 1
-        self._reported_symbols, self._reported_seen, self._reported_at = counters.symbols, self._seen, now
-        self._timers[Timer.REPORT] = now + (FAST_REPORT_S if self.is_representative else REPORT_S)
+        self._report_timer.note_sent(counters.symbols, sequence.seen, self.is_representative, now)
+
+    def _echo(self) -> tuple[int, float]:
+        """The sender's time to repeat, and when it came: that of the latest symbol, where the BEATs bear it out."""
+        if self._beat_at is not None:
+            expected = self._beat_time + int((self._tx_time_at - self._beat_at) * 1e6)
+            if (self._tx_time - expected + MAX_ECHO_ERROR_US) & 0xFFFFFFFF > 2 * MAX_ECHO_ERROR_US:
+                return self._beat_time, self._beat_at
+        return self._tx_time, self._tx_time_at
 
     def _header(self, kind: MessageType) -> Header:
         return Header(kind, self.session, self.epoch)
 
 
-_END_OF = struct.Struct("!xB18xIxxH")  # flags, tx_time and nack_ms of a header
+_END_OF = struct.Struct("!xB18xI4x")  # flags and tx_time of a header
 _DATA = WIRE_VERSION << 4 | MessageType.DATA
 _PARITY = WIRE_VERSION << 4 | MessageType.PARITY

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a group of any size reports, and what a receiver says it drains."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dpd.protocol.multicast.reporting import FAST_REPORT_S, Drain, ReportTimer
+
+
+def timer_of(members: int, *, is_representative: bool, now: float = 0.0) -> ReportTimer:
+    timer = ReportTimer(now)
+    timer.members = members
+    timer.note_sent(0, 0, is_representative, now)
+    return timer
+
+
+@pytest.mark.parametrize(("members", "expected_s"), [(1, 1.0), (100, 1.0), (500, 2.0), (1000, 4.0), (60_000, 4.0)])
+def test_the_slow_ones_report_less_often_in_a_large_group(members: int, expected_s: float) -> None:
+    assert timer_of(members, is_representative=False).due == expected_s
+
+
+def test_a_representative_reports_at_once_in_a_small_group_and_50_ms_apart_among_a_thousand() -> None:
+    for members, least_s in [(10, 0.0005), (1000, 0.05)]:
+        timer = timer_of(members, is_representative=True)
+        assert timer.due == FAST_REPORT_S
+        timer.of_window(300, 1024, 0.0001)
+        assert timer.due == pytest.approx(least_s)
+
+
+def test_a_window_that_is_half_used_up_is_told_at_once_in_any_group() -> None:
+    timer = timer_of(1000, is_representative=True)
+    timer.of_window(512, 1024, 0.006)
+    assert timer.due == 0.006
+
+
+def test_news_are_told_soon_but_not_each_by_itself() -> None:
+    timer = timer_of(10, is_representative=True)
+    timer.soon(0.001)
+    assert timer.due == 0.005
+    timer.soon(0.004)
+    assert timer.due == 0.005
+
+
+@pytest.mark.parametrize(("members", "nack_s"), [(1, 0.002), (100, 0.005), (1000, 0.05)])
+def test_a_waiting_sender_hears_everybody_but_not_more_than_it_can_read(members: int, nack_s: float) -> None:
+    """BEATs with END_OF_PASS every 20 ms, for 10 s."""
+    rng = random.Random(1)
+    count = 0
+    sample = min(members, 50)
+    for _ in range(sample):
+        timer = timer_of(members, is_representative=False)
+        for tick in range(10_000):
+            now = tick / 1000
+            if tick % 20 == 0:
+                timer.answer_end(now, nack_s, rng)
+            if timer.due <= now:
+                timer.note_sent(0, 0, False, now)
+                count += 1
+    per_s = count / sample * members / 10
+    assert count / sample >= 10 / (2 * (members / 1000 + 1)), "and everybody is heard"
+    assert per_s <= 1000
+
+
+def test_drain_is_what_was_stored_per_second_lately() -> None:
+    drain = Drain()
+    assert drain.kib_s(0.0) == 0
+    drain.begin(10.0)
+    for tenth in range(1, 101):
+        drain.add(1 << 20)
+        latest = drain.kib_s(10 + tenth / 10)
+    assert latest == pytest.approx(10 * 1024, rel=0.02)
+    for tenth in range(101, 301):
+        drain.add(1 << 19)
+        latest = drain.kib_s(10 + tenth / 10)
+    assert latest == pytest.approx(5 * 1024, rel=0.05)
+
+
+def test_the_time_before_the_first_symbol_does_not_count() -> None:
+    drain = Drain()
+    drain.kib_s(100.0)
+    drain.begin(200.0)
+    drain.add(2 << 20)
+    assert drain.kib_s(201.0) == 2048
