@@ -113,7 +113,7 @@ def test_a_queue_that_takes_a_part_is_asked_again_for_the_rest(
 ) -> None:
     send = RowSender.send
     monkeypatch.setattr(
-        train_outlet.RowSender,
+        RowSender,
         "send",
         lambda self, headers, address: send(self, headers[: COLUMNS * HEADER_BYTES], address),
     )
