@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from bench.netns import DEVICE, Lan
-from bench.pump import Pump
+from bench.pump import Flow, Pump
 from bench.transfer_results import Mode, Run
 from bench.transfer_systems import Stage, System
 from bench.transfer_watch import Watch, Wire, cpu_s, softirq_s, wait_for_quiet
@@ -21,11 +22,15 @@ SPLITTING = ("tx-udp-segmentation", "tso", "gso")
 class Arena:
     """One sender and its receivers, the files, and the places where they are to arrive."""
 
-    def __init__(self, lan: Lan, home: Path, *, start_delay_s: float) -> None:
+    def __init__(
+        self, lan: Lan, home: Path, *, start_delay_s: float, limit_s: float = LIMIT_S, waits_for_quiet: bool = True
+    ) -> None:
+        self._limit_s, self._waits_for_quiet = limit_s, waits_for_quiet
         self.stage = Stage(lan, home, Wire(lan), start_delay_s)
         self._lan, self._home = lan, home
         self._receivers = [name for name in lan.hosts if name.startswith("r")]
         self._pump = Pump(lan, home)
+        self._flows: dict[Mode, Flow] = {}
 
     def image(self, mib: int) -> Path:
         """A file of this size that does not compress; smaller ones are the beginning of larger ones."""
@@ -50,9 +55,13 @@ class Arena:
             self._lan[name].run("ethtool", "-K", DEVICE, "gro", "on" if mode.gro else "off")
 
     def pump(self, mode: Mode) -> Run:
-        """The lab's own limit, as if it were a transfer. Arranged without loss, which the pump would not survive."""
-        wait_for_quiet()
-        flow = self._pump.find_limit(self._receivers[: mode.receivers])
+        """The lab's own limit, as if it were a transfer: without loss, which would hide what the receivers lose themselves."""
+        lossless = replace(mode, loss_percent=0.0)
+        if lossless not in self._flows:
+            self.arrange(lossless)
+            wait_for_quiet()
+            self._flows[lossless] = self._pump.find_limit(self._receivers[: mode.receivers])
+        flow = self._flows[lossless]
         return Run(
             mode=mode,
             system="pump",
@@ -71,11 +80,12 @@ class Arena:
         image, outputs = self.image(mib), [self._home / f"received{i}" for i in range(mode.receivers)]
         system.prepare(mode, image)
         self._clear(outputs, mib)
-        wait_for_quiet()
+        if self._waits_for_quiet:
+            wait_for_quiet()
         wire = self.stage.wire
         sent, softirq, standing = wire.sent_bytes(), softirq_s(), cpu_s(system.sender_pids())
         race = system.launch(mode, image, outputs)
-        finish = Watch(race, wire, LIMIT_S + (_line_s(mode, mib) if mode.line_mbit_s else 0)).finish()
+        finish = Watch(race, wire, self._limit_s + (_line_s(mode, mib) if mode.line_mbit_s else 0)).finish()
         sender = finish.sender_cpu_s + cpu_s(system.sender_pids()) - standing
         softirq, sent = softirq_s() - softirq, wire.sent_bytes() - sent
         arrived = race.arrivals or outputs

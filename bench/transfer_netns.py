@@ -99,10 +99,9 @@ def compare(options: argparse.Namespace) -> list[Run]:
 
 
 def _measure(arena: Arena, plan: Plan, systems: list[System], options: argparse.Namespace) -> Iterator[Run]:
-    """The pump first, without loss, then the systems in turn, run after run."""
+    """The pump first, then the systems in turn, run after run."""
     mode = plan.mode
     if options.pump:
-        arena.arrange(Mode(mode.lab, mode.receivers, 0.0, mode.line_mbit_s, mode.gro))
         yield arena.pump(mode)
     arena.arrange(mode)
     for number in range(options.runs):

@@ -1,36 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a session sends over how lossy a network: the real machines in virtual time, the same figures on any computer.
+"""How much a session sends over how lossy a network, in virtual time: the same figures on any computer.
 
-    python -m bench.transfer_simulated [--receivers 1 4 16] [--loss 0 0.1 1 5] [--slabs 3] [--seed 1]
+    python -m bench.transfer_simulated [--group 1000] [--gigabytes 10] [--quick] [--seed 1]
+                                       [--receivers 1 4 16] [--loss 0 0.1 1 5] [--slabs 3]
 
-Each row stands beside what plain retransmission would send and beside the floor of the erasure code, both by formula.
-Exits with 1 where dpd sends more than MAX_ABOVE_FLOOR allows, so that it may gate a change.
+Two tables. A large group, by arrays of what each receiver lacks (`bench/vector.py`): dpd beside the schemes of others over
+the same channel. A few receivers, by the real machines and every byte: beside what plain retransmission would send and
+beside the floor of the erasure code, both by formula, and beside what the arrays say for the same group.
+
+Exits with 1 where dpd misses a goal of the first table, sends more than MAX_ABOVE_FLOOR allows in the second, or the two
+simulators differ by more than MAX_DIFFERENCE, so that it may gate a change.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from bench import vector
 from bench.machine import table
+from tests.sim.channel import Independent
 from tests.sim.content import Content
+from tests.sim.floor import code_floor, retransmission
 from tests.sim.group import Group
 from tests.sim.link import Delay, Element, Flight, Loss
 from tests.sim.node import Node
+from tests.sim.vector import simulate
 
-from dpd.protocol.multicast.geometry import ROWS, SLAB_BYTES
+from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.protocol.multicast.message import Nack, Report, decode_message
+from dpd.protocol.multicast.promise import Promise
 
 GIB = 1 << 30
 DELAY_S = 0.0001  # one way, as in a switched LAN
 RATE_BIT_S = 1e9
 # Measured with seeds 1 to 5: -0.2 to +0.2 % of the floor, which is chance; every symbol sent in vain adds to it.
 MAX_ABOVE_FLOOR = 0.01
+MAX_DIFFERENCE = 0.01
 
 
 @dataclass
@@ -58,6 +69,7 @@ class Outcome:
     receivers: int
     loss: float
     sent: float
+    by_arrays: float  # the same group in the other simulator
     nacks: float
     reports: float
     rounds: float
@@ -67,6 +79,7 @@ class Outcome:
 def run(receivers: int, loss: float, slabs: int, seed: int) -> Outcome:
     """One session over independent loss on the way to each receiver; feedback arrives."""
     rng = random.Random(f"{seed}/{receivers}/{loss}")
+    numbers = np.random.default_rng(seed)
     content = Content(rng.randbytes(slabs * SLAB_BYTES))
     taps = [Tap() for _ in range(receivers)]
     nodes = [Node(0x1000_0000_0001 + i, _path(loss), [tap, Delay(DELAY_S)]) for i, tap in enumerate(taps)]
@@ -77,6 +90,7 @@ def run(receivers: int, loss: float, slabs: int, seed: int) -> Outcome:
         receivers=receivers,
         loss=loss,
         sent=group.sent_ratio,
+        by_arrays=simulate(Independent(receivers, loss, numbers), slabs, numbers, Promise()).sent_ratio,
         nacks=sum(tap.messages - tap.reports for tap in taps) / size_gib,
         reports=sum(tap.reports for tap in taps) / size_gib,
         rounds=1 + sum(sum(tap.asked.values()) for tap in taps) / (receivers * slabs),
@@ -86,29 +100,6 @@ def run(receivers: int, loss: float, slabs: int, seed: int) -> Outcome:
 
 def _path(loss: float) -> Sequence[Element]:
     return [Delay(DELAY_S), Loss(loss)] if loss else [Delay(DELAY_S)]
-
-
-def retransmission(receivers: int, loss: float) -> float:
-    """Sent / size where every lost symbol comes again itself, until each receiver has it: the mean of the largest of N
-    geometric numbers."""
-    total, lost = 0.0, 1.0
-    while lost > 1e-12:
-        total += 1 - (1 - lost) ** receivers
-        lost *= loss
-    return total
-
-
-def code_floor(receivers: int, loss: float, k: int = ROWS) -> float:
-    """Sent / size where symbols of a k-symbol block are sent until each receiver has any k: nobody can do with less at
-    this k. The mean of the largest of N negative binomial numbers, from P(X <= m) = P(Binomial(m, 1 - loss) >= k)."""
-    if not loss:
-        return 1.0
-    arrived, done, total, sent = k * math.log1p(-loss), 0.0, float(k), k
-    while (done := done + math.exp(arrived)) < 1 - 1e-12:  # exp(arrived): the k-th symbol arrives as number `sent`
-        total += 1 - done**receivers
-        sent += 1
-        arrived += math.log((sent - 1) / (sent - k)) + math.log(loss)
-    return total / k
 
 
 def rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str]]:
@@ -121,6 +112,7 @@ def rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str]]:
             "sent / size": f"{outcome.sent:.4f}",
             "RS k=128 floor": f"{floor:.4f}",
             "above floor": f"{outcome.sent / floor - 1:.2%}",
+            "by arrays": f"{outcome.by_arrays:.4f}",
             "retransmission": f"{retransmission(outcome.receivers, outcome.loss):.4f}",
             "NACKs/GiB": f"{outcome.nacks:.0f}",
             "reports/GiB": f"{outcome.reports:.0f}",
@@ -131,26 +123,50 @@ def rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, str]]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--receivers", nargs="+", type=int, default=[1, 4, 16])
-    parser.add_argument("--loss", nargs="+", type=float, default=[0, 0.1, 1, 5], help="percent")
-    parser.add_argument("--slabs", type=int, default=3, help="of 5.5 MiB")
+    parser.add_argument("--group", type=int, default=1000, help="receivers of the first table")
+    parser.add_argument("--gigabytes", type=float, default=10, help="size of the file there")
+    parser.add_argument("--quick", action="store_true", help="1 GB there")
+    parser.add_argument("--receivers", nargs="+", type=int, default=[1, 4, 16], help="of the second table")
+    parser.add_argument("--loss", nargs="+", type=float, default=[0, 0.1, 1, 5], help="percent, there")
+    parser.add_argument("--slabs", type=int, default=3, help="of 5.5 MiB, there")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse_arguments()
+    missed = [*_large_group(options), *_small_groups(options)]
+    for line in missed:
+        print(f"MISSED  {line}")
+    return 1 if missed else 0
+
+
+def _large_group(options: argparse.Namespace) -> list[str]:
+    """Prints the first table; returns what it missed."""
+    started, gigabytes = time.monotonic(), 1 if options.quick else options.gigabytes
+    results = list(vector.run(options.group, int(gigabytes * 1e9), options.seed))
+    print(f"{options.group} receivers, {gigabytes:g} GB, seed {options.seed}, {time.monotonic() - started:.1f} s\n")
+    print(table(list(vector.rows(results))), "\n")
+    return [line for result in results for line in result.missed]
+
+
+def _small_groups(options: argparse.Namespace) -> list[str]:
+    """Prints the second table; returns what it missed."""
     started = time.monotonic()
     outcomes = [run(n, loss / 100, options.slabs, options.seed) for loss in options.loss for n in options.receivers]
     print(
         f"{options.slabs} slabs, seed {options.seed}, {RATE_BIT_S / 1e9:g} Gbit/s, {time.monotonic() - started:.1f} s\n"
     )
-    print(table(list(rows(outcomes))))
-    above = [o for o in outcomes if o.sent > code_floor(o.receivers, o.loss) * (1 + MAX_ABOVE_FLOOR)]
-    for outcome in above:
-        print(f"MISSED  N={outcome.receivers}, loss {outcome.loss:.1%}: {outcome.sent:.4f} sent / size is more than "
-              f"{MAX_ABOVE_FLOOR:.0%} above the floor {code_floor(outcome.receivers, outcome.loss):.4f}")  # fmt: skip
-    return 1 if above else 0
+    print(table(list(rows(outcomes))), "\n")
+    return [line for outcome in outcomes for line in _missed(outcome)]
+
+
+def _missed(outcome: Outcome) -> Iterator[str]:
+    case, floor = f"N={outcome.receivers}, loss {outcome.loss:.1%}", code_floor(outcome.receivers, outcome.loss)
+    if outcome.sent > floor * (1 + MAX_ABOVE_FLOOR):
+        yield f"{case}: {outcome.sent:.4f} sent / size is more than {MAX_ABOVE_FLOOR:.0%} above the floor {floor:.4f}"
+    if abs(outcome.sent / outcome.by_arrays - 1) > MAX_DIFFERENCE:
+        yield f"{case}: {outcome.sent:.4f} sent / size, but {outcome.by_arrays:.4f} by arrays"
 
 
 if __name__ == "__main__":
