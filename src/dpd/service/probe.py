@@ -337,18 +337,19 @@ class Test:
     def _answer_until(self, due: float) -> None:
         """Answer echoes until then. poll() knows whole milliseconds; what is shorter is slept through."""
         while (left := due - time.monotonic()) > 0 and not self._ending.is_set():
-            if left < 0.001:
+            if self._poll.poll(int(left * 1000)):
+                self._take_echo()
+            elif left < 0.001:
                 time.sleep(left)
-                return
-            if not self._poll.poll(int(left * 1000)):
-                continue
-            try:
-                data, source = self._sock.recvfrom(2048, socket.MSG_DONTWAIT)
-            except OSError as error:  # nothing after all, or the ICMP error of an earlier answer
-                if error.errno not in TRANSIENT:
-                    raise
-                continue
-            self._answer(data, source)
+
+    def _take_echo(self) -> None:
+        try:
+            data, source = self._sock.recvfrom(2048, socket.MSG_DONTWAIT)
+        except OSError as error:  # nothing after all, or the ICMP error of an earlier answer
+            if error.errno not in TRANSIENT:
+                raise
+            return
+        self._answer(data, source)
 
     def _answer(self, data: bytes, source: tuple[Any, ...]) -> None:
         try:

@@ -3,8 +3,9 @@
 
     python -m dpd.target.bundle dpd-receive.pyz
     python3 dpd-receive.pyz http://dp:8080 LAB00001 -o install.wim
+    python3 dpd-receive.pyz mc-test http://dp:8080
 
-What goes in is found by following the imports of `dpd.target.receive`, also those inside functions; so it is never more
+What goes in is found by following the imports of the two commands, also those inside functions; so it is never more
 than is needed, and never less. Equal sources give equal bytes: times are fixed, members are sorted.
 """
 
@@ -18,17 +19,24 @@ from pathlib import Path
 
 import dpd
 
-ENTRY = "dpd.target.receive"
-START = f"import sys\nfrom {ENTRY} import main\nsys.exit(main())\n"
+ENTRIES = "dpd.target.receive", "dpd.target.mc_test"
+START = """import sys
+if sys.argv[1:2] == ["mc-test"]:
+    from dpd.target.mc_test import main
+    sys.exit(main(sys.argv[2:]))
+from dpd.target.receive import main
+sys.exit(main())
+"""
 INTERPRETER = b"#!/usr/bin/env python3\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file knows
 SOURCES = Path(dpd.__path__[0]).parent
 
 
 def modules() -> dict[str, Path]:
-    """The modules of dpd that the receiver can import, by name."""
+    """The modules of dpd that the commands can import, by name."""
     finder = ModuleFinder([str(SOURCES)])  # all else is the standard library's, or looked up at run time
-    finder.import_hook(ENTRY, fromlist=["main"])
+    for entry in ENTRIES:
+        finder.import_hook(entry, fromlist=["main"])
     found = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     return {name: Path(file) for name, file in found.items() if file and name.partition(".")[0] == "dpd"}
 
