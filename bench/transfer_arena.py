@@ -77,9 +77,9 @@ class Arena:
 
     def run(self, mode: Mode, system: System, mib: int) -> Run:
         """One transfer, measured, and then each file compared."""
-        image, outputs = self.image(mib), [self._home / f"received{i}" for i in range(mode.receivers)]
+        image = self.image(mib)
+        outputs = self.outputs(image, mode.receivers)
         system.prepare(mode, image)
-        self._clear(outputs, mib)
         if self._waits_for_quiet:
             wait_for_quiet()
         wire = self.stage.wire
@@ -89,7 +89,7 @@ class Arena:
         sender = finish.sender_cpu_s + cpu_s(system.sender_pids()) - standing
         softirq, sent = softirq_s() - softirq, wire.sent_bytes() - sent
         arrived = race.arrivals or outputs
-        wrong = {i for i, path in enumerate(arrived) if not path.exists() or not _are_equal(path, image)}
+        wrong = {i for i, path in enumerate(arrived) if not self.is_equal(path, image)}
         for path in race.arrivals:
             path.unlink(missing_ok=True)
         return Run(
@@ -105,16 +105,28 @@ class Arena:
             failed=len(finish.failed | wrong),
         )
 
-    def _clear(self, outputs: list[Path], mib: int) -> None:
-        """Every output exists in touched pages and holds nothing of an earlier run."""
-        blank = bytes(MIB)
+    def outputs(self, image: Path, count: int) -> list[Path]:
+        """Files for the first receivers: each exists in touched pages, as long as the image, and holds nothing of an earlier run."""
+        outputs = [self._home / f"received{i}" for i in range(count)]
+        blank, size = bytes(MIB), image.stat().st_size
         for output in outputs:
             for suffix in (".part", ".journal"):
                 Path(f"{output}{suffix}").unlink(missing_ok=True)
             with open(os.open(output, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-                for _ in range(mib):
+                for _ in range(size // MIB):
                     file.write(blank)
                 file.truncate()
+        return outputs
+
+    def is_equal(self, path: Path, image: Path) -> bool:
+        """Whether the file is there and is the image, byte by byte, at the speed of memory."""
+        if not path.exists() or path.stat().st_size != image.stat().st_size:
+            return False
+        with path.open("rb") as ours, image.open("rb") as theirs:
+            while piece := ours.read(MIB):
+                if piece != theirs.read(MIB):
+                    return False
+        return True
 
 
 def _line_s(mode: Mode, mib: int) -> float:
@@ -125,14 +137,3 @@ def _line_s(mode: Mode, mib: int) -> float:
 def _noise(number: int) -> bytes:
     """The n-th MiB of every image."""
     return random.Random(number).randbytes(MIB)
-
-
-def _are_equal(path: Path, image: Path) -> bool:
-    """Byte by byte, at the speed of memory."""
-    if path.stat().st_size != image.stat().st_size:
-        return False
-    with path.open("rb") as ours, image.open("rb") as theirs:
-        while piece := ours.read(MIB):
-            if piece != theirs.read(MIB):
-                return False
-    return True

@@ -133,9 +133,9 @@ class Dpd:
         hosts = self._stage.receivers(len(outputs))
         return Race(started, [self.receive(*pair, package_of(image)) for pair in zip(hosts, outputs, strict=True)], [])
 
-    def receive(self, host: Host, output: Path, package: str) -> Process:
+    def receive(self, host: Host, output: Path, package: str, program: Sequence[str] = RECEIVE) -> Process:
         """Start one receiver, as on a target; its JSON lines go to `output`.log."""
-        command = (*RECEIVE, self.url, package, "--interface", DEVICE, "--json", "-o", output)
+        command: tuple[str | Path, ...] = (*program, self.url, package, "--interface", DEVICE, "--json", "-o", output)
         return start_logged(host, Path(f"{output}.log"), *command, environment=self._environment)
 
 
