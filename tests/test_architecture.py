@@ -21,6 +21,10 @@ TESTED_ELSEWHERE = {
         "service/test_driver.py",
         "the shape of a machine and no behaviour; the driver relies on it",
     ),
+    "protocol/multicast/sender_events.py": (
+        "protocol/multicast/test_sender.py",
+        "names of what a sender says and counts; each is seen where it is said",
+    ),
     "setting_rules.py": ("test_settings.py", "the rules show in what a settings file is refused for"),
     "errors.py": ("test_settings.py", "nothing but names; each is raised in the test of who raises it"),
 }

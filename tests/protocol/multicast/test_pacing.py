@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from dpd.protocol.multicast.pacing import STALL_S, WAIT_SHARE, Credit, RoundTrip, Standing, TokenBucket
+from dpd.protocol.multicast.pacing import PEAK, STALL_S, WAIT_SHARE, Credit, RoundTrip, Standing, TokenBucket
 
 TRAIN = 48_000
 TICK_S = 1 / 64  # exact in binary, so that sums are
@@ -35,9 +37,30 @@ def test_no_ceiling_never_waits() -> None:
 def test_silence_earns_no_more_than_the_bucket_holds() -> None:
     bucket = TokenBucket(1e6, 2 * TRAIN, 0.0)
     assert bucket.ready_at(1000.0) == 1000.0
-    for _ in range(3):
+    now, sent = 1000.0, 0
+    while (now := bucket.ready_at(now)) < 1010.0:
         bucket.spend(TRAIN)
-    assert bucket.ready_at(1000.0) == pytest.approx(1000.0 + TRAIN * 8 / 1e6)
+        sent += TRAIN
+    assert sent == pytest.approx(10 * 1e6 / 8 + 2 * TRAIN, abs=TRAIN)
+
+
+def test_what_was_missed_is_made_good_at_twice_the_rate_and_not_at_once() -> None:
+    bucket = TokenBucket(1e6, 4 * TRAIN, 0.0)
+    now, times = 1000.0, []
+    for _ in range(14):
+        now = bucket.ready_at(now)
+        bucket.spend(TRAIN)
+        times.append(now)
+    gaps = [b - a for a, b in pairwise(times)]
+    assert gaps[:4] == pytest.approx([TRAIN * 8 / 1e6 / PEAK] * 4)
+    assert gaps[-1] == pytest.approx(TRAIN * 8 / 1e6)
+
+
+def test_trains_are_as_long_as_the_rate_allows() -> None:
+    bucket = TokenBucket(1e9, TRAIN, 0.0)
+    assert bucket.train_symbols == 32
+    bucket.set_rate(100e6, 1.0)
+    assert bucket.train_symbols == 4
 
 
 def test_a_new_ceiling_counts_from_now() -> None:

@@ -139,10 +139,10 @@ def test_a_slab_that_waits_for_parity_does_not_keep_another(queue: RepairQueue) 
 def test_a_settled_slab_is_forgotten_but_never_while_its_parity_is_computed(queue: RepairQueue, asked: Asked) -> None:
     queue.merge(5, ROWS, deficits(c0=1), -1)
     queue.take(COLUMNS)
-    assert queue.settle(in_repair=0) == []
+    assert queue.settle(lambda _: False) == []
     queue.provide_parity(5, 1)
-    assert queue.settle(in_repair=1 << 5) == []
-    assert queue.settle(in_repair=0) == [5]
+    assert queue.settle(lambda slab: slab == 5) == []
+    assert queue.settle(lambda _: False) == [5]
     assert len(queue) == 0
     queue.merge(5, ROWS, deficits(c0=1), -1)
     queue.take(COLUMNS)

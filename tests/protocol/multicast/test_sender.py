@@ -4,150 +4,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
+from tests.protocol.multicast.sender_bench import (
+    EPOCH,
+    QUIET_S,
+    SESSION,
+    TIMEOUT_S,
+    WHOLE_OBJECT,
+    Bench,
+    headers,
+    rows,
+)
 
-from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 from dpd.protocol.multicast.message import (
-    DATAGRAM_BYTES,
-    HEADER_BYTES,
     MAX_REPRESENTATIVES,
-    Beat,
     Control,
     ControlCode,
     ControlReason,
     Flag,
-    Header,
     MessageType,
-    Nack,
-    Report,
-    SlabDeficits,
-    Symbol,
-    Tally,
-    decode_header,
 )
 from dpd.protocol.multicast.orders import ORDER_GAP_S, ORDER_S
-from dpd.protocol.multicast.pacing import STALL_S, TokenBucket
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import (
     BEAT_S,
     END_COPIES,
     END_GAP_S,
     WAITING_BEAT_S,
-    WIRE_OVERHEAD_BYTES,
-    Ignored,
     MemberForgotten,
     MemberSilent,
     ParityNeeded,
-    Sender,
     SlabSettled,
-    Train,
 )
-
-SESSION, EPOCH = 77, 5
-QUIET_S = 0.25
-TIMEOUT_S = 10.0
-FROM = ("192.0.2.1", 4000)
-ONE_EACH = b"\x01" * COLUMNS
-
-
-class Bench:
-    """A sender, a clock, and everything that came out of it. Parity is there as soon as it is asked for."""
-
-    def __init__(self, slabs: int = 3, rows_of_last: int = 2, rate_bit_s: float = 0.0) -> None:
-        self.geometry = Geometry((slabs - 1) * SLAB_BYTES + rows_of_last * ROW_BYTES)
-        self.bucket = TokenBucket(rate_bit_s, ROW_BYTES, 0.0)
-        self.sender = Sender(
-            session=SESSION, epoch=EPOCH, geometry=self.geometry, bucket=self.bucket,
-            member_timeout_s=TIMEOUT_S, schedule=Schedule(QUIET_S, 4 * QUIET_S),
-        )  # fmt: skip
-        self.now = 0.0
-        self.trains: list[Train] = []
-        self.beats: list[tuple[float, Beat]] = []
-        self.controls: list[Control] = []
-        self.facts: list[object] = []
-
-    def join(self, member: int = 1, *, verified: int = 0, credit: int = 1 << 20, free_slabs: int = 1000) -> None:
-        self.sender.add_member(member, verified=verified, credit=credit, free_slabs=free_slabs, now=self.now)
-
-    def pump(self, seconds: float = 0.0) -> list[Train]:
-        """Let the sender do all it wants for a time. Returns the new trains."""
-        before, end = len(self.trains), self.now + seconds
-        while True:
-            self.sender.handle_timeout(self.now)
-            while out := self.sender.poll_transmit(self.now):
-                if isinstance(out, Train):
-                    self.trains.append(out)
-                elif isinstance(out, Beat):
-                    self.beats.append((self.now, out))
-                else:
-                    self.controls.append(out)
-                self._take_events()
-            if self._take_events():
-                continue
-            due = self.sender.next_timeout(self.now)
-            if due is None or due > end:
-                self.now = end
-                return self.trains[before:]
-            self.now = max(due, self.now + 1e-6)
-
-    def pump_controls(self, seconds: float) -> list[Control]:
-        """The orders that are said meanwhile."""
-        before = len(self.controls)
-        self.pump(seconds)
-        return self.controls[before:]
-
-    def _take_events(self) -> bool:
-        asked = False
-        while event := self.sender.next_event():
-            self.facts.append(event)
-            if isinstance(event, ParityNeeded):
-                self.sender.provide_parity(event.slab, event.first + event.count)
-                asked = True
-        return asked
-
-    @property
-    def seq(self) -> int:
-        """The tx_seq of the last symbol sent."""
-        return decode_header(self.trains[-1].headers[-HEADER_BYTES:]).tx_seq if self.trains else -1
-
-    def report(
-        self, member: int = 1, *, verified: int = 0, held: Iterable[int] = (), free: int = 1000, seen: int | None = None
-    ) -> None:
-        header = Header(MessageType.REPORT, SESSION, EPOCH)
-        seen = self.seq if seen is None else seen
-        count = self.geometry.slab_count
-        self.hear(Report(header, member, seen, 0, 0, free, Tally(), tuple(held), 0, count, verified))
-
-    def nack(self, slab: int, deficits: bytes = ONE_EACH, member: int = 1, seen: int | None = None) -> None:
-        header = Header(MessageType.NACK, SESSION, EPOCH)
-        self.hear(Nack(header, member, self.seq if seen is None else seen, (SlabDeficits(slab, deficits),)))
-
-    def hear(self, message: Nack | Report | Beat) -> None:
-        self.sender.receive_datagram(message.encode(), FROM, self.now)
-
-    def reasons(self) -> list[str]:
-        self._take_events()
-        return [fact.reason for fact in self.facts if isinstance(fact, Ignored)]
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-def rows(trains: Iterable[Train]) -> list[tuple[int, int]]:
-    """(slab, row) of the trains that are whole source rows in their turn."""
-    return [(train.slab, train.row) for train in trains if train.symbols is None]
-
-
-def headers(train: Train) -> list[Header]:
-    return [decode_header(train.headers[i : i + HEADER_BYTES]) for i in range(0, len(train.headers), HEADER_BYTES)]
-
-
-WHOLE_OBJECT = [(0, row) for row in range(ROWS)] + [(1, row) for row in range(ROWS)] + [(2, 0), (2, 1)]
 
 
 # ---- the start
@@ -283,221 +179,6 @@ def test_no_row_straddles_the_wrap_of_tx_seq_whatever_repairs_came_between() -> 
     assert full[-1] > 2**32 + 100 * COLUMNS
     assert sum(b - a - 1 for a, b in pairwise(full)) < COLUMNS
     assert rows(bench.trains)[:ROWS] == [(0, row) for row in range(ROWS)]
-
-
-# ---- repair
-
-
-def test_a_nack_brings_parity_marked_as_repair_and_its_end(bench: Bench) -> None:
-    bench.join()
-    bench.pump(1.0)
-    bench.nack(1, b"\x02" + bytes(COLUMNS - 1))
-    (train,) = bench.pump(0.01)
-    assert train.symbols == [(ROWS, 0), (ROWS + 1, 0)]
-    assert [h.type for h in headers(train)] == [MessageType.PARITY] * 2
-    assert [h.flags for h in headers(train)] == [Flag.REPAIR, Flag.REPAIR | Flag.END_OF_SLAB]
-
-
-def test_repairs_and_new_rows_take_turns() -> None:
-    bench = Bench(slabs=3)
-    bench.join(credit=(ROWS + 1) * COLUMNS)
-    bench.pump(QUIET_S)
-    bench.nack(0, b"\x08" * COLUMNS)
-    bench.report(held=(0,))
-    kinds = [train.symbols is None for train in bench.pump(0.01)][:4]
-    assert kinds.count(True) == kinds.count(False) == 2
-
-
-@pytest.mark.parametrize("deficits", [b"\xff" * COLUMNS, bytes([ROWS]) * COLUMNS])
-def test_no_deficit_makes_the_sender_send_more_than_the_slab_has(bench: Bench, deficits: bytes) -> None:
-    bench.join()
-    bench.pump(1.0)
-    seen = bench.seq
-    for _ in range(50):
-        bench.nack(2, deficits, seen=seen)
-        bench.pump(0.01)
-    assert bench.sender.counters.repair_symbols <= 2 * COLUMNS
-
-
-def test_when_parity_is_exhausted_originals_come_again(bench: Bench) -> None:
-    bench.join()
-    bench.pump(1.0)
-    for _ in range(2):
-        bench.nack(0, b"\x80" + bytes(COLUMNS - 1))
-        bench.pump(0.1)
-    symbols = [symbol for train in bench.trains for symbol in train.symbols or ()]
-    assert symbols[127:] == [*((row, 0) for row in range(ROWS)), (ROWS, 0)]
-    assert max(e.first + e.count for e in bench.facts if isinstance(e, ParityNeeded)) == 127
-
-
-def test_a_nack_for_a_slab_that_its_receiver_has_verified_is_late(bench: Bench) -> None:
-    bench.join()
-    bench.pump(1.0)
-    bench.report(verified=0b1, held=(1, 2))
-    bench.nack(0)
-    assert bench.pump(0.5) == []
-
-
-def test_repair_state_goes_with_the_need_for_it(bench: Bench) -> None:
-    bench.join(1)
-    bench.pump(1.0)
-    for slab in range(3):
-        bench.nack(slab)
-    bench.pump(0.1)
-    bench.report(1, verified=0b011, held=(2,))
-    bench.pump(0.5)
-    assert [f.slab for f in bench.facts if isinstance(f, SlabSettled)] == [0, 1]
-    bench.sender.remove_member(1)
-    bench.pump()
-    assert [f.slab for f in bench.facts if isinstance(f, SlabSettled)] == [0, 1, 2]
-
-
-def test_a_late_joiner_does_not_keep_the_parity_of_all_that_it_lacks() -> None:
-    """Else a session with losses keeps parity rows of the whole image in memory until that one is through."""
-    bench = Bench(slabs=40)
-    bench.join(1, credit=30 * ROWS * COLUMNS)
-    bench.pump(QUIET_S)
-    for slab in range(20):
-        bench.nack(slab)
-    bench.join(2, credit=10 * ROWS * COLUMNS)
-    bench.report(1, verified=(1 << 30) - 1)
-    bench.report(2)
-    bench.pump(0.5)
-    assert {f.slab for f in bench.facts if isinstance(f, SlabSettled)} >= set(range(1, 20))
-
-
-# ---- feedback that is none
-
-
-def test_feedback_of_strangers_changes_nothing_and_is_counted(bench: Bench) -> None:
-    bench.join(1)
-    bench.pump(1.0)
-    deficits = (SlabDeficits(0, ONE_EACH),)
-    count = bench.geometry.slab_count
-    bench.nack(0, member=2)
-    bench.hear(Nack(Header(MessageType.NACK, SESSION + 1, EPOCH), 1, 0, deficits))
-    bench.hear(Nack(Header(MessageType.NACK, SESSION, EPOCH + 1), 1, 0, deficits))
-    bench.hear(Beat(Header(MessageType.BEAT, SESSION, EPOCH), 0, 0, 0))
-    bench.sender.receive_datagram(b"\0", FROM, bench.now)
-    bench.hear(Report(Header(MessageType.REPORT, SESSION, EPOCH), 1, 0, 0, 0, 0, Tally(), (), 0, count + 8, 1))
-    bench.nack(count)
-    assert bench.pump(0.5) == []
-    assert bench.reasons() == [
-        "unknown_member", "other_session", "other_session", "not_feedback", "too_short", "out_of_range", "out_of_range",
-    ]  # fmt: skip
-
-
-def test_repair_of_a_slab_that_was_never_sent_is_not_for_anyone() -> None:
-    bench = Bench(slabs=9)
-    bench.join(credit=4 * COLUMNS)
-    bench.pump(QUIET_S)
-    bench.nack(7, b"\xff" * COLUMNS)
-    bench.pump(0.1)
-    assert bench.reasons() == ["out_of_range"]
-    assert bench.sender.counters.repair_symbols == 0
-
-
-def test_a_symbol_sent_back_is_no_feedback(bench: Bench) -> None:
-    bench.join()
-    symbol = Symbol(Header(MessageType.DATA, SESSION, EPOCH), bytes(DATAGRAM_BYTES - HEADER_BYTES))
-    bench.sender.receive_datagram(symbol.header.encode() + symbol.payload, FROM, 0.0)
-    assert bench.reasons() == ["not_feedback"]
-
-
-def test_seen_numbers_from_the_future_give_no_credit() -> None:
-    bench = Bench(slabs=9)
-    bench.join(credit=4 * COLUMNS)
-    bench.pump(QUIET_S)
-    for seen in (bench.seq + 1, bench.seq + 5000, 2**31, 2**32 - 1):
-        bench.report(seen=seen)
-    assert bench.pump(0.1) == []
-
-
-# ---- holding back
-
-
-def test_the_sender_stays_within_the_credit_of_the_slowest() -> None:
-    bench = Bench(slabs=9)
-    bench.join(1, credit=100 * COLUMNS)
-    bench.join(2, credit=6 * COLUMNS)
-    assert len(bench.pump(QUIET_S)) == 6
-    bench.report(1)
-    assert bench.pump(0.1) == []
-    bench.report(2)
-    assert len(bench.pump(0.1)) == 6
-
-
-@pytest.mark.parametrize("credit", [0, 1, COLUMNS, 2 * COLUMNS])
-def test_the_smallest_credit_still_lets_the_session_go_on(credit: int) -> None:
-    bench = Bench(slabs=1, rows_of_last=40)
-    bench.join(credit=credit)
-    bench.pump(QUIET_S)
-    for _ in range(40):
-        bench.report(held=(0,))
-        bench.pump(0.001)
-    assert rows(bench.trains) == [(0, row) for row in range(40)]
-
-
-def test_one_that_died_stops_the_others_for_a_second_once() -> None:
-    bench = Bench(slabs=40, rate_bit_s=1e9)
-    bench.join(1, credit=1000)
-    bench.join(2, credit=1000)
-    sent = []
-    while bench.now < 4.0:
-        sent.append((bench.now, len(bench.pump(0.01))))
-        bench.report(2, verified=(1 << max(bench.trains[-1].slab if bench.trains else 0, 0)) - 1)
-    stopped = sum(0.01 for time, trains in sent if trains == 0 and QUIET_S < time < 2.3)
-    assert stopped <= STALL_S + 0.05
-
-
-def test_one_that_died_alone_is_sent_to_after_a_second_and_until_it_is_silent() -> None:
-    bench = Bench(slabs=4)
-    bench.join(credit=64)
-    bench.pump(QUIET_S)
-    assert len(bench.trains) == 2
-    bench.pump(STALL_S + 0.1)
-    assert len(rows(bench.trains)) == 3 * ROWS + 2, "once, and what is under way is not sent again"
-    beats = len(bench.beats)
-    bench.pump(TIMEOUT_S)
-    assert bench.pump(60.0) == []
-    assert len(bench.beats) - beats < TIMEOUT_S / WAITING_BEAT_S + 2
-
-
-def test_a_slab_waits_for_a_free_buffer() -> None:
-    bench = Bench(slabs=9)
-    bench.join(free_slabs=2)
-    assert {slab for slab, _ in rows(bench.pump(QUIET_S))} == {0, 1}
-    assert bench.beats[-1][1].header.flags & Flag.END_OF_PASS or bench.pump(2 * WAITING_BEAT_S) == []
-    assert bench.beats[-1][1].header.flags & Flag.END_OF_PASS, "the tail of slab 1 may be lost: let it be asked for"
-    bench.report(verified=0b1, held=(1,), free=1)
-    assert {slab for slab, _ in rows(bench.pump(0.1))} == {2}
-
-
-def test_slabs_a_receiver_has_need_no_buffer_of_it() -> None:
-    bench = Bench(slabs=9)
-    bench.join(1, verified=0b0_1111_1111, free_slabs=1)
-    bench.join(2)
-    assert {slab for slab, _ in rows(bench.pump(QUIET_S))} == set(range(9))
-
-
-def test_the_ceiling_is_kept_on_the_wire() -> None:
-    bench = Bench(slabs=9, rate_bit_s=100e6)
-    bench.join()
-    bench.pump(QUIET_S)
-    bits = sum(t.count for t in bench.pump(1.0)) * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES) * 8
-    assert bits == pytest.approx(100e6, rel=0.01)
-
-
-def test_repairs_keep_the_pace_of_the_ceiling_though_new_slabs_wait() -> None:
-    """Waiting for a buffer must not put repairs, which free it, on the clock of the BEATs."""
-    bench = Bench(slabs=4, rate_bit_s=1e9)
-    bench.join(free_slabs=1)
-    bench.pump(QUIET_S + 0.5)
-    bench.nack(0, b"\x40" * COLUMNS)
-    start = bench.now
-    repairs = len(bench.pump(0.1))
-    assert repairs == 64
-    assert bench.now - start < 0.2
 
 
 # ---- members

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -14,6 +14,9 @@ from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, RoundTrip, Standin
 MAX_ROUND_TRIP_US = 10_000_000
 SLABS_REMEMBERED = 4096  # 23 GB: far more than any receiver's report lags behind
 _NOT_YET = 1 << 62
+LOSS_SYMBOLS = 4096  # a slab: what a loss is averaged over
+LOSS_WEIGHT = 32.0  # 3 % of loss is as bad as half the window
+MAX_REPORT_SYMBOLS = 1 << 31
 
 
 @dataclass(slots=True)
@@ -36,16 +39,31 @@ class Member:
     blame: int = 0  # symbols of repair that were sent because of its NACKs
     joined_at: float = 0.0
     is_leaving: bool = False  # it has its orders
+    holds: bool = True  # as a representative it is waited for
+    loss: float = 0.0  # share of symbols that the network lost on the way to it, lately
 
     @property
     def is_wanting(self) -> bool:
         """Whether the sender still works for it."""
         return self.is_live and not self.is_complete and not self.is_leaving
 
+    def appoint(self) -> None:
+        """It becomes a representative. One that reported before is waited for once it has answered to that: of many that
+        died at the same time the first ones cost the session a second, and their followers nothing."""
+        self.holds = self.heard_at == self.joined_at
+
+    def strength(self) -> float:
+        """How well it will keep up: the weakest members are the representatives."""
+        if self.standing.is_hopeless:
+            return math.inf
+        strength = self.credit.limit / (1.0 + LOSS_WEIGHT * self.loss)
+        return strength if self.free_slabs else strength / 2
+
     def hear(self, seen: int, now: float) -> None:
         """Feedback came, and says that everything up to `seen` was taken out of the socket."""
         self.heard_at = now
         self.is_live = True
+        self.holds = True
         if self.credit.update(seen):
             self.standing.progress()
 
@@ -62,10 +80,19 @@ class Member:
         self.free_slabs = report.free_slabs
         if report.window:
             self.credit.limit = max(report.window, MIN_CREDIT)
+        self._count_loss(report.tally)
         self.tally = report.tally
         elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF
         if report.echo_time and report.echo_delay_us < MAX_ECHO_DELAY_US and elapsed_us < MAX_ROUND_TRIP_US:
             self.round_trip.update(elapsed_us / 1e6)
+
+    def _count_loss(self, tally: Tally) -> None:
+        """Symbols lost since the report before, weighed by their number against what was known."""
+        lost = (tally.lost - self.tally.lost) & 0xFFFFFFFF
+        received = (tally.received - self.tally.received) & 0xFFFFFFFF
+        if 0 < lost + received < MAX_REPORT_SYMBOLS:  # else it counts anew
+            weight = (lost + received) / (lost + received + LOSS_SYMBOLS)
+            self.loss += (lost / (lost + received) - self.loss) * weight
 
 
 class SlabsSent:
@@ -73,17 +100,20 @@ class SlabsSent:
 
     def __init__(self) -> None:
         self._slabs: deque[tuple[int, int, int]] = deque(maxlen=SLABS_REMEMBERED)
+        self._last: dict[int, int] = {}  # the last symbol of a slab's latest turn
         self.ever = 0  # slab set
 
     def begin(self, slab: int, first_seq: int) -> None:
         """A slab starts; until `end` nobody can have seen its last symbol."""
         self._slabs.append((first_seq, _NOT_YET, slab))
+        self._last[slab] = _NOT_YET
         self.ever |= 1 << slab
 
     def end(self, last_seq: int) -> None:
         """The slab that started last is all sent."""
         first_seq, _, slab = self._slabs.pop()
         self._slabs.append((first_seq, last_seq, slab))
+        self._last[slab] = last_seq
 
     def on_the_way(self, member: Member) -> int:
         """Slab set: what was sent to a member, wholly or in part, behind its last report."""
@@ -103,20 +133,23 @@ class SlabsSent:
             count += not member.verified >> slab & 1
         return count
 
-    def lacking(self, members: Iterable[Member]) -> int:
-        """Slab set: what some member neither verified, nor holds, nor may still get from what is on the way."""
-        slabs = 0
-        for member in members:
-            # A slab that was never sent cannot be held: a damaged datagram made the receiver think so.
-            slabs |= ~(member.verified | member.held & self.ever | self.on_the_way(member))
-        return slabs
+    def lacking(self, member: Member) -> int:
+        """Slab set, with bits beyond the last slab: what a member neither verified, nor holds, nor may still get from what
+        is on the way."""
+        # A slab that was never sent cannot be held: a damaged datagram made the receiver think so.
+        return ~(member.verified | member.held & self.ever | self.on_the_way(member))
 
-    def in_repair(self, members: Iterable[Member]) -> int:
-        """Slab set: what some member has in assembly, or may have by its next report, and not verified."""
-        slabs = 0
-        for member in members:
-            slabs |= ~member.verified & (member.held | self.on_the_way(member))
-        return slabs
+    def is_lacked(self, slab: int, member: Member) -> bool:
+        """Whether `lacking` has this slab."""
+        if (member.verified | member.held & self.ever) >> slab & 1:
+            return False
+        return self._last.get(slab, -1) <= member.reported_seen
+
+    def is_in_repair(self, slab: int, member: Member) -> bool:
+        """Whether a member has this slab in assembly, or may have by its next report, and not verified."""
+        if member.verified >> slab & 1:
+            return False
+        return bool(member.held >> slab & 1) or self._last.get(slab, -1) > member.reported_seen
 
 
 class Wait(Enum):

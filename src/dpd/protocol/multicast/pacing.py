@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dpd.protocol.multicast.geometry import COLUMNS
+from dpd.protocol.multicast.train import train_symbols
 
+PEAK = 2.0  # times the rate, for as long as a late wake-up is made good
 MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
 STALL_S = 1.0
 # What a receiver earns of waiting time while nobody waits for it: one that is 80 % as fast as the others, or faster, is
@@ -21,30 +23,39 @@ WAIT_SHARE = 0.25
 
 
 class TokenBucket:
-    """A ceiling in bit/s on the wire; a rate of 0 is no ceiling. One train may always leave a full bucket."""
+    """A ceiling in bit/s on the wire; a rate of 0 is no ceiling. One train may always leave a full bucket.
+
+    What a late wake-up left unsent, up to `depth_bytes`, is made good at PEAK times the rate and not at once.
+    """
 
     def __init__(self, rate_bit_s: float, depth_bytes: int, now: float) -> None:
         self._depth = depth_bytes
         self._level = float(depth_bytes)
         self._filled_at = now
+        self._next_at = now  # not before, or trains would leave faster than PEAK times the rate
         self.rate_bit_s = rate_bit_s
+        self.train_symbols = train_symbols(rate_bit_s)
 
     def set_rate(self, rate_bit_s: float, now: float) -> None:
         """Change the ceiling; what was earned at the old rate is kept."""
         self._fill(now)
         self.rate_bit_s = rate_bit_s
+        self.train_symbols = train_symbols(rate_bit_s)
+        self._next_at = now
 
     def ready_at(self, now: float) -> float:
         """When the next train may leave: `now` or later. Debt of the train before is paid first."""
         if not self.rate_bit_s:
             return now
         self._fill(now)
-        return now if self._level >= 0 else now - self._level * 8 / self.rate_bit_s
+        at = now if self._level >= 0 else now - self._level * 8 / self.rate_bit_s
+        return at if at > self._next_at else self._next_at
 
     def spend(self, size_bytes: int) -> None:
         """Account for bytes sent."""
         if self.rate_bit_s:
             self._level -= size_bytes
+            self._next_at = max(self._next_at, self._filled_at) + size_bytes * 8 / (self.rate_bit_s * PEAK)
 
     def _fill(self, now: float) -> None:
         earned = (now - self._filled_at) * self.rate_bit_s / 8
@@ -87,6 +98,11 @@ class Standing:
     def progress(self) -> None:
         """Something was seen or stored."""
         self.stalled_s = 0.0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Waited for as long as it may be, and nothing came of it."""
+        return self.stalled_s >= STALL_S
 
     def waits(self, since: float, now: float, is_shared: bool) -> bool:
         """Whether to wait for it now, when it has no room. `since`: the look before, if the session has waited since then,

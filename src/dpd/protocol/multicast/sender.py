@@ -3,8 +3,9 @@
 
 Theory of operation. The sender walks the slabs of the object in a circle and sends the rows of each slab that some live
 member lacks: a *carousel*, so that a receiver may join at any time and still gets everything. What a member lacks is
-known from its REPORTs: not verified, not held (in assembly there), and not still on the way to it. Losses within a slab
-come back as NACKs, are merged by `SlabRepair`, and take turns with new rows, since receivers hold memory for them. When
+known from its REPORTs: not verified, not held (in assembly there), and not still on the way to it. Behind a slab go as
+many parity rows as will be asked for anyhow (`Promise`). Losses beyond them come back as NACKs, are merged by
+`SlabRepair`, announced to the others by NCF, and take turns with new rows, since receivers hold memory for them. When
 nothing is lacking that is not held or on the way, the sender says END_OF_PASS in its BEATs and waits for feedback.
 
 Two things hold it back: the token bucket (the operator's ceiling) and the credit of the representatives (up to 16
@@ -19,17 +20,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
-from dpd.protocol.multicast.geometry import COLUMNS, Geometry
-from dpd.protocol.multicast.member import Member, SlabsSent, Wait, Waiting
+from dpd.protocol.multicast.carousel import Carousel
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS, Geometry
+from dpd.protocol.multicast.member import Member, Wait, Waiting
+from dpd.protocol.multicast.membership import Membership
 from dpd.protocol.multicast.message import (
-    DATAGRAM_BYTES,
-    HEADER_BYTES,
-    MAX_REPRESENTATIVES,
+    MAX_NACK_SLABS,
     Beat,
     Control,
     ControlCode,
@@ -38,88 +38,36 @@ from dpd.protocol.multicast.message import (
     Header,
     MessageType,
     Nack,
+    Ncf,
     Report,
+    SlabDeficits,
     decode_message,
 )
 from dpd.protocol.multicast.orders import Orders
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
+from dpd.protocol.multicast.promise import Promise
 from dpd.protocol.multicast.repair import RepairQueue
 from dpd.protocol.multicast.schedule import Schedule
+from dpd.protocol.multicast.sender_events import Ignored as Ignored
+from dpd.protocol.multicast.sender_events import MemberForgotten as MemberForgotten
+from dpd.protocol.multicast.sender_events import MemberSilent as MemberSilent
+from dpd.protocol.multicast.sender_events import ParityNeeded as ParityNeeded
+from dpd.protocol.multicast.sender_events import SenderCounters as SenderCounters
+from dpd.protocol.multicast.sender_events import SenderEvent as SenderEvent
+from dpd.protocol.multicast.sender_events import SlabSettled as SlabSettled
+from dpd.protocol.multicast.train import WIRE_BYTES
+from dpd.protocol.multicast.train import WIRE_OVERHEAD_BYTES as WIRE_OVERHEAD_BYTES
+from dpd.protocol.multicast.train import Train as Train
 from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
 
-WIRE_OVERHEAD_BYTES = 66  # UDP, IPv4 and Ethernet with preamble and gap around each datagram
 BEAT_S = 0.1  # while data flows, or is about to
 WAITING_BEAT_S = 0.02  # while the sender waits for feedback: each one is a chance to notice a lost tail
 END_COPIES = 3  # END is not acknowledged
 END_GAP_S = 0.02  # between them, or one burst of loss would take all
+NCF_GAP_S = 0.001
 SETTLE_S = 0.25  # between two looks for repair state that nobody needs any more
-FORGET_TIMEOUTS = 6  # a member silent for this many timeouts is forgotten; whoever is still there joins again
-
-
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Symbols of one slab to send as equal datagrams. `symbols` is None for the whole source row `row`."""
-
-    slab: int
-    row: int
-    symbols: list[tuple[int, int]] | None
-    headers: bytes  # HEADER_BYTES for each symbol, in order
-
-    @property
-    def count(self) -> int:
-        return len(self.headers) // HEADER_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class ParityNeeded:
-    """Request: compute parity rows `first` .. `first + count - 1` of a slab, then call `provide_parity`."""
-
-    slab: int
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SlabSettled:
-    """Fact: no live member lacks this slab; its parity rows may go."""
-
-    slab: int
-
-
-@dataclass(frozen=True, slots=True)
-class MemberSilent:
-    """Fact: nothing was heard from a member for `member_timeout_s`; it is no longer waited for."""
-
-    member: int
-
-
-@dataclass(frozen=True, slots=True)
-class MemberForgotten:
-    """Fact: a member was silent for so long that nothing is kept of it."""
-
-    member: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Fact: a datagram, or a part of one, that changes nothing; `reason` is from a closed set."""
-
-    reason: str
-
-
-SenderEvent = ParityNeeded | SlabSettled | MemberSilent | MemberForgotten | Ignored
-
-
-@dataclass(slots=True)
-class SenderCounters:
-    """Plain counts for the owner's statistics."""
-
-    source_symbols: int = 0
-    repair_symbols: int = 0
-    beats: int = 0
-    nacks: int = 0
-    reports: int = 0
-    credit_stalls: int = 0
+NACK_GRACE_S = 0.01  # reordering, and a receiver busy with something else
+LAST_SEALED_SEQ = 0x1_0000_0000 - COLUMNS  # no nonce may come twice: the session ends, and those in it join anew
 
 
 class Sender:
@@ -142,31 +90,33 @@ class Sender:
         self.epoch = epoch
         self.geometry = geometry
         self.bucket = bucket
-        self.members: dict[int, Member] = {}
-        self.counters = SenderCounters()
-        self.pass_number = 1
-        self._every_slab = geometry.every_slab
-        self._member_timeout_s = member_timeout_s
         self.speed_class = speed_class
         self.is_sealed = is_sealed
         self.schedule = schedule or Schedule(0.25, 2.0)
+        self.counters = SenderCounters()
+        self.has_ended = False
+        self._membership = Membership(member_timeout_s)
+        self.members = self._membership.members
+        self._every_slab = geometry.every_slab
+        self._events: deque[SenderEvent] = deque()
         self._orders = Orders()
-        self._seq = 0
-        self._position = -1  # the slab being sent, or sent last
-        self._row = 0
-        self._rows = 0  # rows of the slab being sent; 0: none
-        self._sent = SlabsSent()
+        self._carousel = Carousel(geometry)
         self._repairs = RepairQueue(lambda *asked: self._events.append(ParityNeeded(*asked)))
+        self._promise = Promise()
+        self._seq = 0
         self._settle_at = 0.0
         self._repaired_last = False
         self._is_held = False  # the last look found nothing that may be sent: only feedback can change that
         self._is_waiting = False  # nothing is lacking that is not held or on the way
         self._waiting = Waiting()
         self._beat_at = 0.0
+        self._ncf_at = 0.0
         self._ends_left = 0
         self._end_at = 0.0
-        self.has_ended = False
-        self._events: deque[SenderEvent] = deque()
+
+    @property
+    def pass_number(self) -> int:
+        return self._carousel.pass_number
 
     # ---- members
 
@@ -175,7 +125,7 @@ class Sender:
         can assemble at once."""
         latest = self._seq - 1
         self._orders.withdraw(member)
-        self.members[member] = Member(
+        joined = Member(
             member,
             Credit(max(credit, MIN_CREDIT), latest),
             Standing(),
@@ -186,13 +136,15 @@ class Sender:
             reported_seen=latest,
             joined_at=now,
         )
-        self.schedule.note_join(sum(m.is_wanting for m in self.members.values()), now)
+        self._membership.add(joined)
+        self._carousel.note(joined)
+        self.schedule.note_join(len(self._membership.wanting), now)
         self._is_held = self._is_waiting = False
 
     def remove_member(self, member: int) -> None:
         """A receiver completed or left."""
         self._orders.withdraw(member)
-        if self.members.pop(member, None) and not self._is_lacking():
+        if self._membership.remove(member) and not self._is_lacking():
             self._settle()
 
     def order(self, code: ControlCode, members: Iterable[int], reason: ControlReason, now: float) -> None:
@@ -204,6 +156,7 @@ class Sender:
         named = [m for m in members if m in self.members]
         for member in named:
             self.members[member].is_leaving = True
+        self._membership.touch()
         self._orders.give(code, reason, named, now)
         if not self._is_lacking():
             self._settle()
@@ -217,11 +170,7 @@ class Sender:
         return at is not None and now >= at
 
     def _is_lacking(self) -> bool:
-        return any(m.is_wanting for m in self.members.values())
-
-    def _representatives(self) -> list[Member]:
-        """Those who report fast and are waited for: the first who still lack something."""
-        return list(islice((m for m in self.members.values() if m.is_wanting), MAX_REPRESENTATIVES))
+        return bool(self._membership.wanting)
 
     # ---- input
 
@@ -242,26 +191,34 @@ class Sender:
             member.heard_at = now
             self._orders.remind(member.member, now)
             self._events.append(Ignored("leaving_member"))
-        elif isinstance(message, Nack):
-            self._take_nack(member, message, now)
-        elif message.slab_count != self.geometry.slab_count:
+        elif isinstance(message, Report) and message.slab_count != self.geometry.slab_count:
             self._events.append(Ignored("out_of_range"))
         else:
-            self.counters.reports += 1
-            seen = self._expand(message.seen_seq)
-            member.hear(seen, now)
-            member.take_report(message, seen, self._every_slab, now)
+            self._take_feedback(member, message, now)
 
-    def _take_nack(self, member: Member, nack: Nack, now: float) -> None:
+    def _take_feedback(self, member: Member, message: Nack | Report, now: float) -> None:
+        was_wanting = member.is_wanting
+        seen = self._expand(message.seen_seq)
+        member.hear(seen, now)
+        if isinstance(message, Nack):
+            self._take_nack(member, message, seen)
+        else:
+            self.counters.reports += 1
+            member.take_report(message, seen, self._every_slab, now)
+        if member.is_wanting != was_wanting:
+            self._membership.touch()
+        if member.is_wanting and (isinstance(message, Report) or not was_wanting):
+            self._carousel.note(member)
+
+    def _take_nack(self, member: Member, nack: Nack, seen: int) -> None:
         self.counters.nacks += 1
         member.nacks += 1
-        seen = self._expand(nack.seen_seq)
-        member.hear(seen, now)
         for asked in nack.slabs:
-            if asked.slab >= self.geometry.slab_count or not self._sent.ever >> asked.slab & 1:
+            if asked.slab >= self.geometry.slab_count or not self._carousel.sent.ever >> asked.slab & 1:
                 self._events.append(Ignored("out_of_range"))
             elif not member.verified >> asked.slab & 1:  # else it has crossed the member's own REPORT
-                self._repairs.merge(asked.slab, self.geometry.rows(asked.slab), asked.deficits, seen)
+                rows = self.geometry.rows(asked.slab)
+                member.blame += self._repairs.merge(asked.slab, rows, asked.deficits, seen)
 
     def _expand(self, seq: int) -> int:
         """A 32-bit tx_seq from the wire as the full number that was meant: the latest one that was sent."""
@@ -270,18 +227,13 @@ class Sender:
 
     def handle_timeout(self, now: float) -> None:
         """Withdraw members that have been silent for too long, and repair state that nobody needs."""
-        for member in list(self.members.values()):
-            silent_s = now - member.heard_at
-            if member.is_live and silent_s > self._member_timeout_s:
-                member.is_live = False
-                self._events.append(MemberSilent(member.member))
-            elif silent_s > FORGET_TIMEOUTS * self._member_timeout_s:
-                del self.members[member.member]
-                self._orders.withdraw(member.member)
-                self._events.append(MemberForgotten(member.member))
+        for found in self._membership.note_silence(now):
+            self._events.append(found)
+            if isinstance(found, MemberForgotten):
+                self._orders.withdraw(found.member)
         if now >= self._settle_at or not self._is_lacking():
             self._settle_at = now + SETTLE_S
-            self._settle()
+            self._settle(now)
 
     def provide_parity(self, slab: int, rows: int) -> None:
         """Parity rows 0 .. rows - 1 of a slab are there now."""
@@ -294,27 +246,20 @@ class Sender:
         """When `poll_transmit` or `handle_timeout` has something to do though nothing arrives; None: never."""
         if self._ends_left:
             return max(now, self._end_at)
-        if self._orders.due_at() < math.inf:
-            return max(now, min(self._orders.due_at(), self._work_at(now)))
-        at = self._work_at(now)
-        return at if at < math.inf else None
+        at = min(self._orders.due_at(), self._work_at(now))
+        return max(now, at) if at < math.inf else None
 
     def _work_at(self, now: float) -> float:
-        if self._is_lacking():  # a BEAT is due often enough to notice the silent, too
-            starts_at = self.schedule.starts_at(now)
-            if starts_at is None or now < starts_at:
-                return min(self._beat_at, starts_at or math.inf)
-            return self._beat_at if self._is_held else min(self._beat_at, self.bucket.ready_at(now))
-        if not self.members:
-            return math.inf
-        patience = (1 if m.is_live else FORGET_TIMEOUTS for m in self.members.values())
-        return min(
-            m.heard_at + p * self._member_timeout_s for m, p in zip(self.members.values(), patience, strict=True)
-        )
+        if not self._is_lacking():
+            return self._membership.next_silence()
+        starts_at = self.schedule.starts_at(now)  # a BEAT is due often enough to notice the silent, too
+        if starts_at is None or now < starts_at:
+            return min(self._beat_at, math.inf if starts_at is None else starts_at)
+        return self._beat_at if self._is_held else min(self._beat_at, self.bucket.ready_at(now))
 
     # ---- output
 
-    def poll_transmit(self, now: float) -> Train | Beat | Control | None:
+    def poll_transmit(self, now: float) -> Train | Beat | Ncf | Control | None:
         """What to send next, or None until `next_timeout` or feedback."""
         if self._ends_left:
             return self._next_end(now)
@@ -326,11 +271,19 @@ class Sender:
             return self._next_beat(now)
         if not self._has_started(now) or self.bucket.ready_at(now) > now:
             return None
+        if self._repairs.has_raised and now >= self._ncf_at and (ncf := self._next_ncf(now)):
+            return ncf
+        if self.is_sealed and self._seq > LAST_SEALED_SEQ:
+            self.end()
+            return self._next_end(now)
+        return self._next_train_or_beat(now)
+
+    def _next_train_or_beat(self, now: float) -> Train | Beat | None:
         train = self._next_train(now)
         self._is_held = train is None
         if train is not None:
             self._is_waiting = False
-            self.bucket.spend(train.count * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES))
+            self.bucket.spend(train.count * WIRE_BYTES)
         elif self._waiting:
             self.counters.credit_stalls = self._waiting.stalls
             self._beat_at = min(self._beat_at, now + WAITING_BEAT_S)  # what it lacks may be a tail that was lost
@@ -342,55 +295,78 @@ class Sender:
     def _next_train(self, now: float) -> Train | None:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
         last_seq = self._seq + COLUMNS - 1
-        representatives = self._representatives()
-        without_room = [m for m in representatives if not m.credit.allows(last_seq)]
-        if self._waiting.must_go_on(Wait.CREDIT, without_room, len(representatives), now):
+        holding = [m for m in self._membership.representatives(now) if m.holds]
+        without_room = [m for m in holding if not m.credit.allows(last_seq)]
+        if self._waiting.must_go_on(Wait.CREDIT, without_room, len(holding), now):
             return None
+        if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
+            self._seq += -self._seq & (
+                COLUMNS - 1
+            )  # the headers of a train are numbered without a carry: none may wrap
         turns = [self._next_row, self._next_repair] if self._repaired_last else [self._next_repair, self._next_row]
         train = turns[0](now) or turns[1](now)
-        self._repaired_last = train is not None and train.symbols is not None
+        self._repaired_last = train is not None and train.is_repair
         return train
 
     def _next_row(self, now: float) -> Train | None:
-        if self._row >= self._rows and not self._start_next_slab(now):
+        """A source row, or a parity row that was promised, or a part of one."""
+        carousel = self._carousel
+        if carousel.is_done and not self._start_next_slab(now):
             return None
-        if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
-            self._seq += -self._seq & (COLUMNS - 1)  # the headers of a row are numbered without a carry: none may wrap
-        row, self._row = self._row, self._row + 1
-        is_last = self._row >= self._rows
-        header = self._header(MessageType.DATA, now, self._position, row, Flag.END_OF_SLAB if is_last else 0)
-        headers = encode_row_headers(header)
-        self._seq += COLUMNS
-        self.counters.source_symbols += COLUMNS
+        limit = self.bucket.train_symbols
+        promised = carousel.promised
+        is_late = bool(promised) and carousel.ends_source_with(limit) and not self._keep_promise()
+        row, column, count = carousel.take(limit)
+        is_last = carousel.is_done
+        kind = MessageType.DATA if row < ROWS else MessageType.PARITY
+        flags = Flag.END_OF_SLAB if is_last and not is_late else 0
+        header = self._header(kind, now, carousel.position, row, flags, column, promised)
+        headers = encode_row_headers(header, count)
+        self._seq += count
+        self._count_row(row, column, count)
         if is_last:
-            self._sent.end(self._seq - 1)
-        return Train(self._position, row, None, headers)
+            carousel.sent.end(self._seq - 1)
+            self._promise.note_sent(carousel.position, carousel.rows, promised, now + self._feedback_s(now))
+        symbols = None if row < ROWS and count == COLUMNS else [(row, c) for c in range(column, column + count)]
+        return Train(carousel.position, row, symbols, headers)
+
+    def _keep_promise(self) -> bool:
+        """Whether the promised parity is there; if not it follows as repairs, and the next slab need not wait for it."""
+        if self._repairs.keep_promise(self._carousel.position):
+            return True
+        self._carousel.promised = 0
+        return False
+
+    def _count_row(self, row: int, column: int, count: int) -> None:
+        if row < ROWS:
+            self.counters.source_symbols += count
+            return
+        self._repairs.note_promised(self._carousel.position, column, count, self._seq - 1)
+        self.counters.repair_symbols += count
+        self.counters.promised_symbols += count
 
     def _start_next_slab(self, now: float) -> bool:
-        slab = self._choose_slab()
+        slab = self._carousel.choose(self._membership.wanting)
         if slab is None:
             self._waiting.end(Wait.SLABS)
             return False
-        representatives = self._representatives()
-        without_room = [m for m in representatives if self._sent.begun_for(m) >= m.free_slabs]
-        if self._waiting.must_go_on(Wait.SLABS, without_room, len(representatives), now):
+        holding = [m for m in self._membership.representatives(now) if m.holds]
+        without_room = [m for m in holding if self._carousel.sent.begun_for(m) >= m.free_slabs]
+        if self._waiting.must_go_on(Wait.SLABS, without_room, len(holding), now):
             return False
-        if slab <= self._position and self._rows:
-            self.pass_number += 1
-        self._position, self._row, self._rows = slab, 0, self.geometry.rows(slab)
-        self._sent.begin(slab, self._seq)
+        self._promise.settle(self._repairs.demand, now)
+        rows = self.geometry.rows(slab)
+        promised, first = self._repairs.promise(slab, rows, self._promise.rows_for(rows))
+        self._carousel.begin(slab, self._seq, promised, first)
         return True
 
-    def _choose_slab(self) -> int | None:
-        """The next slab in the circle that a live member lacks."""
-        lacking = self._sent.lacking(m for m in self.members.values() if m.is_wanting) & self._every_slab
-        if not lacking:
-            return None
-        next_round = lacking >> (self._position + 1) << (self._position + 1) or lacking
-        return (next_round & -next_round).bit_length() - 1
+    def _feedback_s(self, now: float) -> float:
+        """How long after its last symbol a slab's first NACKs may come."""
+        round_trip_s = max((m.round_trip.smoothed_s for m in self._membership.representatives(now)), default=0.0)
+        return round_trip_s + self._nack_ms() / 1000 + NACK_GRACE_S
 
     def _next_repair(self, now: float) -> Train | None:
-        taken = self._repairs.take(COLUMNS)
+        taken = self._repairs.take(self.bucket.train_symbols)
         if taken is None:
             return None
         slab, repair, symbols = taken
@@ -399,9 +375,13 @@ class Sender:
         self._seq += len(symbols)
         repair.note_sent(symbols, self._seq - 1)
         self.counters.repair_symbols += len(symbols)
-        return Train(slab, symbols[0][0], symbols, headers)
+        return Train(slab, symbols[0][0], symbols, headers, is_repair=True)
 
-    def _header(self, kind: MessageType, now: float, slab: int, row: int, flags: int) -> Header:
+    def _header(
+        self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0, promised: int = 0
+    ) -> Header:
+        if self.is_sealed and kind in (MessageType.DATA, MessageType.PARITY):
+            flags |= Flag.SEALED
         return Header(
             kind,
             self.session,
@@ -409,11 +389,11 @@ class Sender:
             flags,
             slab,
             row,
-            0,
+            column,
             self.speed_class,
             self._seq,
             int(now * 1e6),
-            0,
+            promised,
             self._nack_ms(),
         )
 
@@ -425,11 +405,24 @@ class Sender:
         self.counters.beats += 1
         # A sender that waits for free slab buffers is at the end of a slab, whose tail may be lost, as is a whole pass's.
         flags = Flag.END_OF_PASS if self._is_waiting or Wait.SLABS in self._waiting else 0
-        position = max(self._position, 0)
+        position = max(self._carousel.position, 0)
         header = self._header(MessageType.BEAT, now, position, 0, flags)
         latest = replace(header, tx_seq=self._seq - 1)
-        names = tuple(m.member & 0xFFFFFFFF for m in self._representatives())
+        names = tuple(m.member & 0xFFFFFFFF for m in self._membership.representatives(now))
         return Beat(latest, position, self.pass_number, len(self.members), names)
+
+    def _next_ncf(self, now: float) -> Ncf | None:
+        """What is pending of the slabs for which more was asked: whoever lacks no more need not ask. Where there is one
+        member alone nobody else could."""
+        raised = self._repairs.take_raised(MAX_NACK_SLABS)
+        if len(self._membership.wanting) < 2 or not raised:
+            return None
+        self._ncf_at = now + NCF_GAP_S
+        header = replace(self._header(MessageType.NCF, now, raised[0][0], 0, 0), tx_seq=self._seq - 1)
+        ncf = Ncf(header, tuple(SlabDeficits(*pending) for pending in raised))
+        self.counters.ncfs += 1
+        self.bucket.spend(len(ncf.encode()) + WIRE_OVERHEAD_BYTES)
+        return ncf
 
     def _next_end(self, now: float) -> Control | None:
         if now < self._end_at:
@@ -450,8 +443,15 @@ class Sender:
         )
         return Control(header, reason, tuple(member & 0xFFFFFFFF for member in members))
 
-    def _settle(self) -> None:
+    def _settle(self, now: float = math.inf) -> None:
         """Drop the repair state of slabs that no live member has in assembly or on the way; one who joined late and
         gets such a slab again starts with its first parity row."""
-        in_repair = self._sent.in_repair(m for m in self.members.values() if m.is_wanting)
-        self._events.extend(map(SlabSettled, self._repairs.settle(in_repair)))
+        wanting, sent, carousel = self._membership.wanting, self._carousel.sent, self._carousel
+        in_turn = -1 if carousel.is_done or not wanting else carousel.position
+        self._promise.settle(self._repairs.demand, now if wanting else math.inf)
+        settled = self._repairs.settle(
+            lambda slab: (
+                slab == in_turn or slab in self._promise or any(sent.is_in_repair(slab, member) for member in wanting)
+            )
+        )
+        self._events.extend(map(SlabSettled, settled))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds the sender back, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+from tests.protocol.multicast.sender_bench import (
+    QUIET_S,
+    TIMEOUT_S,
+    Bench,
+    rows,
+)
+
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS
+from dpd.protocol.multicast.message import (
+    DATAGRAM_BYTES,
+    Flag,
+)
+from dpd.protocol.multicast.pacing import STALL_S
+from dpd.protocol.multicast.sender import (
+    WAITING_BEAT_S,
+    WIRE_OVERHEAD_BYTES,
+)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# ---- holding back
+
+
+def test_the_sender_stays_within_the_credit_of_the_slowest() -> None:
+    bench = Bench(slabs=9)
+    bench.join(1, credit=100 * COLUMNS)
+    bench.join(2, credit=6 * COLUMNS)
+    assert len(bench.pump(QUIET_S)) == 6
+    bench.report(1)
+    assert bench.pump(0.1) == []
+    bench.report(2)
+    assert len(bench.pump(0.1)) == 6
+
+
+@pytest.mark.parametrize("credit", [0, 1, COLUMNS, 2 * COLUMNS])
+def test_the_smallest_credit_still_lets_the_session_go_on(credit: int) -> None:
+    bench = Bench(slabs=1, rows_of_last=40)
+    bench.join(credit=credit)
+    bench.pump(QUIET_S)
+    for _ in range(40):
+        bench.report(held=(0,))
+        bench.pump(0.001)
+    assert rows(bench.trains) == [(0, row) for row in range(40)]
+
+
+def test_one_that_died_stops_the_others_for_a_second_once() -> None:
+    bench = Bench(slabs=40, rate_bit_s=1e9)
+    bench.join(1, credit=1000)
+    bench.join(2, credit=1000)
+    sent = []
+    while bench.now < 4.0:
+        sent.append((bench.now, len(bench.pump(0.01))))
+        bench.report(2, verified=(1 << max(bench.trains[-1].slab if bench.trains else 0, 0)) - 1)
+    stopped = sum(0.01 for time, trains in sent if trains == 0 and QUIET_S < time < 2.3)
+    assert stopped <= STALL_S + 0.05
+
+
+def test_one_that_died_alone_is_sent_to_after_a_second_and_until_it_is_silent() -> None:
+    bench = Bench(slabs=4)
+    bench.join(credit=64)
+    bench.pump(QUIET_S)
+    assert len(bench.trains) == 2
+    bench.pump(STALL_S + 0.1)
+    assert len(rows(bench.trains)) == 3 * ROWS + 2, "once, and what is under way is not sent again"
+    beats = len(bench.beats)
+    bench.pump(TIMEOUT_S)
+    assert bench.pump(60.0) == []
+    assert len(bench.beats) - beats < TIMEOUT_S / WAITING_BEAT_S + 2
+
+
+def test_a_slab_waits_for_a_free_buffer() -> None:
+    bench = Bench(slabs=9)
+    bench.join(free_slabs=2)
+    assert {slab for slab, _ in rows(bench.pump(QUIET_S))} == {0, 1}
+    assert bench.beats[-1][1].header.flags & Flag.END_OF_PASS or bench.pump(2 * WAITING_BEAT_S) == []
+    assert bench.beats[-1][1].header.flags & Flag.END_OF_PASS, "the tail of slab 1 may be lost: let it be asked for"
+    bench.report(verified=0b1, held=(1,), free=1)
+    assert {slab for slab, _ in rows(bench.pump(0.1))} == {2}
+
+
+def test_slabs_a_receiver_has_need_no_buffer_of_it() -> None:
+    bench = Bench(slabs=9)
+    bench.join(1, verified=0b0_1111_1111, free_slabs=1)
+    bench.join(2)
+    assert {slab for slab, _ in rows(bench.pump(QUIET_S))} == set(range(9))
+
+
+def test_the_ceiling_is_kept_on_the_wire() -> None:
+    bench = Bench(slabs=9, rate_bit_s=100e6)
+    bench.join()
+    bench.pump(QUIET_S)
+    bits = sum(t.count for t in bench.pump(1.0)) * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES) * 8
+    assert bits == pytest.approx(100e6, rel=0.01)
+
+
+def test_repairs_keep_the_pace_of_the_ceiling_though_new_slabs_wait() -> None:
+    """Waiting for a buffer must not put repairs, which free it, on the clock of the BEATs."""
+    bench = Bench(slabs=4, rate_bit_s=1e9)
+    bench.join(free_slabs=1)
+    bench.pump(QUIET_S + 0.5)
+    bench.nack(0, b"\x40" * COLUMNS)
+    start = bench.now
+    repairs = len(bench.pump(0.1))
+    assert repairs == 64
+    assert bench.now - start < 0.2
