@@ -52,6 +52,7 @@ def test_the_table_counts_receivers(capsys: pytest.CaptureFixture[str]) -> None:
         "package_id": "LAB00001",
         "source_version": 1,
         "state": "sending",
+        "waiting": "",
         "group": "239.192.0.7",
         "port": 63000,
         "pass_number": 2,

@@ -51,6 +51,11 @@ class Door:
             raise MalformedMessage("member", "is missing, expected 16 hexadecimal digits")
         return {"session_id": "s1", "group": "239.192.0.1"}
 
+    def progress(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        if session_id != "s1":
+            raise SessionError(f"no session {session_id}")
+        return {"heard": dict(request)}
+
     def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
         if session_id != "s1":
             raise SessionError(f"no session {session_id}")

@@ -181,6 +181,10 @@ class TestManifestAndSessions:
             ("LAB00001", None, {"member": "a2"}, "127.0.0.1"),
         ]
 
+    async def test_progress(self, site: Site) -> None:
+        status, _, body = await site.ask("/mc/sessions/s1/progress", method="POST", body=b'{"verified": "01"}')
+        assert (status, json.loads(body)) == (200, {"heard": {"verified": "01"}})
+
     async def test_complete(self, site: Site) -> None:
         status, _, body = await site.ask("/mc/sessions/s1/complete", method="POST", body=b"{}")
         assert (status, json.loads(body)) == (200, {"ok": True})
@@ -195,6 +199,7 @@ class TestManifestAndSessions:
             ("P/join", b"\xff", 400, "bad_request", "no JSON object"),
             ("P/join?source_version=-1", b"{}", 400, "bad_request", 'source_version = "-1"'),
             ("P/join", b" " * 65537, 413, "body_too_large", "65536"),
+            ("s2/progress", b"{}", 409, "session_refused", "no session s2"),
             ("s2/complete", b"{}", 409, "session_refused", "no session s2"),
         ],
     )

@@ -32,6 +32,7 @@ from dpd.protocol.multicast.fec import encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.member import Member
 from dpd.protocol.multicast.message import (
+    DATAGRAM_BYTES,
     SIGNATURE_BYTES,
     Beat,
     Control,
@@ -51,7 +52,7 @@ from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import END_COPIES, MemberForgotten, MemberSilent
 from dpd.service.groups import Group
 from dpd.service.isal import best_codec
-from dpd.service.sending_socket import open_sending_socket
+from dpd.service.sending_socket import SO_MAX_PACING_RATE, open_sending_socket
 from dpd.service.slab_source import SlabSource
 from dpd.service.stream import Stream, StreamOrigin
 from dpd.settings import MulticastSettings
@@ -66,7 +67,9 @@ EPOCH = 3
 class Started:
     """A stream over a file of five rows, and what it told its owner."""
 
-    def __init__(self, path: Path, settings: MulticastSettings, group: str = GROUP) -> None:
+    def __init__(
+        self, path: Path, settings: MulticastSettings, group: str = GROUP, *, is_paced_by_kernel: bool = False
+    ) -> None:
         self.path = path
         self.workers = ThreadPoolExecutor(2)
         self.ignored: dict[str, int] = {}
@@ -82,6 +85,7 @@ class Started:
             settings=settings,
             schedule=Schedule(settings.start_delay_s, 4 * settings.start_delay_s),
             rate_bit_s=settings.rate_mbit_s * 1e6,
+            is_paced_by_kernel=is_paced_by_kernel,
             workers=self.workers,
             sign=self._sign,
             flush=self._flush,
@@ -128,9 +132,12 @@ def machine_members(started: Started) -> dict[int, Member]:
 
 
 class TooSmall:
-    """A socket that takes no datagram of ours."""
+    """A way out that takes no datagram of ours."""
 
-    def sendmsg(self, *_: object) -> int:
+    offload = True
+    datagram_bytes = DATAGRAM_BYTES
+
+    def send(self, *_: object) -> int:
         raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
 
 
@@ -306,7 +313,7 @@ def test_an_error_of_the_socket_that_will_not_pass_ends_the_session_in_one_line(
 ) -> None:
     """As on an interface whose MTU is below 1464 bytes."""
     started = start()
-    started.stream._trains.sock = TooSmall()  # type: ignore[assignment]
+    started.stream._outlet = TooSmall()  # type: ignore[assignment]
     receiver = started.join()
     wait_until(lambda: started.stream.machine.has_ended)
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
@@ -384,6 +391,21 @@ def test_the_speed_class_is_in_every_header(start: Start) -> None:
     header = read(receiver, lambda m: isinstance(m, Symbol)).header
     assert (header.speed_class, header.session) == (1, SESSION)
     receiver.close()
+
+
+@pytest.mark.parametrize("is_paced", [True, False])
+def test_the_kernel_is_told_the_rate_where_its_queue_heeds_it(tmp_path: Path, is_paced: bool) -> None:
+    settings = replace(SETTINGS, rate_mbit_s=80.0)
+    started = Started(write_image(tmp_path / "image", SIZE), settings, is_paced_by_kernel=is_paced)
+
+    def kernel_rate() -> int:
+        return started.sending.sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE)
+
+    assert (kernel_rate() == 10_000_000) is is_paced
+    started.stream.set_rate(160e6)
+    wait_until(lambda: started.stream.bucket.rate_bit_s == 160e6)
+    wait_until(lambda: (kernel_rate() == 20_000_000) is is_paced)
+    started.stop()
 
 
 def test_the_socket_is_a_multicast_one_on_the_chosen_interface(start: Start) -> None:

@@ -48,8 +48,11 @@ class Client:
     def delete(self, *parts: str, **query: object) -> Any:
         return self._ask("DELETE", _target(parts, query))
 
-    def post(self, *parts: str, body: Mapping[str, object]) -> Any:
-        return self._ask("POST", _target(parts, {}), json.dumps(body).encode())
+    def post(self, *parts: str, body: Mapping[str, object] | None = None) -> Any:
+        return self._ask("POST", _target(parts, {}), None if body is None else json.dumps(body).encode())
+
+    def patch(self, *parts: str, body: Mapping[str, object]) -> Any:
+        return self._ask("PATCH", _target(parts, {}), json.dumps(body).encode())
 
     def follow(
         self, *parts: str, body: Mapping[str, object] | None = None, **query: object

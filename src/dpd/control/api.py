@@ -14,10 +14,19 @@ import dpd
 from dpd.content.library import Content, Progress
 from dpd.control.job_stream import stream_job
 from dpd.control.messages import (
+    ChangeRequest,
     ContentList,
+    EventList,
+    EventParameters,
     JobLine,
+    KickRequest,
     MachineList,
     MachineParameters,
+    MemberList,
+    MemberParameters,
+    MoveRequest,
+    MulticastRequest,
+    MulticastStatus,
     PackageParameters,
     PublishRequest,
     PxeStory,
@@ -31,7 +40,8 @@ from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown, RequestRefused
 from dpd.control.uploads import Upload
-from dpd.service.multicast import SessionStatus
+from dpd.service.cast import CastChanges
+from dpd.service.session_status import SessionStatus
 
 CHUNK_BYTES = 1 << 20
 
@@ -84,13 +94,43 @@ class Api:
         return SessionList(self._operations.sessions())
 
     async def start_session(self, request: web.Request, parameters: None, body: StartRequest) -> SessionStatus:
-        return await self._operations.start_session(body.package_id, body.source_version)
+        return await self._operations.start_session(body.package_id, body.source_version, _changes(body))
 
     async def show_session(self, request: web.Request, parameters: SessionParameters, body: None) -> SessionStatus:
         return self._operations.session(parameters.session_id)
 
     async def stop_session(self, request: web.Request, parameters: SessionParameters, body: None) -> SessionStatus:
         return await self._operations.stop_session(parameters.session_id)
+
+    async def change_session(
+        self, request: web.Request, parameters: SessionParameters, body: ChangeRequest
+    ) -> SessionStatus:
+        return await self._operations.change_session(parameters.session_id, _changes(body))
+
+    async def start_session_now(self, request: web.Request, parameters: SessionParameters, body: None) -> SessionStatus:
+        return await self._operations.start_session_now(parameters.session_id)
+
+    async def list_members(self, request: web.Request, parameters: SessionParameters, body: None) -> MemberList:
+        return MemberList(self._operations.members(parameters.session_id))
+
+    async def move_member(self, request: web.Request, parameters: MemberParameters, body: MoveRequest) -> MemberList:
+        moved = self._operations.move_member(parameters.session_id, parameters.member, body.speed_class)
+        return MemberList(await moved)
+
+    async def kick_member(self, request: web.Request, parameters: MemberParameters, body: KickRequest) -> MemberList:
+        kicked = self._operations.kick_member(parameters.session_id, parameters.member, fall_back=body.fall_back)
+        return MemberList(await kicked)
+
+    async def show_multicast(self, request: web.Request, parameters: None, body: None) -> MulticastStatus:
+        return MulticastStatus(self._operations.uplink_mbit_s())
+
+    async def change_multicast(self, request: web.Request, parameters: None, body: MulticastRequest) -> MulticastStatus:
+        return MulticastStatus(self._operations.set_uplink(body.uplink_mbit_s))
+
+    async def list_events(self, request: web.Request, parameters: EventParameters, body: None) -> EventList:
+        after = self._operations.latest_event() if parameters.after is None else parameters.after
+        events = await self._operations.events(after, parameters.wait_s)
+        return EventList(events, events[-1].id if events else after)
 
     async def list_machines(self, request: web.Request, parameters: None, body: None) -> MachineList:
         return MachineList(self._operations.machines())
@@ -106,6 +146,10 @@ class Api:
 
     async def openapi(self, request: web.Request, parameters: None, body: None) -> dict[str, Any]:
         return openapi_document()
+
+
+def _changes(body: StartRequest | ChangeRequest) -> CastChanges:
+    return CastChanges(body.minimum_clients, body.wait_s, body.start_at, body.rate_mbit_s, body.max_clients)
 
 
 _MISSING, _CONFLICT, _CORRUPT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY
@@ -181,6 +225,79 @@ ROUTES = (
         SessionStatus,
         parameters=SessionParameters,
         refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "PATCH",
+        "/v1/sessions/{session_id}",
+        "Change the ceiling or the plan of a running session",
+        Api.change_session,
+        SessionStatus,
+        parameters=SessionParameters,
+        body=ChangeRequest,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/start",
+        "Send to the receivers that wait now, whatever the plan says",
+        Api.start_session_now,
+        SessionStatus,
+        parameters=SessionParameters,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "GET",
+        "/v1/sessions/{session_id}/members",
+        "The receivers of a session with all they count, also those that are gone",
+        Api.list_members,
+        MemberList,
+        parameters=SessionParameters,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/members/{member}/move",
+        "Put a receiver into another speed class",
+        Api.move_member,
+        MemberList,
+        parameters=MemberParameters,
+        body=MoveRequest,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "POST",
+        "/v1/sessions/{session_id}/members/{member}/kick",
+        "Take a receiver out, to go on by HTTP or to fail",
+        Api.kick_member,
+        MemberList,
+        parameters=MemberParameters,
+        body=KickRequest,
+        refusals=(_MISSING, _CONFLICT),
+    ),
+    Route(
+        "GET",
+        "/v1/multicast",
+        "The ceiling of all sessions together",
+        Api.show_multicast,
+        MulticastStatus,
+        refusals=(_CONFLICT,),
+    ),
+    Route(
+        "PATCH",
+        "/v1/multicast",
+        "Change that ceiling, until the setting changes or dpd restarts",
+        Api.change_multicast,
+        MulticastStatus,
+        body=MulticastRequest,
+        refusals=(_CONFLICT,),
+    ),
+    Route(
+        "GET",
+        "/v1/events",
+        "What happened in the sessions, behind one event; waits for the next where wait_s says so",
+        Api.list_events,
+        EventList,
+        parameters=EventParameters,
     ),
     Route("GET", "/v1/pxe/machines", "MACs of machines that asked for a network boot", Api.list_machines, MachineList),
     Route(

@@ -24,8 +24,11 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library, Progress
 from dpd.control.uploads import Upload, Uploads
 from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
-from dpd.service.multicast import SessionStatus
+from dpd.service.cast import CastChanges
+from dpd.service.roster import MemberStatus
+from dpd.service.session_status import SessionStatus
 from dpd.settings import Settings, compare_settings, load_settings
+from dpd.telemetry.events import Event, EventLog
 from dpd.telemetry.journal import BootEvent, BootJournal
 from dpd.telemetry.log import set_level
 from dpd.telemetry.systemd import sd_notify
@@ -55,9 +58,21 @@ class Service(Protocol):
 class MulticastSender(Service, Protocol):
     """The service that holds the sessions."""
 
+    events: EventLog
+
+    @property
+    def uplink_mbit_s(self) -> float: ...
+    def set_uplink(self, mbit_s: float) -> None: ...
     def sessions(self) -> list[SessionStatus]: ...
-    def start_session(self, package_id: str, source_version: int | None = None) -> SessionStatus: ...
+    def start_session(
+        self, package_id: str, source_version: int | None = None, changes: CastChanges | None = None
+    ) -> SessionStatus: ...
+    def change_session(self, session_id: str, changes: CastChanges) -> SessionStatus: ...
+    def start_now(self, session_id: str) -> SessionStatus: ...
     def stop_session(self, session_id: str) -> None: ...
+    def members(self, session_id: str) -> list[MemberStatus]: ...
+    def move_member(self, session_id: str, member: str, speed_class: int) -> None: ...
+    def kick_member(self, session_id: str, member: str, *, fall_back: bool) -> None: ...
     def forget(self, content: Content) -> None: ...
 
 
@@ -183,11 +198,55 @@ class Operations:
                 return session
         raise SessionNotFound(f"no session {session_id}; `dpd session list` shows those there are")
 
-    async def start_session(self, package_id: str, source_version: int | None = None) -> SessionStatus:
-        """Open a session for this version, or the newest."""
+    async def start_session(
+        self, package_id: str, source_version: int | None = None, changes: CastChanges | None = None
+    ) -> SessionStatus:
+        """Open a session for this version, or the newest; an open one gets the changes."""
         self._refuse_while_draining()
         sender = self._sender()
-        return await self._in_worker(sender.start_session, package_id, source_version)
+        return await self._in_worker(sender.start_session, package_id, source_version, changes)
+
+    async def change_session(self, session_id: str, changes: CastChanges) -> SessionStatus:
+        """Another ceiling or plan for a running session. Raises SessionNotFound."""
+        return await self._in_worker(self._sender().change_session, session_id, changes)
+
+    async def start_session_now(self, session_id: str) -> SessionStatus:
+        """Send to the receivers that wait, whatever the plan says. Raises SessionNotFound."""
+        return await self._in_worker(self._sender().start_now, session_id)
+
+    def members(self, session_id: str) -> list[MemberStatus]:
+        """The receivers of a session, those that are gone first. Raises SessionNotFound."""
+        return self._sender().members(session_id)
+
+    async def move_member(self, session_id: str, member: str, speed_class: int) -> list[MemberStatus]:
+        """Put a receiver into another speed class. Raises SessionNotFound, SessionError."""
+        await self._in_worker(self._sender().move_member, session_id, member, speed_class)
+        return self.members(session_id)
+
+    async def kick_member(self, session_id: str, member: str, *, fall_back: bool) -> list[MemberStatus]:
+        """Take a receiver out, to go on by HTTP or to fail. Raises SessionNotFound, SessionError."""
+        await self._in_worker(self._sender().kick_member, session_id, member, fall_back=fall_back)
+        return self.members(session_id)
+
+    def uplink_mbit_s(self) -> float:
+        """The ceiling of all sessions together; 0 is none."""
+        return self._sender().uplink_mbit_s
+
+    def set_uplink(self, mbit_s: float) -> float:
+        """Another one, until the settings' value changes."""
+        self._sender().set_uplink(mbit_s)
+        return self.uplink_mbit_s()
+
+    async def events(self, after: int, wait_s: float) -> list[Event]:
+        """What happened in the sessions behind event `after`; waits for the next where there is none yet, but not into a
+        drain."""
+        if self._multicast is None:
+            return []
+        return await self._multicast.events.wait(after, 0.0 if self.draining.is_set() else wait_s)
+
+    def latest_event(self) -> int:
+        """The id to wait behind for what comes next."""
+        return 0 if self._multicast is None else self._multicast.events.latest
 
     async def stop_session(self, session_id: str) -> SessionStatus:
         """End a session; the answer is its last status."""
@@ -262,6 +321,8 @@ class Operations:
             self.ending.set()
         self.state = "draining"
         self.draining.set()
+        if self._multicast is not None:
+            self._multicast.events.release()
 
     async def jobs_done(self) -> None:
         """Wait until no publish, upload or verify runs."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dpd.errors import SessionError
 
 ATTEMPTS = 65536
+STRIDE = 0x9E3779B1  # odd, so that it comes by every address of a network; large, so that it leaves what is flooded
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -46,7 +47,7 @@ class GroupRange:
         network = _dynamic_part(ipaddress.ip_network(self.network))
         port = self.port_low + (hashed >> 64) % (self.port_high - self.port_low + 1)
         for attempt in range(min(network.num_addresses, ATTEMPTS)):
-            address = network[(hashed + attempt) % network.num_addresses]
+            address = network[(hashed + attempt * STRIDE) % network.num_addresses]
             if str(address) not in taken and not _is_flooded(int(address), address.version):
                 return Group(str(address), port)
         raise SessionError(

@@ -14,7 +14,6 @@ from dpd.protocol.multicast.message import WIRE_VERSION
 MAX_CREDIT = 1 << 20
 MAX_SLOTS = 1024
 MAX_NAME = 64
-CIPHER = "aes-128-gcm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def _name(request: Mapping[str, Any]) -> str:
 def _ciphers(request: Mapping[str, Any]) -> tuple[str, ...]:
     ciphers = request.get("ciphers", [])
     if not isinstance(ciphers, list) or not all(isinstance(each, str) for each in ciphers):
-        raise MalformedMessage("ciphers", f'expected a list such as ["{CIPHER}"]')
+        raise MalformedMessage("ciphers", 'expected a list such as ["aes-128-gcm"]')
     return tuple(ciphers)
 
 

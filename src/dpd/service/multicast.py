@@ -9,53 +9,32 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from dpd.content.library import Content, Library
 from dpd.errors import MalformedMessage, ServiceError, SessionError, SessionNotFound
-from dpd.protocol.multicast.geometry import SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.geometry import Geometry
 from dpd.service.cast import CastChanges, CastPlan
 from dpd.service.groups import Group, GroupRange
 from dpd.service.isal import best_codec
 from dpd.service.join_request import read_join, read_member, read_verified
+from dpd.service.lookout import Lookout
+from dpd.service.multicast_stats import MulticastStats
+from dpd.service.qdisc import heeds_pacing, queue_kinds
 from dpd.service.roster import MemberStatus, read_statistics
 from dpd.service.session import Outfit, Session
 from dpd.service.session_status import SessionStatus, describe_session, present_members
 from dpd.service.slab_source import SlabSource
 from dpd.service.stream import Stream
 from dpd.service.udp import interface_address
-from dpd.service.uplink import INTERVAL_S, Uplink
+from dpd.service.uplink import Uplink
 from dpd.settings import MulticastSettings, Settings
 from dpd.telemetry.events import EventLog
-from dpd.telemetry.stats import bump, counter, counts, gauge
+from dpd.telemetry.stats import bump
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 300.0  # a session without members keeps its group this long
-LOOK_S = 1.0  # between two looks after the sessions where no rates are shared
-
-
-@dataclass(slots=True)
-class MulticastStats:
-    """What Prometheus sees of all sessions together."""
-
-    sessions: int = gauge("Sessions that exist now")
-    members: int = gauge("Receivers in all sessions now")
-    joins: int = counter("Receivers that joined a session")
-    joins_by_mode: dict[str, int] = counts("Receivers that joined, by where their bytes come from", "mode")
-    joins_refused: int = counter("Joins refused: session stopped or full, or the daemon is draining")
-    completions: int = counter("Receivers that reported every slab verified")
-    datagrams: int = counter("Symbols sent to groups, repairs included")
-    bytes: int = counter("Payload bytes sent to groups, repairs included")
-    repairs: int = counter("Symbols sent because a receiver asked for repair")
-    nacks: int = counter("NACKs taken in")
-    reports: int = counter("REPORTs taken in")
-    credit_stalls: int = counter("Times a sender waited for its slowest representative receiver")
-    members_silent: int = counter("Receivers given up after silence")
-    send_errors: int = counter("Trains the kernel refused")
-    trains_split: int = counter("Sessions whose trains left datagram by datagram for want of segmentation offload")
-    ignored: dict[str, int] = counts("Feedback datagrams that changed nothing, by reason", "reason")
 
 
 class MulticastService:
@@ -80,9 +59,7 @@ class MulticastService:
         self._uplink = Uplink(settings.uplink_mbit_s * 1e6)
         self._epoch = epoch
         self._outfit: Outfit | None = None
-        self._news = threading.Condition()
-        self._has_news = self._is_stopped = False
-        self._lookout: threading.Thread | None = None
+        self._lookout = Lookout(self._uplink, lambda: list(self._sessions.values()), self._look_after)
 
     async def start(self) -> None:
         """Nothing is bound until a session exists; a wrong interface is told now."""
@@ -107,10 +84,7 @@ class MulticastService:
             sessions = list(self._sessions.values())
             self._sessions.clear()
         await asyncio.gather(*(asyncio.to_thread(session.stop) for session in sessions))
-        self._is_stopped = True
-        self._tell_lookout()
-        if self._lookout is not None:
-            await asyncio.to_thread(self._lookout.join)
+        await asyncio.to_thread(self._lookout.stop)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, settings: Settings) -> None:
@@ -122,7 +96,7 @@ class MulticastService:
                 session.change(CastChanges(rate_mbit_s=self._settings.rate_mbit_s))
         if before.uplink_mbit_s != self._settings.uplink_mbit_s:
             self._uplink.rate_bit_s = self._settings.uplink_mbit_s * 1e6
-        self._tell_lookout()
+        self._lookout.wake()
 
     # ---- the door for receivers
 
@@ -150,7 +124,7 @@ class MulticastService:
         self.stats.joins += 1
         bump(self.stats.joins_by_mode, answer["mode"])
         self._count_members()
-        self._tell_lookout()
+        self._lookout.wake()
         return answer
 
     def _refuse(self, content: Content) -> None:
@@ -201,14 +175,14 @@ class MulticastService:
                 session.change(changes)
             else:
                 session = self._open(content, CastPlan.of(self._settings).with_changes(changes))
-        self._tell_lookout()
+        self._lookout.wake()
         return describe_session(session)
 
     def change_session(self, session_id: str, changes: CastChanges) -> SessionStatus:
         """Another ceiling or plan for a running session. Raises SessionNotFound."""
         session = self._session(session_id)
         session.change(changes)
-        self._tell_lookout()
+        self._lookout.wake()
         return describe_session(session)
 
     def start_now(self, session_id: str) -> SessionStatus:
@@ -223,7 +197,7 @@ class MulticastService:
             self._session(session_id).move(member, speed_class)
         except ServiceError as error:
             raise SessionError(str(error)) from None
-        self._tell_lookout()
+        self._lookout.wake()
 
     def kick_member(self, session_id: str, member: str, *, fall_back: bool) -> None:
         """Take a receiver out of a session. Raises SessionNotFound, SessionError."""
@@ -242,7 +216,7 @@ class MulticastService:
     def set_uplink(self, mbit_s: float) -> None:
         """The ceiling of all sessions together, until a reload changes it."""
         self._uplink.rate_bit_s = mbit_s * 1e6
-        self._tell_lookout()
+        self._lookout.wake()
 
     def stop_session(self, session_id: str) -> None:
         """End a session; joins are refused until it is started again. Raises SessionNotFound."""
@@ -290,7 +264,7 @@ class MulticastService:
         self.stats.sessions = len(self._sessions)
         group = session.streams[0].group
         session.note("session_started", group=group.address, port=group.port, minimum_clients=plan.minimum_clients)
-        self._watch()
+        self._lookout.wake()
         return session
 
     def _own_outfit(self) -> Outfit:
@@ -304,8 +278,25 @@ class MulticastService:
                 allocate=self._allocate,
                 flush=self._flush,
                 events=self.events,
+                is_paced_by_kernel=self._finds_pacing(),
             )
         return self._outfit
+
+    def _finds_pacing(self) -> bool:
+        """Whether the interface's queue spaces trains out as it is told. Says in the log what was found."""
+        interface = self._settings.interface
+        if not interface:
+            log.info("kernel pacing unused: multicast.interface is not set, so its queue is not known")
+            return False
+        try:
+            kinds = queue_kinds(interface)
+        except OSError as error:
+            log.info("kernel pacing unused: the queue is not known", extra={"error": error.strerror or str(error)})
+            return False
+        heeds = heeds_pacing(kinds)
+        found = {"interface": interface, "queue": " ".join(sorted(kinds)) or "none"}
+        log.info("kernel pacing used" if heeds else "kernel pacing unused: only the fq queue heeds it", extra=found)
+        return heeds
 
     def _open_source(self, content: Content) -> SlabSource:
         return SlabSource(self._library.open_blob(content), Geometry(content.size_bytes), self._codec)
@@ -338,82 +329,18 @@ class MulticastService:
         self.stats.sessions = len(sessions)
         self.stats.members = sum(len(session.roster) for session in sessions)
 
-    # ---- looking after them
-
-    def _watch(self) -> None:
-        if self._lookout is None:
-            self._lookout = threading.Thread(target=self._look_after, name="multicast-lookout", daemon=True)
-            self._lookout.start()
-        self._tell_lookout()
-
-    def _tell_lookout(self) -> None:
-        with self._news:
-            self._has_news = True
-            self._news.notify()
-
     def _look_after(self) -> None:
-        """The lookout's thread: shares the rates out, and looks after each session once a second. Where there is none, it
-        sleeps."""
-        looked_at = 0.0
-        while not self._is_stopped:
-            sessions = list(self._sessions.values())
-            now = time.monotonic()
-            try:
-                self._uplink.share_out(sessions, now)
-                if now - looked_at >= LOOK_S:
-                    looked_at = now
-                    self._close_ended()
-                    for session in sessions:
-                        session.look_after(now)
-                    self._count_members()
-            except Exception:
-                log.exception("multicast sessions could not be looked after")
-            self._wait_for_news(self._until_next_look(sessions))
-
-    def _until_next_look(self, sessions: list[Session]) -> float | None:
-        if not sessions:
-            return None
-        is_shared = self._uplink.rate_bit_s or any(len(s.streams) > 1 and s.rate_bit_s for s in sessions)
-        return INTERVAL_S if is_shared and any(session.is_busy for session in sessions) else LOOK_S
-
-    def _wait_for_news(self, timeout_s: float | None) -> None:
-        with self._news:
-            if not self._has_news:
-                self._news.wait(timeout_s)
-            self._has_news = False
+        """Once a second, on the lookout's thread."""
+        self._close_ended()
+        now = time.monotonic()
+        for session in list(self._sessions.values()):
+            session.look_after(now)
+        self._count_members()
 
     def _flush(self, stream: Stream) -> None:
-        """Add what a stream counted since its last flush; called by its own thread a few times a second."""
-        counters = stream.machine.counters
-        now = (
-            stream.datagrams,
-            counters.repair_symbols,
-            counters.nacks,
-            counters.reports,
-            counters.credit_stalls,
-            stream.silent,
-            stream.send_errors,
-            int(stream.has_split_trains),
-        )
+        """Called by the streams' own threads a few times a second."""
         with self._lock:
-            before = stream.flushed or (0,) * len(now)
-            stream.flushed = now
-            stats = self.stats
-            sent, repairs, nacks, reports, stalls, silent, errors, split = (
-                a - b for a, b in zip(now, before, strict=True)
-            )
-            stats.datagrams += sent
-            stats.bytes += sent * SYMBOL_BYTES
-            stats.repairs += repairs
-            stats.nacks += nacks
-            stats.reports += reports
-            stats.credit_stalls += stalls
-            stats.members_silent += silent
-            stats.send_errors += errors
-            stats.trains_split += split
-            for reason, count in stream.ignored.items():
-                bump(stats.ignored, reason, count)
-            stream.ignored.clear()
+            self.stats.take_over(stream)
 
 
 __all__ = ["MalformedMessage", "MulticastService", "MulticastStats", "SessionStatus"]

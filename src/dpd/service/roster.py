@@ -18,7 +18,6 @@ from dpd.protocol.multicast.message import Tally
 
 FINISHED_KEPT = 1000
 BARRED_KEPT = 4096
-FETCHING_S = 6.0  # three times what receivers leave between two words of progress
 TALLY_NAMES = tuple(each.name for each in fields(Tally))
 STATISTICS = (*TALLY_NAMES, "recovered", "nacks", "moves", "seconds", "unicast_bytes")
 
@@ -76,7 +75,6 @@ class Place:
     next_class: int | None = None  # it has its orders to move and did not come again yet
     is_multicast: bool = True
     stays_unicast: bool = False  # also where it joins again
-    unicast_at: float = -math.inf  # monotonic: its last word of progress by unicast
     class_moves: int = 0
     verified: int = 0  # slab set, as told by join and progress
     reason: str = ""
@@ -86,10 +84,6 @@ class Place:
     def label(self) -> str:
         """The name by which operators know it: the low half, since the whole is its credential."""
         return f"{short(self.member):08x}"
-
-    def is_fetching(self, now: float) -> bool:
-        """Whether it gets slabs by HTTP just now, on orders or of its own accord."""
-        return now - self.unicast_at < FETCHING_S
 
 
 def short(member: int) -> int:
@@ -164,7 +158,7 @@ def describe(place: Place, member: Member | None, size_bytes: int, **final: Any)
         "member": place.label,
         "name": place.name,
         "address": place.address,
-        "mode": "multicast" if place.is_multicast and not place.is_fetching(time.monotonic()) else "unicast",
+        "mode": "multicast" if place.is_multicast else "unicast",
         "state": _state(place, member),
         "reason": place.reason,
         "speed_class": place.speed_class,
@@ -184,10 +178,10 @@ def describe(place: Place, member: Member | None, size_bytes: int, **final: Any)
 
 
 def _state(place: Place, member: Member | None) -> str:
+    if not place.is_multicast:
+        return "receiving"
     if place.next_class is not None:
         return "moving"
-    if not place.is_multicast or place.is_fetching(time.monotonic()):
-        return "receiving"
     if member is None:
         return "waiting"
     return "complete" if member.is_complete else "receiving" if member.is_live else "silent"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import dataclass
 
 from dpd.errors import ServiceError
@@ -12,8 +13,8 @@ from dpd.service.udp import interface_address
 
 SOCKET_BUFFER_BYTES = 4 << 20
 SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; not in Python's socket module
-NO_PACING = 0xFFFFFFFF
-_ADDRESSES6 = "/proc/net/if_inet6"
+NO_PACING = 0xFFFFFFFF_FFFFFFFF  # ~0UL: what a socket begins with
+_ADDRESSES6 = "/proc/thread-self/net/if_inet6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def _prepare6(sock: socket.socket, interface: str, address: str, hops: int) -> N
 def _own_address(family: int, interface: str, group: Group) -> str:
     if interface:
         return interface_address(interface) if family == socket.AF_INET else _interface_address6(interface)
-    if group.is_source_specific:  # receivers join (source, group), so it has to be one address and stay that
+    # Receivers join (source, group), so it has to be one address; and one that came over IPv4 cannot know our IPv6.
+    if group.is_source_specific or family == socket.AF_INET6:
         return _routed_address(family, group)
     return ""
 
@@ -103,5 +105,5 @@ def _interface_address6(name: str) -> str:
 
 def pace(sock: socket.socket, rate_bit_s: float) -> None:
     """Have the kernel space the trains out as well, where its queue heeds it; a rate of 0 is no pacing."""
-    rate_byte_s = min(int(rate_bit_s / 8), NO_PACING - 1) if rate_bit_s else NO_PACING
-    sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate_byte_s)
+    rate_byte_s = int(rate_bit_s / 8) if rate_bit_s else NO_PACING
+    sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("@Q", rate_byte_s))

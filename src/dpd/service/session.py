@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpd.content.library import Content
-from dpd.errors import SessionError
+from dpd.errors import ServiceError, SessionError
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.protocol.multicast.member import Member
-from dpd.protocol.multicast.message import WIRE_VERSION, ControlCode, ControlReason, Sign
+from dpd.protocol.multicast.message import ControlCode, ControlReason, Sign
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import MemberForgotten, MemberSilent
 from dpd.service.cast import CastChanges, CastPlan, waiting_in_words
 from dpd.service.groups import Group
+from dpd.service.join_answer import OpenStream, content_answer, stream_answer
 from dpd.service.join_request import JoinRequest
 from dpd.service.roster import MemberStatus, Place, Roster, describe, keep_counts, totals
-from dpd.service.sending_socket import SendingSocket, open_sending_socket
+from dpd.service.sealing import CIPHER, KEY_BYTES, SALT_BYTES, Sealer
+from dpd.service.sending_socket import open_sending_socket
 from dpd.service.slab_source import SlabSource
 from dpd.service.stream import Stream, StreamOrigin
 from dpd.settings import MulticastSettings
@@ -52,15 +54,7 @@ class Outfit:
     allocate: Callable[[Content, int], Group]
     flush: Callable[[Stream], None]
     events: EventLog
-
-
-@dataclass(frozen=True, slots=True)
-class OpenStream:
-    """A stream with its group, and our address as its receivers see it."""
-
-    stream: Stream
-    group: Group
-    address: str
+    is_paced_by_kernel: bool
 
 
 class Session:
@@ -87,20 +81,15 @@ class Session:
     def _open_stream(self, speed_class: int, schedule: Schedule) -> OpenStream:
         """Raises SessionError, ServiceError."""
         group = self._outfit.allocate(self.content, speed_class)
-        sending = open_sending_socket(self._settings.interface, group, self._settings.ttl)
+        key, salt = (secrets.token_bytes(KEY_BYTES), secrets.token_bytes(SALT_BYTES)) if self.is_sealed else (b"", b"")
+        sealer = Sealer(key, salt) if self.is_sealed else None
+        source = self._outfit.open_source(self.content)
         try:
-            source = self._outfit.open_source(self.content)
-        except BaseException:
-            sending.sock.close()
+            sending = open_sending_socket(self._settings.interface, group, self._settings.ttl)
+        except ServiceError:
+            source.close()
             raise
-        stream = self._start_stream(speed_class, schedule, group, sending, source)
-        self.streams[speed_class] = OpenStream(stream, group, sending.address)
-        return self.streams[speed_class]
-
-    def _start_stream(
-        self, speed_class: int, schedule: Schedule, group: Group, sending: SendingSocket, source: SlabSource
-    ) -> Stream:
-        return Stream(
+        stream = Stream(
             origin=StreamOrigin(self.number, self._outfit.epoch, speed_class, group.address, group.port),
             sock=sending.sock,
             source=source,
@@ -108,12 +97,16 @@ class Session:
             settings=self._settings,
             schedule=schedule,
             rate_bit_s=self.rate_bit_s,
+            is_paced_by_kernel=self._outfit.is_paced_by_kernel,
             workers=self._outfit.workers,
             sign=self._outfit.sign,
             flush=self._outfit.flush,
             forgotten=self._take_forgotten,
             labels=self.labels,
+            sealer=sealer,
         )
+        self.streams[speed_class] = OpenStream(stream, group, sending.address, key, salt)
+        return self.streams[speed_class]
 
     def _stream(self, speed_class: int) -> OpenStream:
         """A stream, opened where nobody needed it before; slower classes start as soon as somebody is in them."""
@@ -178,7 +171,10 @@ class Session:
                 self._vacate(before, place)
             place.verified = request.verified
             place.reason = by_unicast
-            answer = self._seat_by_unicast(place) if by_unicast else self._seat_in_stream(place, request)
+            place.is_multicast = not by_unicast
+            answer = content_answer(self.content, self.session_id, place, self._outfit.public_key)
+            if place.is_multicast:
+                answer |= self._seat_in_stream(place, request)
         self.note("receiver_joined", place, mode=answer["mode"], verified_slabs=request.verified.bit_count())
         return answer
 
@@ -198,6 +194,12 @@ class Session:
         taken = self.roster.multicast_count - (before is not None and before.is_multicast)
         if taken >= self.plan.max_clients:
             return f"the session of {self.content.package_id} is full: multicast.max_clients = {self.plan.max_clients}"
+        if self.is_sealed and CIPHER not in request.ciphers:
+            return f"the session of {self.content.package_id} is encrypted ({CIPHER}), which this receiver cannot open"
+        if self.is_sealed and not is_secure:
+            return (
+                f"the session of {self.content.package_id} is encrypted and its key goes over TLS alone: join by https"
+            )
         return ""
 
     def _vacate(self, before: Place, place: Place) -> None:
@@ -210,46 +212,23 @@ class Session:
         if before.is_multicast:
             self._withdraw(before)
 
-    def _seat_by_unicast(self, place: Place) -> dict[str, Any]:
-        place.is_multicast = False
-        return {**self._about_content(place), "mode": "unicast", "reason": place.reason}
-
     def _seat_in_stream(self, place: Place, request: JoinRequest) -> dict[str, Any]:
-        open_stream = self._stream(place.speed_class)
-        starts_in_s = self.starts_in_s(place.speed_class)
-        stream, member = open_stream.stream, place.member
+        opened = self._stream(place.speed_class)
+        stream, member, starts_in_s = opened.stream, place.member, self.starts_in_s(place.speed_class)
         stream.tell(
             lambda now: stream.machine.add_member(
                 member, verified=request.verified, credit=request.credit, free_slabs=request.slots, now=now
             )
         )
         return {
-            **self._about_content(place),
-            "mode": "multicast",
             "session": self.number,
             "epoch": self._outfit.epoch,
             "class": place.speed_class,
-            "group": open_stream.group.address,
-            "port": open_stream.group.port,
-            "source": open_stream.address if open_stream.group.is_source_specific else "",
-            "sender": open_stream.address,
-            "feedback_port": stream.feedback_port,
             "friendly": self._settings.friendly,
             "floor_kib_s": self._settings.floor_kib_s,
             "starts_in_s": round(starts_in_s, 3),
             "waiting": self.waiting(joining=1) if place.speed_class == 0 else "",
-        }
-
-    def _about_content(self, place: Place) -> dict[str, Any]:
-        return {
-            "wire": WIRE_VERSION,
-            "session_id": self.session_id,
-            "member": f"{place.member:016x}",
-            "package_id": self.content.package_id,
-            "source_version": self.content.source_version,
-            "size_bytes": self.content.size_bytes,
-            "sha256": self.content.sha256,
-            "public_key": self._outfit.public_key.hex(),
+            **stream_answer(opened),
         }
 
     def complete(self, member: int, statistics: Mapping[str, float]) -> bool:
@@ -270,9 +249,11 @@ class Session:
             if place is None:
                 return False
             place.verified |= verified
-            place.heard_at = place.unicast_at = time.monotonic()
-            if not place.is_multicast:
-                self._withdraw(place)  # it has followed its orders
+            place.heard_at = time.monotonic()
+            if place.is_multicast:
+                self._keep_counts(place)
+                place.is_multicast = False
+            self._withdraw(place)  # it gives no feedback from now on, until it joins again
             return True
 
     def _finish(self, place: Place, state: str, statistics: Mapping[str, float] | None = None) -> MemberStatus:
@@ -292,8 +273,8 @@ class Session:
         keep_counts(place, self.member(place))
 
     def member(self, place: Place) -> Member | None:
-        """What its stream knows of a receiver."""
-        found = self.streams.get(place.speed_class)
+        """What its stream knows of a receiver; None for one by unicast."""
+        found = self.streams.get(place.speed_class) if place.is_multicast else None
         return found.stream.machine.members.get(place.member) if found else None
 
     def _withdraw(self, place: Place) -> None:
@@ -308,9 +289,7 @@ class Session:
             place = self.roster.places.get(event.member)
             if place is None or not place.is_multicast or place.next_class is not None:
                 return
-            if place.is_fetching(time.monotonic()):
-                place.is_multicast = False
-            elif isinstance(event, MemberSilent):
+            if isinstance(event, MemberSilent):
                 self.note("receiver_silent", place)
             else:
                 self._lose(place)

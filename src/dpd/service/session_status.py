@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES
+from dpd.service.join_answer import OpenStream
 from dpd.service.roster import MemberStatus, describe
-from dpd.service.session import OpenStream, Session
+from dpd.service.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,11 @@ from dpd.protocol.multicast.sender import (
     SlabSettled,
     Train,
 )
+from dpd.service.sealing import Sealer
+from dpd.service.sending_socket import pace
 from dpd.service.slab_source import SlabSource
-from dpd.service.udp import TRANSIENT, TrainSender
+from dpd.service.train_outlet import TrainOutlet
+from dpd.service.udp import TRANSIENT
 from dpd.settings import MulticastSettings
 from dpd.telemetry.stats import bump
 
@@ -64,8 +67,9 @@ class StreamOrigin:
 class Stream:
     """One image to one group. Its thread starts with it and ends with `end` and `join`; it owns `sock` and `source`.
 
-    `sign` puts the distribution point's name under BEAT and CONTROL; `flush` is called by the thread a few times a
-    second and at its end, `forgotten` when a member falls silent or is given up.
+    `sealer` encrypts every symbol; `sign` puts the distribution point's name under BEAT and CONTROL; `flush` is called by
+    the thread a few times a second and at its end, `forgotten` when a member falls silent or is given up. A rate of 0 is
+    no ceiling; `is_paced_by_kernel`: the interface's queue heeds SO_MAX_PACING_RATE, so it is told the rate, too.
     """
 
     def __init__(
@@ -78,11 +82,13 @@ class Stream:
         settings: MulticastSettings,
         schedule: Schedule,
         rate_bit_s: float,
+        is_paced_by_kernel: bool,
         workers: ThreadPoolExecutor,
         sign: Sign,
         flush: Callable[[Stream], None],
         forgotten: Forgotten,
         labels: dict[str, str],
+        sealer: Sealer | None = None,
     ) -> None:
         self.origin = origin
         self.ignored: dict[str, int] = {}
@@ -97,11 +103,16 @@ class Stream:
         self._forgotten = forgotten
         self._labels = labels
         self._destination = (origin.group, origin.port)
-        self._trains = TrainSender(sock, offload=settings.segmentation_offload)
+        self._outlet = TrainOutlet(
+            sock, self._destination, source, offload=settings.segmentation_offload, sealer=sealer
+        )
         self._feedback = memoryview(bytearray(MAX_FEEDBACK_BYTES))
         self._inbox: deque[Callable[[float], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
         self._wake_lock = threading.Lock()  # else the number could be another file's by the time it is written to
+        self._is_paced_by_kernel = is_paced_by_kernel
+        if is_paced_by_kernel:
+            pace(sock, rate_bit_s)
         self.bucket = TokenBucket(rate_bit_s, BUCKET_BYTES, time.monotonic())
         self.machine = Sender(
             session=origin.session,
@@ -110,6 +121,7 @@ class Stream:
             bucket=self.bucket,
             member_timeout_s=settings.member_timeout_s,
             speed_class=origin.speed_class,
+            is_sealed=sealer is not None,
             schedule=schedule,
         )
         name = f"multicast-{origin.session:08x}-{origin.speed_class}"
@@ -127,7 +139,12 @@ class Stream:
 
     def set_rate(self, rate_bit_s: float) -> None:
         """A new ceiling; 0 is none."""
-        self.tell(lambda now: self.bucket.set_rate(rate_bit_s, now))
+        self.tell(lambda now: self._take_rate(rate_bit_s, now))
+
+    def _take_rate(self, rate_bit_s: float, now: float) -> None:
+        self.bucket.set_rate(rate_bit_s, now)
+        if self._is_paced_by_kernel:
+            pace(self._socket, rate_bit_s)
 
     def end(self) -> None:
         """Say END to the group; the thread ends behind it. Idempotent."""
@@ -145,7 +162,7 @@ class Stream:
     @property
     def has_split_trains(self) -> bool:
         """Whether trains leave datagram by datagram: the kernel or the card refused them, or the settings do."""
-        return not self._trains.offload
+        return not self._outlet.offload
 
     @property
     def is_wanting(self) -> bool:
@@ -155,7 +172,7 @@ class Stream:
     @property
     def wire_bytes(self) -> int:
         """What was sent in symbols so far, with all headers."""
-        return self.datagrams * (DATAGRAM_BYTES + WIRE_OVERHEAD_BYTES)
+        return self.datagrams * (self._outlet.datagram_bytes + WIRE_OVERHEAD_BYTES)
 
     # ---- the thread
 
@@ -265,7 +282,7 @@ class Stream:
         if train.row == 0 and train.symbols is None:
             self._source.prefetch(train.slab + 1)
         try:
-            self.datagrams += self._trains.send(self._source.pieces(train), DATAGRAM_BYTES, self._destination)
+            self.datagrams += self._outlet.send(train)
         except OSError as error:
             self._note_send_error(error)
 

@@ -50,11 +50,16 @@ class EventLog:
             self._latest += 1
             noted = Event(self._latest, self._clock(), event, fields)
             self._events.append(noted)
+        self.release()
+        log.info(event.replace("_", " "), extra=fields)
+        return noted
+
+    def release(self) -> None:
+        """Let those who wait have their answer, also where there is nothing to tell."""
+        with self._lock:
             waiting, self._waiting = self._waiting, {}
         for news, loop in waiting.items():
             loop.call_soon_threadsafe(news.set)
-        log.info(event.replace("_", " "), extra=fields)
-        return noted
 
     def after(self, id: int, limit: int = MAX_EVENTS) -> list[Event]:
         """The events with higher ids, oldest first, at most `limit`. Older ones than are kept are missing without a mark."""
