@@ -41,12 +41,19 @@ def write_corpus(target: str, folder: Path) -> int:
 def fuzz(target: str, seconds: int) -> int:
     """Run the fuzzer and keep what it found. Returns its exit code."""
     with tempfile.TemporaryDirectory() as directory:
-        for name, content in read_corpus(target).items():
+        for name, content in (read_corpus(target) or _seeds(target)).items():
             Path(directory, name).write_bytes(content)
         options = ["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", f"-max_total_time={seconds}"]
         code = _run_child(target, *options, directory)
         print(f"{target}: {write_corpus(target, Path(directory))} inputs kept")
         return code
+
+
+def _seeds(target: str) -> dict[str, bytes]:
+    """Where the fuzzer begins when there is no corpus."""
+    from tests.fuzz.targets import SEEDS
+
+    return {f"seed-{number}": seed for number, seed in enumerate(SEEDS.get(target, ()))}
 
 
 def _run_child(target: str, *options: str) -> int:
@@ -55,7 +62,7 @@ def _run_child(target: str, *options: str) -> int:
 
 def _be_child(target: str, options: list[str]) -> None:
     """Never returns."""
-    import atheris  # type: ignore[import-not-found, unused-ignore]
+    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     with atheris.instrument_imports(include=["dpd.protocol"]):
         from tests.fuzz.targets import MAX_BYTES, TARGETS
