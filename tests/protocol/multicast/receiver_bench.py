@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 
+from dpd.protocol.multicast.authenticity import Verify
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, Beat, Flag, Header, MessageType, Nack, Report
 from dpd.protocol.multicast.receiver import Ignored, Receiver, SlabReady
@@ -22,14 +23,21 @@ class Bench:
     """A receiver, a clock, and the sender's side of the wire. `rows_of_last` rows in the last of `slabs`."""
 
     def __init__(
-        self, slabs: int = 3, rows_of_last: int = ROWS, *, slots: int = 4, credit: int = 4000, verified: int = 0
+        self,
+        slabs: int = 3,
+        rows_of_last: int = ROWS,
+        *,
+        slots: int = 4,
+        credit: int = 4000,
+        verified: int = 0,
+        verify: Verify | None = None,
     ) -> None:
         self.geometry = Geometry((slabs - 1) * SLAB_BYTES + rows_of_last * ROW_BYTES)
         self.now = 10.0
         self.seq = 0
         self.machine = Receiver(
             session=SESSION, epoch=EPOCH, member=MEMBER, geometry=self.geometry, verified=verified, slots=slots,
-            credit=credit, rng=random.Random(1), now=self.now,
+            credit=credit, rng=random.Random(1), now=self.now, verify=verify,
         )  # fmt: skip
         self.nacks: list[Nack] = []
         self.reports: list[Report] = []

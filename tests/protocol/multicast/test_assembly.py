@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROW_BYTES, ROWS, SYMBOL_BYTES
+from dpd.protocol.multicast.leaves import leaves_of
 from dpd.service.isal import best_codec
 
 CODEC = best_codec()
@@ -155,3 +156,107 @@ def test_the_buffer_given_back_is_the_whole_of_it() -> None:
     assembly = assembly_of(sent)
     assert len(assembly.buffer) == ROW_BYTES
     assert len(assembly.storage) == ROW_BYTES + 500
+
+
+# ---- leaves
+
+
+def take_in(
+    sent: Sent, lost: dict[int, list[int]], parity: dict[int, list[int]], forged: set[tuple[int, int]]
+) -> SlabAssembly:
+    """An assembly that is complete and recovered: `lost` source rows and `parity` rows that came, per column; what is
+    `forged`, (row, column), came with other bytes."""
+    assembly = assembly_of(sent)
+    rng = random.Random(5)
+    for column in range(COLUMNS):
+        rows = [row for row in range(sent.rows) if row not in lost.get(column, [])]
+        for row in [*rows, *(ROWS + r for r in parity.get(column, []))]:
+            symbol = rng.randbytes(SYMBOL_BYTES) if (row, column) in forged else sent.symbol(row, column)
+            if row < ROWS:
+                assert assembly.add_source(row, column, symbol)
+            else:
+                assert assembly.add_parity(row - ROWS, column, symbol)
+    assert assembly.is_complete
+    assembly.recover(CODEC)
+    assert (assembly.buffer != sent.slab) == bool(forged), "or the test shows nothing"
+    return assembly
+
+
+def mend(assembly: SlabAssembly, sent: Sent, first_parity: int) -> None:
+    """One round of repair by somebody honest: what each column lacks, in parity rows never sent before."""
+    for column, deficit in enumerate(assembly.deficits()):
+        for i in range(deficit):
+            assert add(assembly, sent, ROWS + first_parity + i, column)
+    assert assembly.is_complete
+    assembly.recover(CODEC)
+    assert assembly.buffer == sent.slab
+
+
+def test_forged_source_symbols_are_dropped_and_the_rest_is_kept() -> None:
+    sent = Sent(6, 4)
+    assembly = take_in(sent, {}, {}, {(0, 0), (5, 31), (2, 7), (3, 7)})
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 4
+    assert assembly.deficits() == bytes((c in (0, 31)) + 2 * (c == 7) for c in range(COLUMNS))
+    mend(assembly, sent, 0)
+
+
+def test_a_forged_parity_symbol_spoils_its_column_alone() -> None:
+    sent = Sent(6, 8)
+    assembly = take_in(sent, {4: [1, 2], 9: [0]}, {4: [0, 1], 9: [0]}, {(ROWS + 1, 4)})
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 2
+    assert assembly.deficits()[4] == 2
+    mend(assembly, sent, 2)
+
+
+def test_what_was_recovered_beside_a_forged_symbol_goes_with_it() -> None:
+    """Parity recovers another symbol of the column from the forged one: both are wrong."""
+    sent = Sent(6, 8)
+    assembly = take_in(sent, {4: [1, 2]}, {4: [0, 1]}, {(5, 4)})
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 3
+    mend(assembly, sent, 2)
+
+
+def test_forged_source_and_parity_in_one_column_still_take_one_round() -> None:
+    sent = Sent(6, 8)
+    assembly = take_in(sent, {4: [1, 2]}, {4: [0, 1]}, {(5, 4), (ROWS, 4)})
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 3
+    mend(assembly, sent, 2)
+
+
+def test_where_everything_is_forged_everything_is_asked_for() -> None:
+    sent = Sent(3, 3)
+    assembly = take_in(sent, {}, {}, {(row, column) for row in range(3) for column in range(COLUMNS)})
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 3 * COLUMNS
+    mend(assembly, sent, 0)
+
+
+def test_where_nothing_is_forged_nothing_is_dropped() -> None:
+    sent = Sent(3, 2)
+    assembly = take_in(sent, {8: [1]}, {8: [1]}, set())
+    assert assembly.keep_confirmed(leaves_of(memoryview(sent.slab))) == 0
+    assert assembly.is_complete
+    assert assembly.recover(CODEC) == 0
+    assert assembly.buffer == sent.slab
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**32))
+def test_whatever_is_forged_one_honest_round_of_repair_mends_it(rows: int, share: float, seed: int) -> None:
+    rng = random.Random(seed)
+    sent = Sent(rows, 3 * rows)
+    lost = {column: rng.sample(range(rows), rng.randrange(rows + 1)) for column in range(COLUMNS)}
+    parity = {column: rng.sample(range(rows), len(lost[column])) for column in range(COLUMNS)}
+    came = [(row, c) for c in range(COLUMNS) for row in range(rows) if row not in lost[c]]
+    came += [(ROWS + row, c) for c in range(COLUMNS) for row in parity[c]]
+    forged = {symbol for symbol in came if rng.random() < share} or {came[0]}
+    assembly = take_in(sent, lost, parity, forged)
+    assembly.keep_confirmed(leaves_of(memoryview(sent.slab)))
+    mend(assembly, sent, rows)
+
+
+def test_symbols_kept_are_not_landed_over() -> None:
+    """What the network brings next fills gaps between confirmed symbols: it has no place to land as a whole."""
+    sent = Sent(4, 1)
+    assembly = take_in(sent, {}, {}, {(2, 2)})
+    assembly.keep_confirmed(leaves_of(memoryview(sent.slab)))
+    assert assembly.landing == -1

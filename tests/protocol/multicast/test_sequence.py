@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpd.protocol.multicast.counters import ReceiverCounters
 from dpd.protocol.multicast.geometry import COLUMNS
-from dpd.protocol.multicast.sequence import MAX_LATE, TRUSTED, VOTES_BACK, Sequence
+from dpd.protocol.multicast.sequence import MAX_LATE, RANGES_REMEMBERED, TRUSTED, VOTES_BACK, Sequence
 
 
 class Stream:
@@ -192,4 +192,4 @@ def test_memory_does_not_grow_with_the_losses() -> None:
         stream.trains(1)
         stream.next += 3
     assert stream.counters.lost == 4999 * 3
-    assert len(stream.sequence._missing) <= 1024
+    assert len(stream.sequence._missing) <= RANGES_REMEMBERED

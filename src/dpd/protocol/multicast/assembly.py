@@ -49,9 +49,14 @@ class SlabAssembly:
         return self.lacking <= 0
 
     @property
+    def arrived(self) -> int:
+        """Symbols that are here, parity that is needed included."""
+        return self.rows * COLUMNS - self.lacking
+
+    @property
     def has_little(self) -> bool:
         """Less than an eighth of it is here: to send it again costs hardly more than to repair it."""
-        return (self.rows * COLUMNS - self.lacking) * 8 < self.rows * COLUMNS
+        return self.arrived * 8 < self.rows * COLUMNS
 
     def deficits(self) -> bytes:
         """Symbols that each column still lacks: uint8[COLUMNS]."""

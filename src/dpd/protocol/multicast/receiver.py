@@ -401,7 +401,7 @@ class Receiver:
             return None
         if row > START_ROWS:
             return None
-        if not self._has_buffer() and not self._abandon_little():
+        if not self._has_buffer() and not self._abandon_least():
             self.counters.without_buffer += 1
             return None
         assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
@@ -414,12 +414,13 @@ class Receiver:
             self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
         return bool(self._free)
 
-    def _abandon_little(self) -> bool:
+    def _abandon_least(self) -> bool:
         """Give up a slab of which hardly anything came, perhaps only a forged symbol. True: its buffer is free."""
-        slab = next((s for s, a in self._assemblies.items() if s != self._current and a.has_little), None)
-        if slab is None:
+        others = (assembly for slab, assembly in self._assemblies.items() if slab != self._current)
+        least = min(others, key=lambda assembly: assembly.arrived, default=None)
+        if least is None or least.arrived > COLUMNS:
             return False
-        self._abandon(slab)
+        self._abandon(least.slab)
         return True
 
     def _abandon(self, slab: int) -> None:

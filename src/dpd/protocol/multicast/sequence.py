@@ -19,7 +19,7 @@ TRUSTED = 4 * COLUMNS  # four trains: a burst that is lost, or what reordering m
 VOTES_BACK = 3 * COLUMNS  # to be believed behind the newest: late symbols come one by one between those on time
 MAX_LEAP = 1 << 22  # further than that nothing was lost: we would have noticed the silence
 MAX_LATE = 1 << 14  # a BEAT this far behind is not late, but the number seen wrong: 0.2 s at 1 Gbit/s
-RANGES_REMEMBERED = 1024  # numbers missing, for symbols that come late
+RANGES_REMEMBERED = 256  # numbers missing, for symbols that come late
 _MASK = 0xFFFFFFFF
 
 
@@ -45,7 +45,7 @@ class Sequence:
         ahead = (last - self.seen) & _MASK
         if ahead == count or self.seen < 0:
             self.seen = last
-        elif count < ahead <= TRUSTED + count:
+        elif 0 < ahead <= TRUSTED + count:
             self._lose(ahead - count)
             self.seen = last
         else:
