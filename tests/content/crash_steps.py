@@ -16,10 +16,12 @@ from types import FrameType
 
 import dpd.content
 from dpd.content.library import Library
+from dpd.content.stored_parity import ParityCode
 
 SLAB_BYTES = 1 << 19  # the big source is three slabs in two pieces
 CONTENT_FOLDER = str(Path(dpd.content.__file__).parent)
 Change = Callable[[Library], object]
+PARITY = ParityCode(1, 4096, lambda slab: [bytes(slab[:4096]).ljust(4096, b"\0")])
 
 
 def main(scenario: str, directory: Path) -> None:
@@ -32,11 +34,22 @@ def main(scenario: str, directory: Path) -> None:
         "publish again": (lambda library: library.publish(old, "A", 1), lambda library: None),
         "remove": (lambda library: library.remove("A"), lambda library: library.publish(old, "A", 1)),
         "open without a key": (lambda library: None, lambda library: None),
+        "publish with parity": (
+            lambda library: publish_with_parity(library, new),
+            lambda library: library.remove("A", 2),
+        ),
+        "publish again with parity": (lambda library: publish_with_parity(library, old, 1), lambda library: None),
+        "remove with parity": (
+            lambda library: library.remove("A"),
+            lambda library: publish_with_parity(library, old, 1),
+        ),
     }
     change, undo = scenarios[scenario]
     opening = scenario == "open without a key"
     with Library(root, slab_bytes=SLAB_BYTES) as library:
         library.publish(old, "A", 1)
+        if scenario in ("publish again with parity", "remove with parity"):
+            publish_with_parity(library, old, 1)
         before = state(library)
     outcomes: list[str] = []
     while killed_in_step(len(outcomes), root, change, opening=opening):
@@ -46,6 +59,11 @@ def main(scenario: str, directory: Path) -> None:
             if outcomes[-1] == "new":
                 undo(library)
     print(json.dumps(outcomes))
+
+
+def publish_with_parity(library: Library, source: Path, version: int | None = None) -> None:
+    library.parity_code = PARITY
+    library.publish(source, "A", version)
 
 
 def state(library: Library) -> list[tuple[str, int]]:
@@ -91,7 +109,9 @@ def check_sound(library: Library, root: Path) -> None:
     contents = library.contents()
     for content in contents:
         library.verify(content.package_id, content.source_version)
-    assert {path.name for path in root.glob("blobs/*/*")} == {content.sha256 for content in contents}
+    blobs = {path.name for path in root.glob("blobs/*/*") if path.suffix != ".parity"}
+    assert blobs == {content.sha256 for content in contents}
+    assert {path.stem for path in root.glob("blobs/*/*.parity")} <= blobs  # each is checked by verify
     assert len(list(root.glob("manifests/*"))) == len(contents)
     assert list(root.glob("incoming/*")) == []
     assert [path.name for path in root.glob("keys/*")] == ["manifest.ed25519"]

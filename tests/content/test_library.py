@@ -245,6 +245,9 @@ def test_closing_ends_a_publish_at_its_next_piece(library: Library, make_file: M
         ("publish again", False),
         ("remove", True),
         ("open without a key", False),
+        ("publish with parity", True),
+        ("publish again with parity", False),
+        ("remove with parity", True),
     ],
 )
 def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str, may_end_new: bool) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from dpd.content.library import Library
 from dpd.errors import ContentCorrupt
-from dpd.protocol.multicast.fec import encode_parity
+from dpd.protocol.multicast.fec import StandardCodec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import HEADER_BYTES
 from dpd.protocol.multicast.sender import Train
 from dpd.service.isal import best_codec
-from dpd.service.slab_source import SlabSource
+from dpd.service.slab_source import SlabSource, open_slab_source, parity_code
 
 CODEC = best_codec()
 SIZE = SLAB_BYTES + 2 * ROW_BYTES + 100
@@ -110,3 +112,117 @@ def test_closing_waits_for_nobody_and_leaves_nothing_open(source: SlabSource) ->
     source.compute_parity(0, 0, 1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+# ---- parity that was stored when the image was published
+
+
+@pytest.fixture
+def library(tmp_path: Path, path: Path) -> Iterator[Library]:
+    with Library(tmp_path / "library", slab_bytes=SLAB_BYTES) as library:
+        library.parity_code = parity_code(3, CODEC)
+        library.publish(path, "P")
+        yield library
+
+
+class CountingCodec:
+    """The real one, and how many rows it was asked for."""
+
+    name = CODEC.name
+    rows = 0
+
+    def combine(
+        self, coefficients: Sequence[bytes], sources: Sequence[memoryview], outputs: Sequence[memoryview]
+    ) -> None:
+        self.rows += len(outputs)
+        CODEC.combine(coefficients, sources, outputs)
+
+
+def parity_symbols(source: SlabSource, slab: int, rows: Sequence[int]) -> list[bytes]:
+    return symbols_of(source, Train(slab, ROWS, [(ROWS + row, 5) for row in rows], bytes(len(rows) * HEADER_BYTES)))
+
+
+def expected_symbols(slab: int, count: int) -> list[bytes]:
+    rows = encode_parity(CODEC, padded(slab), 0, count)
+    return [bytes(row[5 * SYMBOL_BYTES : 6 * SYMBOL_BYTES]) for row in rows]
+
+
+@pytest.mark.parametrize("slab", [0, 1])
+def test_stored_rows_are_those_of_the_code_and_cost_no_computation(library: Library, slab: int) -> None:
+    codec = CountingCodec()
+    with closing(open_slab_source(library, library.find("P"), codec)) as source:
+        source.compute_parity(slab, 0, 2)
+        source.compute_parity(slab, 2, 1)
+        assert parity_symbols(source, slab, range(3)) == expected_symbols(slab, 3)
+        assert codec.rows == 0
+        source.compute_parity(slab, 3, 2)
+        assert parity_symbols(source, slab, range(5)) == expected_symbols(slab, 5)
+        assert codec.rows == 2
+        source.forget_parity(slab)
+        source.compute_parity(slab, 0, 4)
+        assert parity_symbols(source, slab, range(4)) == expected_symbols(slab, 4)
+        assert codec.rows == 3
+
+
+def sidecar_of(tmp_path: Path) -> Path:
+    (sidecar,) = tmp_path.glob("library/blobs/??/*.parity")
+    return sidecar
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.__dict__["reason"] for record in caplog.records if "stored parity" in record.message]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.unlink(), None),
+        (lambda path: os.truncate(path, 5000), "bytes, expected"),
+        (lambda path: path.write_bytes(bytes(path.stat().st_size)), "that of another image"),
+    ],
+    ids=["missing", "short", "zeros"],
+)
+def test_a_sidecar_that_cannot_be_used_is_told_and_done_without(
+    library: Library,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[Path], None],
+    reason: str | None,
+) -> None:
+    change(sidecar_of(tmp_path))
+    with closing(open_slab_source(library, library.find("P"), CODEC)) as source:
+        source.compute_parity(0, 0, 3)
+        assert parity_symbols(source, 0, range(3)) == expected_symbols(0, 3)
+    assert len(told(caplog)) == (reason is not None)
+    assert all(str(reason) in each for each in told(caplog))
+
+
+def test_damage_found_while_it_is_used_is_told_once_and_never_sent(
+    library: Library, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = CountingCodec()
+    with closing(open_slab_source(library, library.find("P"), codec)) as source:
+        with open(sidecar_of(tmp_path), "r+b") as file:
+            for row in range(6):  # of both slabs
+                file.seek(-(row * ROW_BYTES + 5 * SYMBOL_BYTES + 1), os.SEEK_END)
+                file.write(b"\xee\xee")
+        for slab in (0, 1):
+            source.compute_parity(slab, 0, 3)
+            assert parity_symbols(source, slab, range(3)) == expected_symbols(slab, 3)
+    assert codec.rows == 6
+    assert told(caplog) == ["stored parity of slab 0 is damaged"]
+
+
+def test_closing_closes_the_sidecar(library: Library) -> None:
+    source = open_slab_source(library, library.find("P"), CODEC)
+    stored = source._stored
+    assert stored is not None
+    source.close()
+    with pytest.raises(ContentCorrupt, match="Bad file descriptor"):
+        stored.rows(0)
+
+
+def test_publishing_does_not_wait_for_a_slow_codec(caplog: pytest.LogCaptureFixture) -> None:
+    assert parity_code(4, StandardCodec()) is None
+    assert "without ISA-L" in told(caplog)[0]
+    assert parity_code(0, CODEC) is None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over a source: copied, hashed whole, hashed by slab and checked against its integrity table at once.
+"""One pass over a source: copied, hashed whole, hashed by slab, checked against its integrity table and its parity made,
+all at once.
 
-Each hash has its own thread (hashlib releases the interpreter lock) and takes the buffers in order, while this thread
+Each of these has its own thread (hashlib and the erasure code release the interpreter lock) and takes the buffers in order, while this thread
 reads the next buffer and writes. What is written is the very buffer that was hashed, so a source that changes in the
 page cache meanwhile cannot end up with a hash of other bytes.
 
@@ -24,9 +25,11 @@ from typing import Protocol
 
 from blake3 import blake3
 
+from dpd.content.stored_parity import ParityCode, ParityWriter, parity_file_bytes
 from dpd.errors import ContentCorrupt, ContentError
 
 Progress = Callable[[int, int], None]
+Update = Callable[[memoryview], None]
 
 _READ_BYTES = 1 << 20  # at least: below, the system calls and thread hops show
 _BUFFERS = 4  # one being read, one being written, two for the slowest hash to lag behind
@@ -87,22 +90,51 @@ def open_source(path: Path) -> Iterator[Source]:
         os.close(descriptor)
 
 
-def take_in(source: Source, part: Path, slab_bytes: int, check: Check | None, progress: Progress) -> Digests:
-    """Copy the source to `part`, on the disk when this returns. Raises ContentError or OSError; the caller cleans up."""
+@dataclass(frozen=True, slots=True)
+class ParityPart:
+    """Where the parity of a source goes, and how it is made."""
+
+    part: Path
+    code: ParityCode
+
+
+def take_in(
+    source: Source,
+    part: Path,
+    slab_bytes: int,
+    check: Check | None,
+    progress: Progress,
+    parity: ParityPart | None = None,
+) -> Digests:
+    """Copy the source to `part`, and its parity beside, on the disk when this returns. Raises ContentError or OSError; the
+    caller cleans up."""
     whole, slabs = _Whole(), _Slabs(slab_bytes, _sha256)
     fast = _Slabs(slab_bytes, _blake3)
     checks: list[Check] = [whole, slabs, fast, *([check] if check is not None else [])]
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    try:
-        _reserve(descriptor, source.size_bytes)
-        _stream(source, descriptor, slab_bytes, checks, progress)
+    with ExitStack() as stack:
+        descriptor = _new_file(stack, part, source.size_bytes)
+        updates = [each.update for each in checks]
+        if parity is not None:
+            size_bytes = parity_file_bytes(parity.code, slab_bytes, source.size_bytes)
+            beside = _new_file(stack, parity.part, size_bytes)
+            writer = ParityWriter(beside, parity.code, slab_bytes, source.size_bytes)
+            updates.append(writer.update)
+        _stream(source, descriptor, slab_bytes, updates, progress)
         for each in checks:
             each.finish()
+        if parity is not None:
+            writer.finish(whole.hash.hexdigest())
         os.fsync(descriptor)
         source.check_unchanged()
-    finally:
-        os.close(descriptor)
     return Digests(whole.hash.hexdigest(), tuple(slabs.hashes), tuple(fast.hashes))
+
+
+def _new_file(stack: ExitStack, part: Path, size_bytes: int) -> int:
+    """A descriptor that the stack closes, with the room it will need."""
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    stack.callback(os.close, descriptor)
+    _reserve(descriptor, size_bytes)
+    return descriptor
 
 
 class _Whole:
@@ -149,18 +181,18 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
             raise
 
 
-def _stream(source: Source, target: int, slab_bytes: int, checks: Sequence[Check], progress: Progress) -> None:
+def _stream(source: Source, target: int, slab_bytes: int, updates: Sequence[Update], progress: Progress) -> None:
     piece_bytes = slab_bytes * -(-_READ_BYTES // slab_bytes)
     ring = [memoryview(bytearray(min(piece_bytes, source.size_bytes))) for _ in range(_BUFFERS)]
     busy: list[list[Future[None]]] = [[] for _ in ring]
     position = turn = 0
     with ExitStack() as stack:
-        lanes = [stack.enter_context(ThreadPoolExecutor(1, "publish-hash")) for _ in checks]
+        lanes = [stack.enter_context(ThreadPoolExecutor(1, "publish-hash")) for _ in updates]
         while position < source.size_bytes:
             slot = turn % _BUFFERS
             _wait(busy[slot])
             piece = _read_piece(source, ring[slot][: source.size_bytes - position], position)
-            busy[slot] = [lane.submit(check.update, piece) for lane, check in zip(lanes, checks, strict=True)]
+            busy[slot] = [lane.submit(update, piece) for lane, update in zip(lanes, updates, strict=True)]
             _write_piece(target, piece, position)
             position, turn = position + len(piece), turn + 1
             progress(position, source.size_bytes)

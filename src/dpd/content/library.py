@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import Self
 
 from dpd.content import wim
 from dpd.content.catalogue import Catalogue, Content
-from dpd.content.intake import Digests, Progress, Source, open_source, take_in
+from dpd.content.intake import Digests, ParityPart, Progress, Source, open_source, take_in
 from dpd.content.manifest import MAX_SOURCE_VERSION, PACKAGE_ID, Manifest, decode_signed, encode
 from dpd.content.signing import own_key
 from dpd.content.store import Store, in_words
+from dpd.content.stored_parity import ParityCode, StoredParity, parity_file_bytes
 from dpd.content.verification import compare_slabs
 from dpd.content.wim_integrity import IntegrityVerifier
 from dpd.content.wim_xml import ImageSummary
@@ -48,6 +49,7 @@ class Library:
     """One library, owned by this process until `close`. Raises LibraryInUse if another process owns it."""
 
     def __init__(self, root: Path, *, slab_bytes: int) -> None:
+        self.parity_code: ParityCode | None = None  # what publishing stores beside each image from now on
         self._slab_bytes = slab_bytes
         self._change = threading.Lock()
         self._idle = threading.Condition()
@@ -98,12 +100,16 @@ class Library:
             summary = _check_format(opened)
             self._refuse_if_full(opened)
             part = self._store.new_part()
+            code = self.parity_code
+            parity = ParityPart(self._store.new_part(), code) if code is not None else None
             try:
-                digests = self._take_in(opened, part, summary, progress)
+                digests = self._take_in(opened, part, summary, progress, parity)
                 named = _describe(opened, digests, summary, package_id, source_version)
-                return self._install(opened, part, digests, named)
+                return self._install(opened, part, parity, digests, named)
             finally:
                 part.unlink(missing_ok=True)
+                if parity is not None:
+                    parity.part.unlink(missing_ok=True)
 
     def contents(self) -> list[Content]:
         """Everything, by package, oldest version first."""
@@ -122,7 +128,8 @@ class Library:
         )
 
     def verify(self, package_id: str, source_version: int | None = None, *, progress: Progress = _no_progress) -> None:
-        """Read the blob again and compare each slab. Raises ContentCorrupt that names the slabs and their bytes."""
+        """Read the blob again and compare each slab, and its stored parity. Raises ContentCorrupt that names the slabs and
+        their bytes."""
         content = self.find(package_id, source_version)
         with self._work():
             descriptor = self.open_blob(content)
@@ -131,6 +138,7 @@ class Library:
                 compare_slabs(content, manifest, descriptor, self._unless_closing(progress))
             finally:
                 os.close(descriptor)
+            self._check_parity(content)
 
     def remove(self, package_id: str, source_version: int | None = None) -> Content:
         """Take out this version, or the newest. Open descriptors of its blob stay good. Raises ContentNotFound."""
@@ -155,6 +163,17 @@ class Library:
             raise ContentCorrupt(
                 f"{content}: its blob {content.sha256} cannot be opened: {error.strerror}; publish it again"
             ) from None
+
+    def open_parity(self, content: Content) -> StoredParity | None:
+        """The parity kept beside the blob, closed by the caller; None where there is none. Raises ContentCorrupt where it
+        cannot be used."""
+        try:
+            descriptor = os.open(self._store.parity(content.sha256), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ContentCorrupt(f"stored parity cannot be opened: {error.strerror}") from None
+        return StoredParity(descriptor, content.sha256, content.size_bytes, self._slab_bytes)
 
     def manifest(self, content: Content) -> bytes:
         """The signed manifest."""
@@ -192,23 +211,37 @@ class Library:
             raise _other_content(source, existing)
 
     def _refuse_if_full(self, source: Source) -> None:
-        if self._store.free_bytes() < source.size_bytes + _SPARE_BYTES:
+        if self._store.free_bytes() < self._needed_bytes(source):
             raise self._no_room(source)
 
+    def _needed_bytes(self, source: Source) -> int:
+        code = self.parity_code
+        parity_bytes = 0 if code is None else parity_file_bytes(code, self._slab_bytes, source.size_bytes)
+        return source.size_bytes + parity_bytes + _SPARE_BYTES
+
     def _no_room(self, source: Source) -> LibraryFull:
-        needed = source.size_bytes + _SPARE_BYTES
+        needed = self._needed_bytes(source)
         return LibraryFull(
             f"{source.path}: needs {needed} bytes in {self._store.root}, {self._store.free_bytes()} are free; make room, for example with `dpd content remove`"
         )
 
-    def _take_in(self, source: Source, part: Path, summary: wim.WimSummary | None, progress: Progress) -> Digests:
+    def _take_in(
+        self,
+        source: Source,
+        part: Path,
+        summary: wim.WimSummary | None,
+        progress: Progress,
+        parity: ParityPart | None,
+    ) -> Digests:
         verifier = IntegrityVerifier(summary.integrity) if summary and summary.integrity else None
         try:
-            return take_in(source, part, self._slab_bytes, verifier, self._unless_closing(progress))
+            return take_in(source, part, self._slab_bytes, verifier, self._unless_closing(progress), parity)
         except ContentCorrupt as error:
             raise ContentCorrupt(f"{source.path}: {error}; copy or capture it again") from None
 
-    def _install(self, source: Source, part: Path, digests: Digests, named: Content) -> Content:
+    def _install(
+        self, source: Source, part: Path, parity: ParityPart | None, digests: Digests, named: Content
+    ) -> Content:
         """Make a part that is complete part of the library. The only place where content begins to exist."""
         with self._change:
             content = self._settle_version(source, named)
@@ -225,7 +258,7 @@ class Library:
             name = sha256(body).hexdigest()
             before = self._catalogue.manifest_of(content)
             try:
-                self._store.adopt(part, content.sha256)
+                self._store.adopt(part, content.sha256, parity.part if parity is not None else None)
                 self._store.write_manifest(name, self._key.sign(body))
                 self._catalogue.put(content, name)
             finally:
@@ -249,7 +282,7 @@ class Library:
     def _drop_unused(self, blob: str, *manifests: str | None) -> None:
         blobs, used = self._catalogue.used_files()
         if blob not in blobs:
-            self._store.blob(blob).unlink(missing_ok=True)
+            self._store.drop_blob(blob)
         for name in manifests:
             if name is not None and name not in used:
                 self._store.manifest(name).unlink(missing_ok=True)
@@ -266,6 +299,16 @@ class Library:
         if says != (content.package_id, content.source_version, content.size_bytes, content.sha256):
             raise ContentCorrupt(f"{content}: its manifest is that of other content; publish it again")
         return manifest
+
+    def _check_parity(self, content: Content) -> None:
+        try:
+            parity = self.open_parity(content)
+            if parity is not None:
+                with closing(parity):
+                    for slab in range(parity.slab_count):
+                        parity.rows(slab)
+        except ContentCorrupt as error:
+            raise ContentCorrupt(f"{content}: the image is whole, but its {error}; publish it again") from None
 
     def _unless_closing(self, progress: Progress) -> Progress:
         def report(done: int, total: int) -> None:

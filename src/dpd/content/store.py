@@ -5,6 +5,7 @@ lock                     held by the process that owns the library, with its pid
 library.db               the catalogue
 incoming/<random>.part   a blob being copied in
 blobs/<ab>/<sha256>      contents, each once however many packages share it
+blobs/<ab>/<sha256>.parity  the first parity rows of its slabs, where the settings want them; good to have, never needed
 manifests/<sha256>.json  signed manifests, named by the hash of what is signed
 keys/manifest.ed25519    the key that signs them
 """
@@ -47,6 +48,9 @@ class Store:
     def blob(self, sha256: str) -> Path:
         return self.root / "blobs" / sha256[:2] / sha256
 
+    def parity(self, sha256: str) -> Path:
+        return self.blob(sha256).with_suffix(".parity")
+
     def manifest(self, name: str) -> Path:
         return self.root / "manifests" / f"{name}.json"
 
@@ -59,13 +63,25 @@ class Store:
         status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize
 
-    def adopt(self, part: Path, sha256: str) -> None:
-        """Give a part, already on the disk, its final name. It replaces an equal blob, so that publishing again repairs."""
+    def adopt(self, part: Path, sha256: str, parity: Path | None = None) -> None:
+        """Give a part, already on the disk, its final name. It replaces an equal blob, so that publishing again repairs.
+
+        So does its parity; without one, that of before goes.
+        """
         blob = self.blob(sha256)
         blob.parent.mkdir(mode=0o750, exist_ok=True)
         os.replace(part, blob)
+        if parity is not None:
+            os.replace(parity, self.parity(sha256))
+        else:
+            self.parity(sha256).unlink(missing_ok=True)
         sync_directory(blob.parent)
         sync_directory(blob.parent.parent)
+
+    def drop_blob(self, sha256: str) -> None:
+        """And its parity; idempotent."""
+        self.blob(sha256).unlink(missing_ok=True)
+        self.parity(sha256).unlink(missing_ok=True)
 
     def write_manifest(self, name: str, document: bytes) -> None:
         write_whole(self.manifest(name), document, mode=0o640)
@@ -79,6 +95,9 @@ class Store:
             part.unlink(missing_ok=True)
         for path in self.blobs():
             if path.name not in blobs:
+                path.unlink(missing_ok=True)
+        for path in self.root.glob("blobs/??/*.parity"):
+            if _HASH.fullmatch(path.stem) and path.stem not in blobs:
                 path.unlink(missing_ok=True)
         for path in self.root.glob("manifests/*.json"):
             if _HASH.fullmatch(path.stem) and path.stem not in manifests:

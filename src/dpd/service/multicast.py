@@ -24,7 +24,7 @@ from dpd.service.qdisc import heeds_pacing, queue_kinds
 from dpd.service.roster import MemberStatus, read_statistics
 from dpd.service.session import Outfit, Session
 from dpd.service.session_status import SessionStatus, describe_session, present_members
-from dpd.service.slab_source import SlabSource
+from dpd.service.slab_source import SlabSource, open_slab_source, parity_code
 from dpd.service.stream import Stream
 from dpd.service.udp import interface_address
 from dpd.service.uplink import Uplink
@@ -51,6 +51,7 @@ class MulticastService:
         self._settings = settings
         self._library = library
         self._codec = best_codec()
+        library.parity_code = parity_code(settings.stored_parity_rows, self._codec)
         self._lock = threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._stopped: set[tuple[str, int]] = set()
@@ -91,6 +92,8 @@ class MulticastService:
         """New ceilings and limits. Those that have changed reach running sessions at once, also where an operator had set
         others for one of them."""
         before, self._settings = self._settings, settings.multicast
+        if before.stored_parity_rows != self._settings.stored_parity_rows:
+            self._library.parity_code = parity_code(self._settings.stored_parity_rows, self._codec)
         if before.rate_mbit_s != self._settings.rate_mbit_s:
             for session in list(self._sessions.values()):
                 session.change(CastChanges(rate_mbit_s=self._settings.rate_mbit_s))
@@ -299,7 +302,7 @@ class MulticastService:
         return heeds
 
     def _open_source(self, content: Content) -> SlabSource:
-        return SlabSource(self._library.open_blob(content), Geometry(content.size_bytes), self._codec)
+        return open_slab_source(self._library, content, self._codec)
 
     def _close_idle(self) -> None:
         now = time.monotonic()

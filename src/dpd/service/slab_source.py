@@ -1,26 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a sender's symbols come from: source rows out of the mapped file, parity rows once they are computed."""
+"""Where a sender's symbols come from: source rows out of the mapped file, parity rows once they are computed, or as they
+were stored when the image was published."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import mmap
 import os
 import threading
+from collections.abc import Sequence
+from functools import partial
 
+from dpd.content.library import Content, Library
+from dpd.content.stored_parity import ParityCode, StoredParity
 from dpd.errors import ContentCorrupt
-from dpd.protocol.multicast.fec import Codec, encode_parity
+from dpd.protocol.machine import Buffer
+from dpd.protocol.multicast.fec import Codec, StandardCodec, encode_parity
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import HEADER_BYTES
 from dpd.protocol.multicast.sender import Train
 from dpd.service.row_sender import address_of_mapping
 
+log = logging.getLogger(__name__)
+
+
+def tell_unusable(reason: str, **fields: str) -> None:
+    log.warning("stored parity is not used", extra={"reason": reason, **fields})
+
+
+def parity_code(rows: int, codec: Codec) -> ParityCode | None:
+    """How publishing is to make `rows` parity rows of each slab; None for none of them, and with a codec that would hold
+    publishing up and the interpreter with it."""
+    if rows and codec.name == StandardCodec.name:
+        tell_unusable("publishing cannot make it without ISA-L: install libisal2 or the pyeclib package")
+        return None
+    return ParityCode(rows, ROW_BYTES, partial(_encode_slab, codec, rows)) if rows else None
+
+
+def _encode_slab(codec: Codec, rows: int, slab: memoryview) -> list[bytearray]:
+    """Of a slab of the image, whose last row may be cut."""
+    missing = -len(slab) % ROW_BYTES
+    whole = memoryview(bytearray(slab) + bytes(missing)) if missing else slab
+    return encode_parity(codec, whole, 0, rows)
+
+
+def open_slab_source(library: Library, content: Content, codec: Codec) -> SlabSource:
+    """The symbols of a published image. Raises ContentCorrupt, ContentNotFound; stored parity that cannot be used is told
+    and done without."""
+    descriptor = library.open_blob(content)
+    stored = None
+    try:
+        stored = library.open_parity(content)
+        if stored is not None and stored.row_bytes != ROW_BYTES:
+            stored.close()
+            raise ContentCorrupt(f"stored parity has rows of {stored.row_bytes} bytes, expected {ROW_BYTES}")
+    except ContentCorrupt as error:
+        stored = None
+        tell_unusable(str(error), content=str(content))
+    return SlabSource(descriptor, Geometry(content.size_bytes), codec, stored)
+
 
 class SlabSource:
-    """The symbols of one content. Owns `descriptor`, also where the constructor raises ContentCorrupt."""
+    """The symbols of one content. Owns `descriptor` and `stored`, also where the constructor raises ContentCorrupt."""
 
-    def __init__(self, descriptor: int, geometry: Geometry, codec: Codec) -> None:
+    def __init__(self, descriptor: int, geometry: Geometry, codec: Codec, stored: StoredParity | None = None) -> None:
+        self._stored = stored
         self._geometry = geometry
         self._codec = codec
         self._descriptor = descriptor
@@ -30,6 +76,8 @@ class SlabSource:
             self._map = mmap.mmap(descriptor, geometry.size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
         except (OSError, ValueError) as error:  # ValueError: the file is shorter
             os.close(descriptor)
+            if stored is not None:
+                stored.close()
             raise ContentCorrupt(
                 f"the image's file cannot be mapped to its {geometry.size_bytes} bytes: {error}; "
                 "`dpd content verify` tells what is wrong with it"
@@ -39,7 +87,7 @@ class SlabSource:
         whole = geometry.size_bytes // ROW_BYTES * ROW_BYTES
         self._whole_bytes = whole
         self._tail = memoryview(bytes(self._file[whole:]).ljust(ROW_BYTES, b"\0"))
-        self._parity: dict[int, list[bytearray]] = {}
+        self._parity: dict[int, list[Buffer]] = {}
 
     def address(self, slab: int, row: int, rows: int) -> int | None:
         """Where these source rows are mapped, back to back; None: the last of them has to be padded."""
@@ -70,19 +118,41 @@ class SlabSource:
         return self._file[start : start + ROW_BYTES] if start < self._whole_bytes else self._tail
 
     def compute_parity(self, slab: int, first: int, count: int) -> None:
-        """Add parity rows behind the `first` ones that are there; blocking, on any thread. Raises OSError.
+        """Add parity rows behind the `first` ones that are there; blocking, on any thread. Raises OSError."""
+        stored = self._stored_rows(slab)[first : first + count]
+        computed = self._encode(slab, first + len(stored), count - len(stored))
+        if computed is not None:
+            self._parity.setdefault(slab, [])[first:] = [*stored, *computed]
 
-        The slab is read, not mapped: a disk error then is an error and not SIGBUS.
-        """
+    def _stored_rows(self, slab: int) -> Sequence[Buffer]:
+        """The first parity rows of a slab where they were stored; the first damage is told, and ends their use."""
+        stored = self._stored
+        if stored is None:
+            return ()
+        try:
+            return stored.rows(slab)
+        except ContentCorrupt as error:
+            with self._lock:
+                is_first, self._stored = self._stored is stored and not self._is_closed, None
+            if is_first:
+                tell_unusable(str(error))
+            stored.close()
+            return ()
+
+    def _encode(self, slab: int, first: int, count: int) -> Sequence[Buffer] | None:
+        """Parity rows out of the file; None once closed. The slab is read, not mapped: a disk error then is an error and not
+        SIGBUS."""
+        if not count:
+            return ()
         with self._lock:
             if self._is_closed:
-                return
+                return None
             descriptor = os.dup(self._descriptor)  # stays ours if the session ends meanwhile
         try:
             rows = self._read_slab(descriptor, slab)
         finally:
             os.close(descriptor)
-        self._parity.setdefault(slab, [])[first:] = encode_parity(self._codec, rows, first, count)
+        return encode_parity(self._codec, rows, first, count)
 
     def _read_slab(self, descriptor: int, slab: int) -> memoryview:
         rows = memoryview(bytearray(self._geometry.rows(slab) * ROW_BYTES))
@@ -106,6 +176,9 @@ class SlabSource:
         with self._lock:
             self._is_closed = True
             os.close(self._descriptor)
+            stored, self._stored = self._stored, None
+        if stored is not None:
+            stored.close()
         self._file.release()
         with contextlib.suppress(BufferError):  # a train still points into it: the mapping goes with that
             self._map.close()
