@@ -295,10 +295,13 @@ class Sender:
     def _next_train(self, now: float) -> Train | None:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
         last_seq = self._seq + COLUMNS - 1
-        holding = [m for m in self._membership.representatives(now) if m.holds]
-        without_room = [m for m in holding if not m.credit.allows(last_seq)]
-        if self._waiting.must_go_on(Wait.CREDIT, without_room, len(holding), now):
-            return None
+        without_room = [
+            m for m in self._membership.representatives(now) if last_seq - m.credit.seen > m.credit.limit and m.holds
+        ]
+        if without_room or self._waiting:
+            holding = sum(m.holds for m in self._membership.representatives(now))
+            if self._waiting.must_go_on(Wait.CREDIT, without_room, holding, now):
+                return None
         if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
             self._seq += -self._seq & (
                 COLUMNS - 1
