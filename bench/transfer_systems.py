@@ -24,6 +24,7 @@ from bench.transfer_watch import Process, Race, Wire
 DPD = Path(sys.executable).with_name("dpd")
 RECEIVE = (sys.executable, "-m", "dpd.target.receive")  # as it runs on a target: the standard library alone
 READY_S = 20.0
+WARM_UP_BYTES = 6 << 20  # two slabs
 
 DPD_TOML = """
 [daemon]
@@ -107,8 +108,18 @@ class Dpd:
         command = (DPD, "serve", "--config", config)
         self.daemon = start_logged(server, self._home / "dpd.log", *command, environment=self._environment)
         _wait_for_http(server, f"{self.url}/healthz", self.daemon)
-        warm = start_logged(server, self._home / "dpd-warm.log", *RECEIVE, "--help", environment=self._environment)
-        warm.wait()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """One small transfer, after which every module has its byte code, lazily imported ones too."""
+        image, output = self._home / "warm.bin", self._home / "warmed.bin"
+        image.write_bytes(bytes(WARM_UP_BYTES))
+        self._publish(image)
+        receiver = self.receive(self._stage.lan["r0"], output, package_of(image))
+        if receiver.wait(READY_S):
+            raise SystemExit(f"dpd does not transfer a file:\n{Path(f'{output}.log').read_text()}")
+        image.unlink()
+        output.unlink()
 
     def version(self) -> str:
         return version_of(str(DPD), "--version")
@@ -118,8 +129,11 @@ class Dpd:
 
     def prepare(self, mode: Mode, image: Path) -> None:
         if image not in self._published:
-            self.tell("content", "add", image, "--package", package_of(image))
+            self._publish(image)
             self._published.add(image)
+
+    def _publish(self, image: Path) -> None:
+        self.tell("content", "add", image, "--package", package_of(image))
 
     def tell(self, *command: str | Path) -> str:
         """Run the `dpd` command against this daemon."""
