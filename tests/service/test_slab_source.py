@@ -132,10 +132,10 @@ class CountingCodec:
     rows = 0
 
     def combine(
-        self, coefficients: Sequence[bytes], sources: Sequence[memoryview], outputs: Sequence[memoryview]
+        self, coefficients: Sequence[bytes], sources: memoryview, stride: int, outputs: Sequence[memoryview]
     ) -> None:
         self.rows += len(outputs)
-        CODEC.combine(coefficients, sources, outputs)
+        CODEC.combine(coefficients, sources, stride, outputs)
 
 
 def parity_symbols(source: SlabSource, slab: int, rows: Sequence[int]) -> list[bytes]:

@@ -59,9 +59,13 @@ class Codec(Protocol):
     name: str
 
     def combine(
-        self, coefficients: Sequence[bytes], sources: Sequence[memoryview], outputs: Sequence[memoryview]
+        self, coefficients: Sequence[bytes], sources: memoryview, stride: int, outputs: Sequence[memoryview]
     ) -> None:
-        """outputs[i] = sum over j of coefficients[i][j] · sources[j]. All views are writable, of one length."""
+        """outputs[i] = sum over j of coefficients[i][j] · source j, which begins at sources[j · stride].
+
+        All views are writable, outputs of one length, at most `stride`. There are as many sources as begin in `sources`,
+        and the last one is whole; a line of coefficients may be longer.
+        """
 
 
 class StandardCodec:
@@ -70,12 +74,13 @@ class StandardCodec:
     name = "stdlib"
 
     def combine(
-        self, coefficients: Sequence[bytes], sources: Sequence[memoryview], outputs: Sequence[memoryview]
+        self, coefficients: Sequence[bytes], sources: memoryview, stride: int, outputs: Sequence[memoryview]
     ) -> None:
         length = len(outputs[0])
+        pieces = [sources[at : at + length] for at in range(0, len(sources), stride)]
         for row, output in zip(coefficients, outputs, strict=True):
             total = 0
-            for factor, source in zip(row, sources, strict=False):
+            for factor, source in zip(row, pieces, strict=False):
                 if factor == 1:
                     total ^= int.from_bytes(source, "little")
                 elif factor:
@@ -93,9 +98,9 @@ def encode_parity(codec: Codec, slab: memoryview, first: int, count: int) -> lis
 
     `slab` is writable and holds whole rows (the last one padded with zeros).
     """
-    sources = [slab[offset : offset + ROW_BYTES] for offset in range(0, len(slab), ROW_BYTES)]
     rows = [bytearray(ROW_BYTES) for _ in range(count)]
-    codec.combine([parity_coefficients(first + i) for i in range(count)], sources, [memoryview(row) for row in rows])
+    lines = [parity_coefficients(first + i) for i in range(count)]
+    codec.combine(lines, slab, ROW_BYTES, [memoryview(row) for row in rows])
     return rows
 
 
@@ -112,20 +117,20 @@ def recover_columns(
     `slab`: whole rows, writable. `parity`: parity row -> its bytes for these columns; at least len(missing) of them.
     """
     length = columns * SYMBOL_BYTES
-    start = first_column * SYMBOL_BYTES
-    rows = [slab[offset : offset + length] for offset in range(start, len(slab), ROW_BYTES)]
+    sources = slab[first_column * SYMBOL_BYTES :]
+    lost = [sources[row * ROW_BYTES : row * ROW_BYTES + length] for row in missing]
     zero = bytes(length)
-    for row in missing:
-        rows[row][:] = zero
+    for piece in lost:
+        piece[:] = zero
     used = sorted(parity)[: len(missing)]
     work = memoryview(bytearray(2 * len(used) * length))
-    pieces = [work[i * length : (i + 1) * length] for i in range(2 * len(used))]
+    pieces = [work[at : at + length] for at in range(0, len(work), length)]
     # What the known rows contribute to each parity row; with the parity row itself it sums to the missing rows' part.
-    codec.combine([parity_coefficients(r) for r in used], rows, pieces[: len(used)])
+    codec.combine([parity_coefficients(r) for r in used], sources, ROW_BYTES, pieces[: len(used)])
     for piece, r in zip(pieces[len(used) :], used, strict=True):
         piece[:] = parity[r]
     inverse = _invert_block(tuple(used), tuple(missing))
-    codec.combine([line + line for line in inverse], pieces, [rows[row] for row in missing])
+    codec.combine([line + line for line in inverse], work, length, lost)
 
 
 @lru_cache(maxsize=256)  # a line has as many bytes as the block has lines: 4 MB where every entry lost 127 rows
