@@ -16,8 +16,9 @@ from dpd.protocol.multicast.message import (
     Flag,
     MessageType,
 )
-from dpd.protocol.multicast.receiver import START_ROWS, SessionFact
+from dpd.protocol.multicast.receiver import SessionFact
 from dpd.protocol.multicast.reporting import FAST_REPORT_S
+from dpd.protocol.multicast.slabs import START_ROWS
 from dpd.protocol.multicast.train_headers import encode_row_headers
 
 

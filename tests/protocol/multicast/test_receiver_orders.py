@@ -11,7 +11,8 @@ from tests.protocol.multicast.receiver_bench import EPOCH, MEMBER, SESSION, Benc
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 from dpd.protocol.multicast.leaves import leaves_of
 from dpd.protocol.multicast.message import Beat, Control, ControlCode, ControlReason, Flag, Header, MessageType
-from dpd.protocol.multicast.receiver import MAX_DAMAGES, SILENCE_S, SessionFact
+from dpd.protocol.multicast.receiver import SILENCE_S, SessionFact
+from dpd.protocol.multicast.slabs import MAX_DAMAGES
 
 LOW = MEMBER & 0xFFFFFFFF
 

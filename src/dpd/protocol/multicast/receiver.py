@@ -19,82 +19,42 @@ from __future__ import annotations
 import random
 import struct
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.authenticity import Authenticity, Verify
 from dpd.protocol.multicast.counters import ReceiverCounters as ReceiverCounters
-from dpd.protocol.multicast.gaps import Gaps, random_backoff
-from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROWS, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER,
     HEADER_BYTES,
     MAX_HELD_SLABS,
-    MAX_NACK_SLABS,
     WIRE_VERSION,
     Beat,
     Control,
-    ControlCode,
     Flag,
     Header,
     MessageType,
     Nack,
     Ncf,
     Report,
-    SlabDeficits,
     decode_message,
 )
+from dpd.protocol.multicast.questions import Questions
+from dpd.protocol.multicast.receiver_events import Ignored as Ignored
+from dpd.protocol.multicast.receiver_events import ReceiverEvent, event_of
+from dpd.protocol.multicast.receiver_events import SessionFact as SessionFact
+from dpd.protocol.multicast.receiver_events import SlabReady as SlabReady
 from dpd.protocol.multicast.reporting import Drain, ReportTimer
 from dpd.protocol.multicast.runs import run_length, unbroken
 from dpd.protocol.multicast.sequence import Sequence
+from dpd.protocol.multicast.slabs import Slabs
 from dpd.protocol.multicast.window import Window
 
-START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
-REORDER_GRACE_S = 0.002
-MAX_NACK_S = 0.05
-DEFAULT_GROUP = 10  # members, before a BEAT has told
 MAX_ECHO_ERROR_US = 1_000_000  # a symbol's time further than that from the BEATs' is damaged or forged
-MAX_DAMAGES = 3  # a slab that is damaged so often is given up: it comes again, whole, or by unicast
-SILENCE_S = 3.0  # no datagram for this long: the sender is gone, or multicast does not reach us
-
-
-@dataclass(frozen=True, slots=True)
-class SlabReady:
-    """Request: recover, verify and store this slab, then call `provide_verified`."""
-
-    assembly: SlabAssembly
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Fact: a datagram that changes nothing; `reason` is from a closed set."""
-
-    reason: str
-
-
-class SessionFact(Enum):
-    """Facts that end a receiver's work here."""
-
-    FINISHED = "every slab is verified"
-    ENDED = "the sender ended the session"
-    SILENT = "nothing was heard from the sender"
-    MOVED = "the sender put us into another speed class"
-    FALL_BACK = "the sender asked us to go on by unicast"
-    KICKED = "the sender serves us no more"
-
-
-_ORDERS = {
-    ControlCode.MOVE: SessionFact.MOVED,
-    ControlCode.FALL_BACK: SessionFact.FALL_BACK,
-    ControlCode.KICK: SessionFact.KICKED,
-}
-
-
-ReceiverEvent = SlabReady | Ignored | SessionFact
+SILENCE_S = 3.0  # no BEAT for this long: the sender is gone, or multicast does not reach us
 
 
 class Receiver:
@@ -121,19 +81,15 @@ class Receiver:
         self.epoch = epoch
         self.member = member
         self.geometry = geometry
-        self.verified = verified
         self.counters = ReceiverCounters()
         self.is_representative = True
         self.first_symbol_at = now
-        self._slots = slots
         self._rng = rng
         self._authenticity = Authenticity(verify)
         self._window = Window(credit, friendly)
-        self._free: list[memoryview] = []
-        self.buffers = 0
-        self._assemblies: dict[int, SlabAssembly] = {}
-        self._verifying: set[int] = set()
-        self._gaps = Gaps()
+        self._slabs = Slabs(geometry, verified, slots, self.counters)
+        self._assemblies = self._slabs.assemblies
+        self._questions = Questions(self._slabs, self.counters, rng)
         self._current = -1
         self._promised_rows = 0  # parity that comes unasked with the current slab
         self._sequence = Sequence(self.counters)
@@ -143,8 +99,6 @@ class Receiver:
         self.has_heard = False  # anything that the sender signed
         self.heard_at = now  # when the latest of it came, or when we began
         self._silent_at = now + SILENCE_S
-        self._group_size = DEFAULT_GROUP
-        self._nack_s = 0.002
         self._tx_time = 0  # of the latest symbol or BEAT
         self._tx_time_at = now
         self._beat_time = 0  # of the latest BEAT
@@ -153,13 +107,22 @@ class Receiver:
         self._events: deque[ReceiverEvent] = deque()
 
     @property
+    def verified(self) -> int:
+        """Slab set: what is verified and stored."""
+        return self._slabs.verified
+
+    @property
+    def buffers(self) -> int:
+        """How many slab buffers were made."""
+        return self._slabs.buffers
+
+    @property
     def is_finished(self) -> bool:
         return self.verified == self.geometry.every_slab
 
     def unicast_candidates(self) -> int:
         """Slab set: neither verified, nor in assembly, nor being verified."""
-        held = sum(1 << slab for slab in (*self._assemblies, *self._verifying))
-        return self.geometry.every_slab & ~self.verified & ~held
+        return self._slabs.candidates()
 
     # ---- input
 
@@ -197,7 +160,7 @@ class Receiver:
         assembly = self._assemblies.get(self._current)
         if assembly is not None and (first := assembly.landing) >= 0:
             return assembly.storage, first
-        return (self._free[-1], 0) if self._has_buffer() else None
+        return (self._slabs.free[-1], 0) if self._slabs.has_buffer() else None
 
     def take_landed(self, headers: bytearray, storage: memoryview, first: int, count: int, now: float) -> int:
         """`count` symbols have landed where `landing` said, from number `first` of that buffer on; their headers have the same
@@ -222,7 +185,7 @@ class Receiver:
         if assembly.lacking <= 0:
             self._complete(assembly)
         elif flags & Flag.END_OF_SLAB:
-            self._ask(slab, now)
+            self._questions.ask(assembly, now)
         self._note_symbols(before, now)
         return count
 
@@ -231,7 +194,7 @@ class Receiver:
         if slab != self._current and not first:
             self._move_on(slab, now, promised_rows)
             if slab not in self._assemblies:
-                return self._begin(slab, 0)
+                return self._slabs.begin(slab, 0, slab)
         return self._assemblies.get(slab) if slab == self._current else None
 
     def _note_symbols(self, before: int, now: float) -> None:
@@ -266,14 +229,14 @@ class Receiver:
         self._tx_time, self._tx_time_at = tx_time, now
         self._put(slab, row, column, symbols[at * SYMBOL_BYTES : (at + count) * SYMBOL_BYTES], flags)
         if flags & Flag.END_OF_SLAB and slab in self._assemblies:
-            self._ask(slab, now)
+            self._questions.ask(self._assemblies[slab], now)
         return count
 
     def _put(self, slab: int, row: int, column: int, symbols: memoryview, flags: int) -> None:
         """Symbols that are neighbours in a row, to their places."""
         assembly = self._assemblies.get(slab)
         if assembly is None and slab == self._current and not flags & Flag.REPAIR:  # else it is late: no one would ask
-            assembly = self._begin(slab, row)  # for the rest of that slab
+            assembly = self._slabs.begin(slab, row, slab)  # for the rest of that slab
         if assembly is None:
             return
         count = len(symbols) // SYMBOL_BYTES
@@ -293,7 +256,7 @@ class Receiver:
         if message.header.session != self.session or message.header.epoch != self.epoch:
             self._events.append(Ignored("other_session"))
         elif isinstance(message, Ncf):
-            self._take_ncf(message, now)
+            self._questions.take_ncf(message, now)
         elif not isinstance(message, Beat | Control):
             self._events.append(Ignored("not_from_sender"))
         elif reason := self._authenticity.refusal(message, datagram, now):
@@ -302,15 +265,15 @@ class Receiver:
             self.has_heard, self.heard_at = True, now
             if isinstance(message, Beat):
                 self._take_beat(message, now)
-            else:
-                self._take_control(message)
+            elif event := event_of(message, self.member):
+                self._events.append(event)
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         header = beat.header
         self._beat_time = self._tx_time = header.tx_time
         self._tx_time_at = self._beat_at = now
-        self._nack_s = min(header.nack_ms / 1000, MAX_NACK_S)
-        self._group_size = self._report_timer.members = max(beat.members, 1)
+        self._questions.note_group(beat.members, header.nack_ms)
+        self._report_timer.members = self._questions.group_size
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
         self._window.note_beat(header.tx_time, now)
         is_end = bool(header.flags & Flag.END_OF_PASS)
@@ -319,33 +282,13 @@ class Receiver:
             self._report_timer.by(now)
         if is_end:
             self._move_on(-1, now)
-            self._report_timer.answer_end(now, self._nack_s, self._rng)
+            self._report_timer.answer_end(now, self._questions.nack_s, self._rng)
         elif is_newest and beat.position != self._current:
             self._move_on(-1, now)
 
-    def _take_control(self, control: Control) -> None:
-        """END is for everybody, other orders for those they name."""
-        if control.code == ControlCode.END:
-            self._events.append(SessionFact.ENDED)
-        elif control.code not in _ORDERS:
-            self._events.append(Ignored("unknown_order"))
-        elif self.member & 0xFFFFFFFF in control.members:
-            self._events.append(_ORDERS[ControlCode(control.code)])
-
-    def _take_ncf(self, ncf: Ncf, now: float) -> None:
-        """Repairs are announced: where they cover all that a slab lacks, it need not ask."""
-        for announced in ncf.slabs:
-            assembly = self._assemblies.get(announced.slab)
-            if assembly is None or announced.slab not in self._gaps:
-                continue
-            if all(ours <= theirs for ours, theirs in zip(assembly.deficits(), announced.deficits, strict=True)):
-                patience_s = self._gaps.patience_s(self._nack_s)
-                self.counters.suppressed += self._gaps.put_off(announced.slab, now, patience_s)
-
     def provide_verified(self, assembly: SlabAssembly, ok: bool, now: float) -> None:
         """A worker stored the slab, or found it damaged (`ok` False); its buffer is free again."""
-        self._verifying.discard(assembly.slab)
-        self._free.append(assembly.storage)
+        self._slabs.release(assembly)
         if ok:
             self._add_verified(assembly.slab, now)
         else:
@@ -354,33 +297,24 @@ class Receiver:
 
     def provide_damaged(self, assembly: SlabAssembly, now: float) -> None:
         """The slab's hash was wrong, and a worker kept what its leaves confirm: what it lacks now is asked for."""
-        slab = assembly.slab
-        assembly.damages += 1
-        if assembly.damages >= MAX_DAMAGES or self.verified >> slab & 1:
+        if not self._slabs.take_back(assembly):
             self.provide_verified(assembly, False, now)
             return
         self.counters.bad_slabs += 1
-        self._verifying.discard(slab)
-        self._assemblies[slab] = assembly
         if assembly.is_complete:
             self._complete(assembly)
         else:
-            self._ask(slab, now)
+            self._questions.ask(assembly, now)
 
     def provide_unicast(self, slab: int, now: float) -> None:
         """The slab came by other means and is verified and stored; what was assembled of it goes."""
-        if self.verified >> slab & 1:
-            return
-        if assembly := self._assemblies.pop(slab, None):
-            self._gaps.drop(slab)
-            self._free.append(assembly.storage)
-        self.counters.unicast_slabs += 1
+        self.counters.unicast_slabs += not self._slabs.is_verified(slab)
         self._add_verified(slab, now)
 
     def _add_verified(self, slab: int, now: float) -> None:
-        if self.verified >> slab & 1:  # it came both ways
+        self._questions.drop(slab)
+        if not self._slabs.add_verified(slab):  # it came both ways
             return
-        self.verified |= 1 << slab
         self._drain.add(self.geometry.slab_bytes(slab))
         if self.is_finished:
             self._report_timer.by(now)
@@ -392,75 +326,25 @@ class Receiver:
         if self.is_representative:
             self._report_timer.soon(now)
 
-    # ---- slabs
-
-    def _begin(self, slab: int, row: int) -> SlabAssembly | None:
-        """Start assembling, unless the slab is there, was joined in the middle, or no buffer is free."""
-        if slab >= self.geometry.slab_count or self.verified >> slab & 1 or slab in self._verifying:
-            self.counters.duplicates += 1
-            return None
-        if row > START_ROWS:
-            return None
-        if not self._has_buffer() and not self._abandon_least():
-            self.counters.without_buffer += 1
-            return None
-        assembly = self._assemblies[slab] = SlabAssembly(slab, self.geometry.rows(slab), self._free.pop())
-        return assembly
-
-    def _has_buffer(self) -> bool:
-        """Whether a slab buffer is free; makes one while there are fewer than `slots`."""
-        if not self._free and self.buffers < self._slots:
-            self.buffers += 1
-            self._free.append(memoryview(bytearray(min(SLAB_BYTES, self.geometry.rows(0) * COLUMNS * SYMBOL_BYTES))))
-        return bool(self._free)
-
-    def _abandon_least(self) -> bool:
-        """Give up a slab of which hardly anything came, perhaps only a forged symbol. True: its buffer is free."""
-        others = (assembly for slab, assembly in self._assemblies.items() if slab != self._current)
-        least = min(others, key=lambda assembly: assembly.arrived, default=None)
-        if least is None or least.arrived > COLUMNS:
-            return False
-        self._abandon(least.slab)
-        return True
-
-    def _abandon(self, slab: int) -> None:
-        """Leave a slab for its next turn in the carousel."""
-        self._gaps.drop(slab)
-        self._free.append(self._assemblies.pop(slab).storage)
-        self.counters.abandoned += 1
-
     def _move_on(self, slab: int, now: float, promised_rows: int = 0) -> None:
         """The stream has left the current slab for `slab` (-1: none); whatever the one left lacks now is lost. What the
         new one lacks, if it is sent again, may still come."""
-        left, self._current = self._current, slab
-        promised, self._promised_rows = self._promised_rows, promised_rows
-        if left in self._assemblies and left not in self._gaps:  # its end was not seen: what it promised may still come
-            self._ask(left, now, promised)
-        self._gaps.drop(slab)
+        self._questions.leave(self._current, now, self._promised_rows)
+        self._current, self._promised_rows = slab, promised_rows
+        self._questions.drop(slab)
 
     def _complete(self, assembly: SlabAssembly) -> None:
-        del self._assemblies[assembly.slab]
-        self._gaps.drop(assembly.slab)
-        self._verifying.add(assembly.slab)
+        self._slabs.complete(assembly)
+        self._questions.drop(assembly.slab)
         self._events.append(SlabReady(assembly))
-
-    def _ask(self, slab: int, now: float, promised_rows: int = 0) -> None:
-        """The stream, or a burst of repairs, has left a slab with gaps: see to it that what it lacks is asked for."""
-        assembly = self._assemblies[slab]
-        patience_s, wait_s = self._gaps.patience_s(self._nack_s), self._backoff_s()
-        if promised_rows and max(assembly.deficits()) <= promised_rows:
-            self.counters.suppressed += 1
-            wait_s += patience_s
-        self._gaps.ask(slab, now, wait_s, patience_s, assembly.lacking)
-
-    def _backoff_s(self) -> float:
-        return REORDER_GRACE_S + random_backoff(self._rng, self._nack_s, self._group_size)
 
     # ---- output
 
     def handle_timeout(self, now: float) -> None:
         """Ask for what is missing, report, notice that the sender is gone."""
-        self._ask_for_due(now)
+        if wanted := self._questions.take_due(self._current, now):
+            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._sequence.seen, wanted))
+            self.counters.nacks += 1
         if now >= self._report_timer.due:
             self._report(now)
         if now >= self._silent_at:
@@ -468,23 +352,6 @@ class Receiver:
             if now >= self._silent_at:
                 self._silent_at = now + SILENCE_S
                 self._events.append(SessionFact.SILENT)
-
-    def _ask_for_due(self, now: float) -> None:
-        if self._gaps.next_due() > now:
-            return
-        if assembly := self._assemblies.get(self._current):
-            self._gaps.let_come(self._current, now, self._backoff_s(), assembly.lacking)
-        wanted = []
-        for slab in self._gaps.take_due(now, 2 * self._nack_s, MAX_NACK_SLABS):
-            assembly = self._assemblies[slab]
-            if assembly.has_little and slab != self._current:
-                self._abandon(slab)
-                continue
-            wanted.append(SlabDeficits(slab, assembly.deficits()))
-            self._gaps.note_asked(slab, now, assembly.lacking)
-        if wanted:
-            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._sequence.seen, tuple(wanted)))
-            self.counters.nacks += 1
 
     def poll_transmit(self, now: float) -> Nack | Report | None:
         """The next feedback to send, by unicast to the sender."""
@@ -495,7 +362,7 @@ class Receiver:
 
     def next_timeout(self) -> float:
         """When `handle_timeout` has something to do."""
-        return min(self._report_timer.due, self._silent_at, self._gaps.next_due())
+        return min(self._report_timer.due, self._silent_at, self._questions.next_due())
 
     def _report(self, now: float) -> None:
         counters, sequence = self.counters, self._sequence
@@ -508,9 +375,9 @@ class Receiver:
                 max(sequence.seen, 0),
                 echo_time,
                 int((now - echo_at) * 1e6),
-                self._slots - len(self._assemblies) - len(self._verifying),
+                self._slabs.free_slots,
                 counters.tally(self._drain.kib_s(now)),
-                (*self._verifying, *self._assemblies)[:MAX_HELD_SLABS],
+                self._slabs.held[:MAX_HELD_SLABS],
                 self._window.size,
                 self.geometry.slab_count,
                 self.verified,
