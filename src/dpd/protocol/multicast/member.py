@@ -38,6 +38,8 @@ class Member:
     nacks: int = 0
     blame: int = 0  # symbols of repair that were sent because of its NACKs
     joined_at: float = 0.0
+    reported_at: float = 0.0  # when the latest REPORT came
+    slab_count: int = 0  # of the object
     is_leaving: bool = False  # it has its orders
     holds: bool = True  # as a representative it is waited for
     loss: float = 0.0  # share of symbols that the network lost on the way to it, lately
@@ -76,6 +78,7 @@ class Member:
         if seen < self.reported_seen:
             return
         self.reported_seen = seen
+        self.reported_at = now
         self.held = sum(1 << slab for slab in set(report.held))
         self.free_slabs = report.free_slabs
         if report.window:
@@ -102,6 +105,8 @@ class SlabsSent:
         self._slabs: deque[tuple[int, int, int]] = deque(maxlen=SLABS_REMEMBERED)
         self._last: dict[int, int] = {}  # the last symbol of a slab's latest turn
         self.ever = 0  # slab set
+        self.ended: deque[int] = deque(maxlen=SLABS_REMEMBERED)
+        self.ended_count = 0
 
     def begin(self, slab: int, first_seq: int) -> None:
         """A slab starts; until `end` nobody can have seen its last symbol."""
@@ -114,6 +119,8 @@ class SlabsSent:
         first_seq, _, slab = self._slabs.pop()
         self._slabs.append((first_seq, last_seq, slab))
         self._last[slab] = last_seq
+        self.ended.append(slab)
+        self.ended_count += 1
 
     def on_the_way(self, member: Member) -> int:
         """Slab set: what was sent to a member, wholly or in part, behind its last report."""

@@ -25,7 +25,7 @@ from dataclasses import replace
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
 from dpd.protocol.multicast.carousel import Carousel
-from dpd.protocol.multicast.geometry import COLUMNS, ROWS, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.member import Member, Wait, Waiting
 from dpd.protocol.multicast.membership import Membership
 from dpd.protocol.multicast.message import (
@@ -45,6 +45,7 @@ from dpd.protocol.multicast.message import (
 )
 from dpd.protocol.multicast.orders import Orders
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
+from dpd.protocol.multicast.policy import StreamView
 from dpd.protocol.multicast.promise import Promise
 from dpd.protocol.multicast.repair import RepairQueue
 from dpd.protocol.multicast.schedule import Schedule
@@ -135,6 +136,8 @@ class Sender:
             now,
             reported_seen=latest,
             joined_at=now,
+            reported_at=now,
+            slab_count=self.geometry.slab_count,
         )
         self._membership.add(joined)
         self._carousel.note(joined)
@@ -171,6 +174,20 @@ class Sender:
 
     def _is_lacking(self) -> bool:
         return bool(self._membership.wanting)
+
+    def view(self, now: float) -> StreamView:
+        """What `SlowClientPolicy` judges by. May be called from another thread: each part is copied at once."""
+        sent, counters = self._carousel.sent, self.counters
+        return StreamView(
+            speed_class=self.speed_class,
+            has_started=self._has_started(now),
+            ceiling_kib_s=self.bucket.rate_bit_s / 8 / 1024 * SYMBOL_BYTES / WIRE_BYTES,
+            source_symbols=counters.source_symbols,
+            repair_symbols=counters.repair_symbols,
+            ended_count=sent.ended_count,  # before the slabs: one more of them does no harm
+            ended=tuple(sent.ended),
+            members=dict(self.members),
+        )
 
     # ---- input
 
