@@ -49,6 +49,7 @@ class Receiving:
     def complete(self) -> None:
         self.wait_for(lambda e: e["event"] == "completed")
         assert self.process.wait(PATIENCE_S) == 0
+        self._close()
 
     def all(self, event: str) -> list[Event]:
         return [e for e in self.events if e["event"] == event]
@@ -56,6 +57,11 @@ class Receiving:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def journal_slabs(self) -> int:
         """Slabs that the journal on disk says are stored."""
