@@ -94,6 +94,7 @@ class Dpd:
 
     name = "dpd"
     programs: tuple[str, ...] = (str(DPD),)
+    settings = DPD_TOML
 
     def __init__(self, stage: Stage) -> None:
         self._stage, self._home = stage, stage.home
@@ -102,9 +103,9 @@ class Dpd:
         server = stage.lan["server"]
         self.url = f"http://{server.address}:8080"
         self._published: set[Path] = set()
-        (self._home / "state").mkdir()
+        (self._home / "state").mkdir(exist_ok=True)
         config = self._home / "dpd.toml"
-        config.write_text(DPD_TOML.format(home=self._home, device=DEVICE, start_delay_s=stage.start_delay_s))
+        config.write_text(self.settings.format(home=self._home, device=DEVICE, start_delay_s=stage.start_delay_s))
         command = (DPD, "serve", "--config", config)
         self.daemon = start_logged(server, self._home / "dpd.log", *command, environment=self._environment)
         _wait_for_http(server, f"{self.url}/healthz", self.daemon)
