@@ -39,7 +39,7 @@ lint: $(ENVIRONMENT)
 	@contracts=$$($(BIN)/lint-imports --no-cache) || { echo "$$contracts"; exit 1; }
 
 bench: $(ENVIRONMENT) $(PACKAGES)
-	@$(BIN)/python -m bench.transfer_simulated
+	@$(BIN)/python -m bench.transfer_simulated --quick
 	@$(BIN)/python -m bench.tftp --quick
 	@$(BIN)/python -m bench.http_files --quick
 	@$(BIN)/python -m bench.transfer_netns --quick

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.sim import peers
 from tests.sim.channel import Bursts, Independent, Trains, Upstream
 from tests.sim.floor import code_floor, retransmission
-from tests.sim.vector import Fixed, simulate, truncated_exponential
+from tests.sim.vector import Fixed, reports_per_s, simulate, truncated_exponential
 
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 
@@ -73,7 +73,7 @@ def test_the_whole_scheme_with_a_promise_is_what_it_was_designed_for(
 ) -> None:
     outcome = simulate(channel(loss, 1000), 40, rng(), Fixed(promised))
     assert outcome.sent_ratio == pytest.approx(sent, rel=0.002)
-    assert outcome.feedback_s == pytest.approx(nacks, rel=0.3)
+    assert outcome.feedback_s - outcome.reports_s == pytest.approx(nacks, rel=0.3)
     assert outcome.rounds / outcome.units == pytest.approx(rounds, rel=0.25)
 
 
@@ -135,6 +135,12 @@ def test_the_feedback_of_a_scheme_is_what_its_rules_make_it(
     scheme: peers.Scheme, loss: float, packets_s: float
 ) -> None:
     assert scheme(channel(loss, 1000), 4 * SLAB).feedback_s == pytest.approx(packets_s, rel=0.2)
+
+
+def test_reports_are_few_however_large_the_group() -> None:
+    """At N = 1000: 8 representatives 20 times a second, the others every 4 seconds."""
+    assert reports_per_s(1000) == pytest.approx(8 * 20 + 992 / 4, rel=0.01)
+    assert max(reports_per_s(members) for members in range(1, 2000, 7)) < 1000
 
 
 def test_back_off_lets_few_speak_early() -> None:

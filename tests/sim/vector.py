@@ -23,17 +23,34 @@ import numpy as np
 from tests.sim.channel import Channel, Numbers, Reals
 
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
-from dpd.protocol.multicast.message import DATAGRAM_BYTES
+from dpd.protocol.multicast.membership import representative_count
 from dpd.protocol.multicast.repair import SlabRepair
+from dpd.protocol.multicast.reporting import ReportTimer
+from dpd.protocol.multicast.train import WIRE_BYTES
 
 LINE_BIT_S = 1e9
-SYMBOL_S = (DATAGRAM_BYTES + 66) * 8 / LINE_BIT_S  # UDP, IPv4 and Ethernet with preamble and gap around each
+SYMBOL_S = WIRE_BYTES * 8 / LINE_BIT_S
+WINDOW = 13_000  # symbols: a receiver's buffer of 16 MB
+NEWS_S = SYMBOL_S / (1 / (ROWS * COLUMNS) + 4 / WINDOW)  # between two things that a representative tells
 REORDER_GRACE_S = 0.002
 ROUND_TRIP_S = 0.0004  # from a NACK to the NCF that it raised, at another receiver: a switched LAN and two busy hosts
 NCF_GAP_S = 0.001
 RETRY_S = 0.02
 MAX_RETRY_S = 1.0
 KNOWN_AFTER_S = 0.1  # from a slab's end until the sender learns from what was asked for: two slabs later
+
+
+def reports_per_s(members: int) -> float:
+    """Reports while data flows: representatives tell of each slab and each quarter of their window, as often as their
+    timer lets them; the others report when theirs has run out."""
+    timer = ReportTimer(0.0)
+    timer.members = members
+    timer.note_sent(0, 0, False, 0.0)
+    slow_s = timer.due
+    timer.note_sent(0, 0, True, 0.0)
+    timer.soon(0.0)
+    fast = min(representative_count(members), members)
+    return fast / max(timer.due, NEWS_S) + (members - fast) / slow_s
 
 
 def nack_width_s(members: int) -> float:
@@ -205,7 +222,7 @@ def simulate(
     scheme: str = "dpd",
 ) -> Outcome:
     """A session over so many whole slabs."""
-    outcome = Outcome(scheme, channel.receivers)
+    outcome = Outcome(scheme, channel.receivers, reports_s=reports_per_s(channel.receivers))
     promise = promise or Fixed()
     asked: dict[int, Sequence[int]] = {}
     for slab in range(slabs):
