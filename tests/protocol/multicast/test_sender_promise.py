@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from tests.protocol.multicast.sender_bench import ONE_EACH, QUIET_S, Bench, headers, rows
 
+from dpd.protocol.multicast import promise
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 from dpd.protocol.multicast.message import Flag, MessageType
 from dpd.protocol.multicast.sender import NCF_GAP_S, ParityNeeded, SlabSettled, Train
@@ -27,8 +28,10 @@ def lossy(bench: Bench, deficits: bytes = TWO_EACH, slabs: int = 2) -> None:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    """One slab at a time, by its free buffers; after three of them each gets the two rows that were always needed."""
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """One slab at a time, by its free buffers; after three of them each gets the two rows that were always needed, as if
+    it were for many."""
+    monkeypatch.setattr(promise, "WASTE", promise.WASTE * promise.MANY)
     bench = Bench(slabs=40, rate_bit_s=1e9)
     bench.join(free_slabs=1)
     bench.pump(QUIET_S + 0.1)

@@ -238,9 +238,11 @@ class Sender:
                 member.blame += self._repairs.merge(asked.slab, rows, asked.deficits, seen)
 
     def _expand(self, seq: int) -> int:
-        """A 32-bit tx_seq from the wire as the full number that was meant: the latest one that was sent."""
+        """A 32-bit tx_seq from the wire as the full number that was meant: the latest one that was sent. One that was not
+        sent yet comes from a forged symbol, beside which its receiver has seen the true ones."""
         latest = self._seq - 1
-        return latest - ((latest - seq) & 0xFFFFFFFF)
+        behind = (latest - seq) & 0xFFFFFFFF
+        return latest - behind if behind <= 0x7FFFFFFF else latest
 
     def handle_timeout(self, now: float) -> None:
         """Withdraw members that have been silent for too long, and repair state that nobody needs."""
@@ -374,6 +376,7 @@ class Sender:
         without_room = [m for m in holding if self._carousel.sent.begun_for(m) >= m.free_slabs]
         if self._waiting.must_go_on(Wait.SLABS, without_room, len(holding), now):
             return False
+        self._promise.receivers = len(self._membership.wanting)
         self._promise.settle(self._repairs.demand, now)
         rows = self.geometry.rows(slab)
         promised, first = self._repairs.promise(slab, rows, self._promise.rows_for(rows))
