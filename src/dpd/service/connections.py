@@ -30,7 +30,7 @@ SPARE_CONNECTIONS = 256  # above the limit: these are still told 503, any furthe
 # By one sendfile, so that a fast reader cannot keep the loop from the others: 4 ms at 2 GiB/s. CPU beside nginx with its
 # sendfile_max_chunk 2m: 0.85 x with 2 MiB here, 0.70 x with 8 MiB, no better with 64 (bench/http_files.py).
 PIECE_BYTES = 8 << 20
-# By one read for TLS: each costs a hop to a worker thread, and a client as slow as STALL_BYTES allows pins one buffer.
+# By one read for TLS; each client that is served has such a buffer.
 TLS_READ_BYTES = 4 * STALL_BYTES
 LINGER_S = 2.0  # for the rest of a body that was refused, so that the client gets to read why
 GONE = frozenset(
@@ -200,20 +200,36 @@ async def send_extent(
 async def _send_through_tls(
     request: web.BaseRequest, descriptor: int, offset: int, length: int, stats: ConnectionStats
 ) -> None:
-    """Read in a worker, encrypt here: the kernel has no key. A client that takes less than STALL_BYTES in STALL_S is cut."""
-    end = offset + length
+    """Encrypt here: the kernel has no key. A client that takes less than STALL_BYTES in STALL_S is cut."""
+    buffer, end = memoryview(bytearray(min(length, TLS_READ_BYTES))), offset + length
     while offset < end:
-        piece = memoryview(await asyncio.to_thread(_read_piece, descriptor, offset, min(end - offset, TLS_READ_BYTES)))
-        if not piece:
-            raise ContentCorrupt(f"file ends at {offset}, expected {end} bytes")
+        piece = await _read_piece(descriptor, buffer[: end - offset], offset)
         for at in range(0, len(piece), STALL_BYTES):
             part = piece[at : at + STALL_BYTES]
             _open_transport(request).write(part)
             async with asyncio.timeout(STALL_S):
-                await request.writer.drain()
+                await request.writer.drain()  # until all of it is encrypted: then the buffer may be filled again
             stats.sent_bytes += len(part)
         offset += len(piece)
+        await asyncio.sleep(0)  # a fast reader never makes drain() wait, and others have their turn, too
     _open_transport(request)  # or the last piece went nowhere
+
+
+async def _read_piece(descriptor: int, view: memoryview, offset: int) -> memoryview:
+    """What of the view the file could fill, at least a byte. In a worker where the disk is to be waited for; a hop to one
+    for what is in memory costs more than reading it. Raises ContentCorrupt."""
+    try:
+        try:
+            count = os.preadv(descriptor, [view], offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                raise
+            count = await asyncio.to_thread(os.preadv, descriptor, [view], offset)
+    except OSError as error:
+        raise ContentCorrupt(f"cannot be read: {error.strerror}") from None
+    if count == 0:
+        raise ContentCorrupt(f"file ends at {offset}")
+    return view[:count]
 
 
 def _open_transport(request: web.BaseRequest) -> asyncio.Transport:
@@ -221,13 +237,6 @@ def _open_transport(request: web.BaseRequest) -> asyncio.Transport:
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
     return transport
-
-
-def _read_piece(descriptor: int, offset: int, length: int) -> bytes:
-    try:
-        return os.pread(descriptor, length, offset)
-    except OSError as error:
-        raise ContentCorrupt(f"cannot be read: {error.strerror}") from None
 
 
 async def _send_by_kernel(
