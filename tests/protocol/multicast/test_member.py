@@ -110,28 +110,58 @@ def test_what_is_remembered_of_slabs_is_bounded(member: Member) -> None:
 def test_waiting_is_known_by_its_reason_and_counted_once(member: Member) -> None:
     waiting = Waiting()
     for now in (1.0, 1.1, 1.2):
-        assert waiting.must_go_on(Wait.CREDIT, [member], 1, now)
+        assert waiting.must_wait(Wait.CREDIT, [member], is_shared=True, now=now)
     assert Wait.CREDIT in waiting
     assert Wait.SLABS not in waiting
-    assert not waiting.must_go_on(Wait.CREDIT, [], 1, 1.3)
+    assert not waiting.must_wait(Wait.CREDIT, [], is_shared=True, now=1.3)
     assert not waiting
-    assert waiting.must_go_on(Wait.SLABS, [member], 1, 1.4)
+    assert waiting.must_wait(Wait.SLABS, [member], is_shared=True, now=1.4)
     waiting.end(Wait.SLABS)
     assert not waiting
     assert waiting.stalls == 2
 
 
-def test_every_slow_one_pays_for_the_time_that_they_keep_the_session(member: Member) -> None:
-    other = replace(member, standing=Standing())
-    waiting = Waiting()
-    now = 0.0
-    while waiting.must_go_on(Wait.CREDIT, [member, other], 3, now):
+def keep(
+    waiting: Waiting, members: list[Member], start: float, *, is_shared: bool = False, limit_s: float = 60.0
+) -> float:
+    """How long these are waited for, who show progress all the time and never have room."""
+    now = start
+    while waiting.must_wait(Wait.CREDIT, members, is_shared, now) and now - start < limit_s:
         now += 0.125
-        member.standing.progress()
-        other.standing.progress()
-    assert now == pytest.approx(STALL_S, abs=0.2)
-    assert member.standing.left_s <= 0
-    assert other.standing.left_s <= 0
+        for member in members:
+            member.standing.progress()
+    return now - start
+
+
+def test_any_number_of_slow_ones_keep_the_others_for_a_second_together(member: Member) -> None:
+    waiting = Waiting()
+    slow = [replace(member, standing=Standing()) for _ in range(8)]
+    assert keep(waiting, slow[:1], 0.0) == pytest.approx(STALL_S, abs=0.2)
+    for number, each in enumerate(slow):
+        assert keep(waiting, [each], 1.2 + number) <= 0.125
+
+
+def test_where_nobody_else_could_go_on_waiting_costs_nothing(member: Member) -> None:
+    waiting = Waiting()
+    assert keep(waiting, [member], 0.0, is_shared=True, limit_s=30.0) == 30.0
+    assert waiting.allowance.left_s == STALL_S
+
+
+def test_one_without_progress_is_not_waited_for_longer_than_a_second_even_alone(member: Member) -> None:
+    waiting, now = Waiting(), 5.0
+    while waiting.must_wait(Wait.SLABS, [member], is_shared=True, now=now):
+        now += 0.125
+    assert now - 5.0 == pytest.approx(STALL_S, abs=0.2)
+
+
+def test_one_at_work_loses_nothing_while_another_is_waited_for(member: Member) -> None:
+    """Which of several equals reports first is chance, and no reason to stop waiting for the last of them."""
+    member.credit.limit = 1000
+    member.credit.seen = 0
+    assert not member.could_go_on(last_seq=501)
+    assert member.could_go_on(last_seq=500)
+    member.holds = False
+    assert not member.could_go_on(last_seq=500)
 
 
 def test_the_window_of_a_report_is_its_credit_from_now_on(member: Member) -> None:

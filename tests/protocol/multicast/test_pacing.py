@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from dpd.protocol.multicast.pacing import PEAK, STALL_S, WAIT_SHARE, Credit, RoundTrip, Standing, TokenBucket
+from dpd.protocol.multicast.pacing import PEAK, STALL_S, WAIT_SHARE, Allowance, Credit, RoundTrip, Standing, TokenBucket
 
 TRAIN = 48_000
 TICK_S = 1 / 64  # exact in binary, so that sums are
@@ -83,49 +83,48 @@ def test_credit_is_what_was_sent_and_not_yet_seen() -> None:
     assert credit.seen == 10
 
 
-def wait_for(
-    standing: Standing, start: float, *, seconds: float, is_shared: bool = False, progress: bool = False
-) -> float:
+def wait_for(standing: Standing, *, seconds: float) -> float:
     """How long a session that looks every tick is kept, up to `seconds`."""
-    since = now = start
-    while standing.waits(since, now, is_shared) and now - start < seconds:
-        if progress:
-            standing.progress()
-        since, now = now, now + TICK_S
-    return now - start
+    waited = 0.0
+    while standing.waits(TICK_S) and waited < seconds:
+        waited += TICK_S
+    return waited
 
 
-@pytest.mark.parametrize("is_shared", [False, True])
-def test_who_makes_no_progress_is_waited_for_once(is_shared: bool) -> None:
+def test_who_makes_no_progress_is_waited_for_once() -> None:
     standing = Standing()
-    assert wait_for(standing, 5.0, seconds=60, is_shared=is_shared) <= STALL_S + TICK_S
-    assert wait_for(standing, 100.0, seconds=60, is_shared=is_shared) == 0.0
+    assert 0.9 * STALL_S < wait_for(standing, seconds=60) <= STALL_S
+    assert standing.is_hopeless
+    assert wait_for(standing, seconds=60) == 0.0
     standing.progress()
-    assert wait_for(standing, 100.5, seconds=60, is_shared=is_shared) > 0.9 * STALL_S
+    assert not standing.is_hopeless
+    assert wait_for(standing, seconds=60) > 0.9 * STALL_S
 
 
-def test_long_silence_before_is_not_held_against_it() -> None:
-    """Nothing was sent, so there was nothing to see: the second begins when it keeps the session."""
-    assert wait_for(Standing(), 3600.0, seconds=60) > 0.9 * STALL_S
-
-
-def test_a_slow_one_keeps_the_others_for_a_second_and_then_a_share_of_the_time() -> None:
-    """It shows progress all the time, and is without room whenever the session looks."""
-    standing = Standing()
+def test_the_slow_keep_the_others_for_a_second_and_then_a_share_of_the_time() -> None:
+    """Somebody is without room whenever the session looks, and all show progress."""
+    allowance = Allowance()
     kept, now = 0.0, 0.0
     while now < 60.0:
-        waited = wait_for(standing, now, seconds=60, progress=True)
-        kept += waited
-        now += waited + TICK_S  # one train leaves
-        standing.progress()
-    assert kept <= STALL_S + 60 * WAIT_SHARE
-    assert kept >= 0.9 * 60 * WAIT_SHARE / (1 + WAIT_SHARE)
+        allowance.earn(now)
+        while allowance.left_s > 0:
+            now += TICK_S
+            kept += TICK_S
+            allowance.spend(TICK_S, now)
+        now += TICK_S  # a few trains leave
+    assert kept <= STALL_S + 60 * WAIT_SHARE + TICK_S
+    assert kept >= STALL_S + 0.8 * 59 * WAIT_SHARE
 
 
-def test_where_nobody_could_go_on_waiting_costs_nothing() -> None:
-    standing = Standing()
-    assert wait_for(standing, 0.0, seconds=30, is_shared=True, progress=True) >= 30
-    assert wait_for(standing, 31.0, seconds=60, progress=True) > 0.9 * STALL_S
+def test_no_more_is_ever_earned_than_a_second() -> None:
+    allowance = Allowance()
+    allowance.earn(3600.0)
+    assert allowance.left_s == STALL_S
+    allowance.spend(STALL_S, 3601.0)
+    allowance.earn(3601.0)
+    assert allowance.left_s == 0.0
+    allowance.earn(3611.0)
+    assert allowance.left_s == pytest.approx(10 * WAIT_SHARE)
 
 
 def test_the_round_trip_is_smoothed() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report, Tally
-from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, RoundTrip, Standing
+from dpd.protocol.multicast.pacing import MIN_CREDIT, Allowance, Credit, RoundTrip, Standing
 
 MAX_ROUND_TRIP_US = 10_000_000
 SLABS_REMEMBERED = 4096  # 23 GB: far more than any receiver's report lags behind
@@ -48,6 +48,11 @@ class Member:
     def is_wanting(self) -> bool:
         """Whether the sender still works for it."""
         return self.is_live and not self.is_complete and not self.is_leaving
+
+    def could_go_on(self, last_seq: int) -> bool:
+        """Whether waiting for others costs it something: it has taken in more than half of what it may have under way, of
+        the symbols up to `last_seq`. One with less is at work; which of several reports first is chance."""
+        return self.holds and 2 * (last_seq - self.credit.seen) <= self.credit.limit
 
     def appoint(self) -> None:
         """It becomes a representative. One that reported before is waited for once it has answered to that: of many that
@@ -171,6 +176,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.stalls = 0
+        self.allowance = Allowance()
         self._since: dict[Wait, float] = {}
 
     def __bool__(self) -> bool:
@@ -182,14 +188,16 @@ class Waiting:
     def end(self, why: Wait) -> None:
         self._since.pop(why, None)
 
-    def must_go_on(self, why: Wait, without_room: list[Member], representatives: int, now: float) -> bool:
-        """Whether one of those `without_room` is to be waited for. Accounts for the time since the last look."""
+    def must_wait(self, why: Wait, without_room: list[Member], is_shared: bool, now: float) -> bool:
+        """Whether one of those `without_room` is to be waited for; `is_shared`: nobody else could well go on. Accounts for
+        the time since the last look."""
+        if not self._since:
+            self.allowance.earn(now)
         since = self._since.pop(why, now)
-        if not without_room:
-            return False
-        is_shared = len(without_room) == representatives
-        waits = [m.standing.waits(since, now, is_shared) for m in without_room]  # each accounts for the time
-        if any(waits):
+        self.allowance.spend(0.0 if is_shared else now - since, now)
+        waits = [m.standing.waits(now - since) for m in without_room]  # each accounts for the time
+        if any(waits) and (is_shared or self.allowance.left_s > 0):
             self._since[why] = now
             self.stalls += since == now
-        return any(waits)
+            return True
+        return False

@@ -317,10 +317,8 @@ class Sender:
         without_room = [
             m for m in self._membership.representatives(now) if last_seq - m.credit.seen > m.credit.limit and m.holds
         ]
-        if without_room or self._waiting:
-            holding = sum(m.holds for m in self._membership.representatives(now))
-            if self._waiting.must_go_on(Wait.CREDIT, without_room, holding, now):
-                return None
+        if (without_room or self._waiting) and self._must_wait(Wait.CREDIT, without_room, now):
+            return None
         if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
             self._seq += -self._seq & (
                 COLUMNS - 1
@@ -329,6 +327,11 @@ class Sender:
         train = turns[0](now) or turns[1](now)
         self._repaired_last = train is not None and train.is_repair
         return train
+
+    def _must_wait(self, why: Wait, without_room: list[Member], now: float) -> bool:
+        others = (m for m in self._membership.representatives(now) if m not in without_room)
+        is_shared = not any(m.could_go_on(self._seq - 1) for m in others)
+        return self._waiting.must_wait(why, without_room, is_shared, now)
 
     def _next_row(self, now: float) -> Train | None:
         """A source row, or a parity row that was promised, or a part of one."""
@@ -374,7 +377,7 @@ class Sender:
             return False
         holding = [m for m in self._membership.representatives(now) if m.holds]
         without_room = [m for m in holding if self._carousel.sent.begun_for(m) >= m.free_slabs]
-        if self._waiting.must_go_on(Wait.SLABS, without_room, len(holding), now):
+        if self._must_wait(Wait.SLABS, without_room, now):
             return False
         self._promise.receivers = len(self._membership.wanting)
         self._promise.settle(self._repairs.demand, now)
