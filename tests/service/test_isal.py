@@ -48,6 +48,20 @@ def test_both_codecs_give_the_same_bytes_for_any_matrix(
 
 
 @needs_isal
+@pytest.mark.parametrize("sources", [9, 16, 17, 100, 128])
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("length", [isal.GROUPED_BYTES - 1, isal.GROUPED_BYTES, isal.GROUPED_BYTES + 77])
+def test_sources_taken_in_groups_give_the_same_bytes(codec: IsalCodec, sources: int, outputs: int, length: int) -> None:
+    rng = random.Random(sources)
+    matrix = [rng.randbytes(128) for _ in range(outputs)]
+    (read,) = views(rng, 1, (sources - 1) * (length + 100) + length)
+    by_isal, by_standard = views(rng, outputs, length), views(rng, outputs, length)
+    codec.combine(matrix, read, length + 100, by_isal)
+    StandardCodec().combine(matrix, read, length + 100, by_standard)
+    assert by_isal == by_standard
+
+
+@needs_isal
 @pytest.mark.parametrize("lost", [1, 5, 127])
 @pytest.mark.parametrize(("first", "columns"), [(0, 1), (31, 1), (3, 9), (0, 32)])
 def test_both_codecs_recover_the_same_slab(codec: IsalCodec, lost: int, first: int, columns: int) -> None:
