@@ -167,7 +167,7 @@ def take_in(
     """An assembly that is complete and recovered: `lost` source rows and `parity` rows that came, per column; what is
     `forged`, (row, column), came with other bytes."""
     assembly = assembly_of(sent)
-    rng = random.Random(5)
+    rng = random.Random("forged")
     for column in range(COLUMNS):
         rows = [row for row in range(sent.rows) if row not in lost.get(column, [])]
         for row in [*rows, *(ROWS + r for r in parity.get(column, []))]:
