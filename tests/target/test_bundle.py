@@ -54,7 +54,7 @@ def test_it_holds_what_the_receiver_imports_and_nothing_of_the_daemon(bundle: Pa
 def test_it_is_one_small_executable_file(bundle: Path) -> None:
     assert bundle.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert bundle.stat().st_mode & 0o111 == 0o111
-    assert bundle.stat().st_size < 100_000
+    assert bundle.stat().st_size < 130_000
     assert b"/dpd/" not in bundle.read_bytes()[:200]
 
 
@@ -102,3 +102,10 @@ def test_events_are_readable_by_whoever_started_it(bundle: Path, tmp_path: Path)
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 4, run.stderr
     assert [json.loads(line)["event"] for line in run.stdout.splitlines()] == ["waiting", "failed"]
+
+
+def test_it_tests_the_network_too(bundle: Path) -> None:
+    command = [*ALONE, str(bundle), "mc-test", "http://127.0.0.1:1", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 4, run.stderr
+    assert json.loads(run.stdout)["event"] == "failed"

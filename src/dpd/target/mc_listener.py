@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from dpd.errors import MalformedMessage, SessionError
 from dpd.protocol.igmp.message import PROTOCOL_NUMBER, Query, decode_packet
@@ -52,6 +53,7 @@ class Listener:
     def __init__(self, test: int, group: tuple[str, int], source: str, interface: Interface) -> None:
         self.heard = Heard()
         self._test, self._group, self._source, self._interface = test, group, source, interface
+        self._packed_group = ip_address(group[0]).packed
         self._selector = selectors.DefaultSelector()
         self._opened = contextlib.ExitStack()
         self._wake, self._woken = socket.socketpair()
@@ -218,9 +220,9 @@ class Listener:
         return note
 
     def _on_packet(self, sock: socket.socket) -> None:
-        """A whole IP packet; the test's number in it is proof enough."""
+        """A whole IP packet to the group; the test's number in it is proof enough."""
         packet, address = sock.recvfrom(65536)
-        is_ours = self._test.to_bytes(8, "big") in packet[:120]
+        is_ours = self._packed_group in packet[16:40] and self._test.to_bytes(8, "big") in packet[:120]
         if is_ours and address[2] != socket.PACKET_OUTGOING:
             self.heard.seen_before_firewall = True
 
