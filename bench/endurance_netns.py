@@ -53,26 +53,15 @@ def endure(options: argparse.Namespace) -> list[Attempt]:
         tempfile.TemporaryDirectory(dir=SHM, prefix="dpd-bench-") as directory,
         Lan("server", *(f"r{i}" for i in range(max(RECEIVERS))), checksum_offload=True) as lan,
     ):
-        home = Path(directory)
-        arena = Arena(lan, home, start_delay_s=0.1, limit_s=options.limit, waits_for_quiet=False)
+        arena = Arena(lan, Path(directory), start_delay_s=0.1, limit_s=options.limit, waits_for_quiet=False)
         systems: list[System] = [SYSTEMS[name](arena.stage) for name in names]
         for number, mode in enumerate(draw_modes(options.runs, options.seed)):
             arena.arrange(mode)
             for system in systems:
                 attempts.append(Attempt(number, arena.run(mode, system, options.size_mib)))
                 print(f"# {number}: {attempts[-1].run}", file=sys.stderr, flush=True)
-                if attempts[-1].run.failed:
-                    _tell_failure(attempts[-1], home)
         arena.stage.wire.close()
     return attempts
-
-
-def _tell_failure(attempt: Attempt, home: Path) -> None:
-    """The last lines of every log of this run."""
-    print(f"FAILED  run {attempt.number}: {attempt.run}", flush=True)
-    for log in sorted(home.glob("*.log")):
-        lines = log.read_text(errors="replace").splitlines()[-3:]
-        print(*(f"    {log.name}: {line[:300]}" for line in lines), sep="\n")
 
 
 def summary(attempts: Sequence[Attempt]) -> Iterator[dict[str, str]]:

@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from bench.compiler import compile_program  # noqa: E402
 from bench.machine import print_facts, ratio, spread, table, version_of  # noqa: E402
 
 BLKSIZE = 1456
@@ -143,16 +144,8 @@ def read_options() -> argparse.Namespace:
 
 def compile_client(folder: Path) -> Path:
     """The C client. A Python one would be the bottleneck for every server here and hide what is compared."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        sys.exit("bench/tftp.py: cc: not found; the client is written in C: install gcc or clang")
-    program = folder / "tftp_get"
-    subprocess.run(
-        [compiler, "-O2", "-o", str(program), str(Path(__file__).with_name("tftp_get.c"))],
-        check=True,
-    )
     print(f"{'client':>14}: tftp_get.c by {version_of('cc', '--version')}")
-    return program
+    return compile_program("tftp_get.c", folder)
 
 
 def start(peer: Peer, served: Path, quick: bool, cleanup: ExitStack, client: Path) -> list[Contender]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ class Arena:
         wrong = {i for i, path in enumerate(arrived) if not self.is_equal(path, image)}
         for path in race.arrivals:
             path.unlink(missing_ok=True)
-        return Run(
+        run = Run(
             mode=mode,
             system=system.name,
             size_bytes=image.stat().st_size,
@@ -104,6 +105,16 @@ class Arena:
             softirq_s=softirq,
             failed=len(finish.failed | wrong),
         )
+        if run.failed:
+            self._tell_failure(run)
+        return run
+
+    def _tell_failure(self, run: Run) -> None:
+        """The last lines of every log, while they are there."""
+        print(f"FAILED  {run}", file=sys.stderr)
+        for log in sorted(self._home.glob("*.log")):
+            for line in log.read_text(errors="replace").splitlines()[-3:]:
+                print(f"    {log.name}: {line[:300]}", file=sys.stderr)
 
     def outputs(self, image: Path, count: int) -> list[Path]:
         """Files for the first receivers: each exists in touched pages, as long as the image, and holds nothing of an earlier run."""
