@@ -85,6 +85,19 @@ def test_forgotten_parity_is_computed_again_from_its_first_row(source: SlabSourc
     assert symbol == encode_parity(CODEC, padded(0), 0, 1)[0][:SYMBOL_BYTES]
 
 
+def test_rows_that_gave_way_are_the_same_when_they_come_back(
+    source: SlabSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source._parity, "_budget_bytes", 2 * ROW_BYTES)
+    source.compute_parity(0, 0, 127)
+    source.compute_parity(1, 0, 2)
+    expected = encode_parity(CODEC, padded(0), 0, 127)
+    for row in (0, 60, 126):
+        (symbol,) = symbols_of(source, Train(0, ROWS, [(ROWS + row, 3)], bytes(HEADER_BYTES)))
+        assert symbol == expected[row][3 * SYMBOL_BYTES : 4 * SYMBOL_BYTES]
+    assert source._parity.computed_again == 3
+
+
 def test_a_file_that_became_shorter_is_an_error_and_no_crash(source: SlabSource, path: Path) -> None:
     os.truncate(path, SLAB_BYTES + 10)
     with pytest.raises(OSError, match="shorter"):

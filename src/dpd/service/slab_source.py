@@ -18,9 +18,10 @@ from dpd.content.stored_parity import ParityCode, StoredParity
 from dpd.errors import ContentCorrupt
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.fec import Codec, StandardCodec, encode_parity
-from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, PARITY_ROWS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import HEADER_BYTES
 from dpd.protocol.multicast.sender import Train
+from dpd.service.parity_rows import ParityRows
 from dpd.service.row_sender import address_of_mapping
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ def open_slab_source(library: Library, content: Content, codec: Codec) -> SlabSo
     return SlabSource(descriptor, Geometry(content.size_bytes), codec, stored)
 
 
+class _Closed(OSError):
+    """The session ended while a worker computed for it."""
+
+
 class SlabSource:
     """The symbols of one content. Owns `descriptor` and `stored`, also where the constructor raises ContentCorrupt."""
 
@@ -87,7 +92,7 @@ class SlabSource:
         whole = geometry.size_bytes // ROW_BYTES * ROW_BYTES
         self._whole_bytes = whole
         self._tail = memoryview(bytes(self._file[whole:]).ljust(ROW_BYTES, b"\0"))
-        self._parity: dict[int, list[Buffer]] = {}
+        self._parity = ParityRows(self._make_rows)
 
     def address(self, slab: int, row: int, rows: int) -> int | None:
         """Where these source rows are mapped, back to back; None: the last of them has to be padded."""
@@ -113,16 +118,18 @@ class SlabSource:
 
     def _row(self, slab: int, row: int) -> memoryview:
         if row >= ROWS:
-            return memoryview(self._parity[slab][row - ROWS])
+            return self._parity.row(slab, row - ROWS)
         start = slab * SLAB_BYTES + row * ROW_BYTES
         return self._file[start : start + ROW_BYTES] if start < self._whole_bytes else self._tail
 
     def compute_parity(self, slab: int, first: int, count: int) -> None:
         """Add parity rows behind the `first` ones that are there; blocking, on any thread. Raises OSError."""
+        with contextlib.suppress(_Closed):
+            self._parity.add(slab, first, count)
+
+    def _make_rows(self, slab: int, first: int, count: int) -> Sequence[Buffer]:
         stored = self._stored_rows(slab)[first : first + count]
-        computed = self._encode(slab, first + len(stored), count - len(stored))
-        if computed is not None:
-            self._parity.setdefault(slab, [])[first:] = [*stored, *computed]
+        return [*stored, *self._encode(slab, first + len(stored), count - len(stored))]
 
     def _stored_rows(self, slab: int) -> Sequence[Buffer]:
         """The first parity rows of a slab where they were stored; the first damage is told, and ends their use."""
@@ -139,14 +146,15 @@ class SlabSource:
             stored.close()
             return ()
 
-    def _encode(self, slab: int, first: int, count: int) -> Sequence[Buffer] | None:
-        """Parity rows out of the file; None once closed. The slab is read, not mapped: a disk error then is an error and not
-        SIGBUS."""
-        if not count:
+    def _encode(self, slab: int, first: int, count: int) -> Sequence[Buffer]:
+        """Parity rows out of the file, as many as there are. The slab is read, not mapped: a disk error then is an error and
+        not SIGBUS."""
+        count = min(count, PARITY_ROWS - first)
+        if count <= 0:
             return ()
         with self._lock:
             if self._is_closed:
-                return None
+                raise _Closed(errno.EBADF, "the session has ended")
             descriptor = os.dup(self._descriptor)  # stays ours if the session ends meanwhile
         try:
             rows = self._read_slab(descriptor, slab)
@@ -166,7 +174,7 @@ class SlabSource:
         return rows
 
     def forget_parity(self, slab: int) -> None:
-        self._parity.pop(slab, None)
+        self._parity.forget(slab)
 
     def prefetch(self, slab: int) -> None:
         """Let the kernel read the next slabs ahead of their turn."""
