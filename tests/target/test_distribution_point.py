@@ -104,14 +104,14 @@ def test_a_join_tells_who_the_receiver_was_and_which_ciphers_it_can_open(
 def test_everything_that_a_session_may_be_is_read(canned: Canned, point: DistributionPoint) -> None:
     answer = {
         "class": 1, "group": "ff35::6470:9", "source": "2001:DB8::1", "sender": "2001:db8::1", "public_key": "11" * 32,
-        "friendly": True, "floor_kib_s": 256, "starts_in_s": 12.5, "cipher": "aes-128-gcm", "key": "22" * 16,
+        "friendly": True, "floor_kib_s": 256, "starts_in_s": 12.5, "waiting": "for 3 more", "cipher": "aes-128-gcm", "key": "22" * 16,
         "salt": "33" * 4, "mode": "multicast",
     }  # fmt: skip
     canned.answer(200, JOINED | answer)
     _, place = join(point)
     assert place == Membership(
         77, 5, 255, "ff35::6470:9", 63001, ("2001:db8::1", 40000), 1, "2001:db8::1", bytes([0x11] * 32), True, 256,
-        12.5, "aes-128-gcm", bytes([0x22] * 16), bytes([0x33] * 4),
+        12.5, "for 3 more", "aes-128-gcm", bytes([0x22] * 16), bytes([0x33] * 4),
     )  # fmt: skip
     assert "key=" not in repr(place).replace("public_key=", ""), "keys do not belong into logs"
 

@@ -74,6 +74,7 @@ class Membership:
     friendly: bool = False
     floor_kib_s: int = 0
     starts_in_s: float | None = None
+    waiting: str = ""  # what for, in words
     cipher: str = ""
     key: bytes = field(default=b"", repr=False)
     salt: bytes = field(default=b"", repr=False)

@@ -107,6 +107,7 @@ class DistributionPoint:
             friendly=bool(answer.get("friendly", False)),
             floor_kib_s=int(answer.get("floor_kib_s", 0)),
             starts_in_s=None if starts_in_s is None else float(starts_in_s),
+            waiting=str(answer.get("waiting") or ""),
             cipher=cipher,
             key=_octets(answer["key"], KEY_BYTES) if cipher else b"",
             salt=_octets(answer["salt"], SALT_BYTES) if cipher else b"",

@@ -175,16 +175,16 @@ class Reception:
             on_progress=self._watch,
             fetch_leaves=self._fetch_leaves,
         )
-        fields = {"starts_in_s": round(place.starts_in_s, 1)} if place.starts_in_s else {}
-        self._display.tell(
-            "joined",
-            session=session_id,
-            group=place.group,
-            port=place.port,
-            **{"class": place.speed_class},
-            **fields,
-        )
+        self._tell_joined(session_id, place)
         return session
+
+    def _tell_joined(self, session_id: str, place: Membership) -> None:
+        fields: dict[str, object] = {"group": place.group, "port": place.port, "class": place.speed_class}
+        if place.starts_in_s:
+            fields["starts_in_s"] = round(place.starts_in_s, 1)
+        if place.waiting:
+            fields["waiting"] = place.waiting
+        self._display.tell("joined", session=session_id, **fields)
 
     def _take_fact(self, fact: SessionFact, session_id: str, member: int, symbols: int) -> None:
         """What comes after a session that said how it ended."""

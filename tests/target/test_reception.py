@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image over whatever ways its distribution point and the network leave open; each shown by a real one on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.service.multicast_site import PACKAGE
+from tests.target.point import Point, Receiving, opened_point
+
+from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.receiver import GroupSocket, open_group
+from dpd.target import fall_back
+from dpd.target.distribution_point import DistributionPoint
+from dpd.target.receive import EXIT_CORRUPT, EXIT_KICKED, main
+
+RATE_MBIT_S = 100  # 0.5 s for each slab
+
+
+@pytest.fixture
+async def point(tmp_path: Path) -> AsyncIterator[Point]:
+    async with opened_point(tmp_path, rate_mbit_s=RATE_MBIT_S) as point:
+        yield point
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "image.wim"
+
+
+@pytest.fixture
+def _deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receivers of this process listen where nobody sends, and notice it soon."""
+
+    def listen_elsewhere(group: str, port: int, address: str, source: str = "") -> GroupSocket:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("", 0))
+            elsewhere = free.getsockname()[1]
+        return open_group(group, elsewhere, address, source)
+
+    monkeypatch.setattr("dpd.target.reception.open_group", listen_elsewhere)
+    monkeypatch.setattr(fall_back, "DEAF_S", 0.5)
+
+
+async def receive(point: Point, output: Path, *options: str) -> int:
+    return await asyncio.to_thread(
+        main, [point.url, PACKAGE, "-o", str(output), "--interface", "lo", "--json", "--patience", "20", *options]
+    )
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def named(told: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in told if event["event"] == name]
+
+
+def assert_same(output: Path, point: Point) -> None:
+    assert sha256(output.read_bytes()).digest() == sha256(point.image.read_bytes()).digest()
+
+
+def finished(point: Point) -> dict[str, Any]:
+    """What the distribution point keeps of the one receiver that has completed."""
+    (session,) = point.multicast.sessions()
+    (member,) = [m for m in point.multicast.members(session.session_id) if m.state == "complete"]
+    return {name: getattr(member, name) for name in member.__slots__}
+
+
+@pytest.mark.usefixtures("_deaf")
+async def test_without_multicast_the_image_comes_over_http(
+    point: Point, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await receive(point, output) == 0
+    assert_same(output, point)
+    told = events(capsys)
+    assert [e["event"] for e in told if e["event"] != "progress"] == ["starting", "joined", "unicast", "completed"]
+    size = point.image.stat().st_size
+    assert (told[-1]["multicast_bytes"], told[-1]["unicast_bytes"]) == (0, size)
+    assert named(told, "progress")[-1]["source"] == "unicast"
+    assert point.multicast.stats.completions == 1
+
+
+async def test_who_has_no_place_in_the_group_takes_http(tmp_path: Path, output: Path) -> None:
+    async with opened_point(tmp_path, rate_mbit_s=20, max_clients=1) as point:
+        with Receiving(point.url, output) as first, Receiving(point.url, output.with_name("two.wim")) as second:
+            await first.reach("joined")
+            await second.reach("completed")
+            assert second.process.wait(5) == 0
+            assert [e["event"] for e in second.events if e["event"] != "progress"] in (
+                ["starting", "unicast", "completed"],
+                ["starting", "joined", "completed"],
+            )
+            assert await first.end() == 0
+        ways = [r.named("completed")[0]["unicast_bytes"] > 0 for r in (first, second)]
+        assert sorted(ways) == [False, True], "one of them had the only place"
+        for path in (output, output.with_name("two.wim")):
+            assert_same(path, point)
+
+
+async def test_who_is_moved_goes_on_in_the_other_class(point: Point, output: Path) -> None:
+    with Receiving(point.url, output) as receiving:
+        session = (await receiving.reach("joined"))["session"]
+        await receiving.reach("progress", verified_slabs=1)
+        (member,) = point.multicast.members(session)
+        await asyncio.to_thread(point.multicast.move_member, session, member.member, 1)
+        await receiving.reach("moved")
+        assert await receiving.end() == 0
+    assert_same(output, point)
+    assert [e["class"] for e in receiving.named("joined")] == [0, 1]
+    assert receiving.named("progress")[-1]["class"] == 1
+    last = receiving.named("progress")[-1]
+    assert last["symbols"] <= 2 * 4096 * 1.1, "what was verified came once more"
+
+
+async def test_who_is_told_to_fall_back_takes_the_rest_over_http(point: Point, output: Path) -> None:
+    with Receiving(point.url, output) as receiving:
+        session = (await receiving.reach("joined"))["session"]
+        await receiving.reach("progress", verified_slabs=1)
+        (member,) = point.multicast.members(session)
+        await asyncio.to_thread(point.multicast.kick_member, session, member.member, fall_back=True)
+        assert await receiving.end() == 0
+    assert_same(output, point)
+    assert receiving.named("unicast")[0]["reason"] == "the sender asked us to go on by unicast"
+    done = receiving.named("completed")[0]
+    assert done["multicast_bytes"] >= SLAB_BYTES
+    assert done["unicast_bytes"] + done["multicast_bytes"] == point.image.stat().st_size
+    assert finished(point)["verified_slabs"] == 3
+
+
+async def test_who_is_kicked_fails_with_6_and_keeps_what_it_has(point: Point, output: Path) -> None:
+    with Receiving(point.url, output) as receiving:
+        session = (await receiving.reach("joined"))["session"]
+        await receiving.reach("progress", verified_slabs=1)
+        (member,) = point.multicast.members(session)
+        await asyncio.to_thread(point.multicast.kick_member, session, member.member, fall_back=False)
+        assert await receiving.end() == EXIT_KICKED
+    assert "serves this receiver no more" in receiving.events[-1]["reason"]
+    assert "run the same command again to go on" in receiving.events[-1]["reason"]
+    assert output.with_name("image.wim.journal").read_text().count("\nv ") >= 1
+
+
+async def test_a_session_of_another_key_than_the_pinned_one_is_not_listened_to(
+    point: Point, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = DistributionPoint._ask_json
+    monkeypatch.setattr(DistributionPoint, "_ask_json", lambda *arguments: real(*arguments) | {"public_key": "11" * 32})
+    assert await receive(point, output, "--public-key", point.library.public_key().hex()) == EXIT_CORRUPT
+    assert f"its session is signed by the key {'11' * 32}, expected" in events(capsys)[-1]["reason"]
+
+
+@pytest.mark.usefixtures("_deaf")
+async def test_an_image_damaged_on_the_points_disk_is_given_up_over_http_too(
+    point: Point, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blob = next((point.image.parent / "library" / "blobs").rglob("*/*"))
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.seek(SLAB_BYTES + 5)
+        file.write(b"spoilt")
+    assert await receive(point, output) == EXIT_CORRUPT
+    assert f"slab after slab of {PACKAGE} is not what its manifest says" in events(capsys)[-1]["reason"]
+
+
+async def test_a_scheduled_start_is_told(tmp_path: Path, output: Path) -> None:
+    async with opened_point(tmp_path, minimum_clients=2, wait_for_clients_s=30.0) as point:
+        with Receiving(point.url, output) as one:
+            joined = await one.reach("joined")
+            await one.reach("progress")
+            assert 20 < joined["starts_in_s"] <= 30
+            assert joined["waiting"]
+            assert 20 < one.named("progress")[-1]["starts_in_s"] <= 30
+            with Receiving(point.url, output.with_name("two.wim")) as two:
+                assert await two.end() == 0
+            assert await one.end() == 0
+        assert_same(output, point)
