@@ -65,7 +65,11 @@ class Listener:
         self._is_ending = False
         self.can_see_packets = False
         self._thread = threading.Thread(target=self._run, name="mc-listener", daemon=True)
-        sock = self._open_group(interface)
+        try:
+            sock = self._open_group(interface)
+        except SessionError:
+            self.close()
+            raise
         self.buffer_bytes = grow_receive_buffer(sock, BUFFER_BYTES)
         self._watch(sock, self._on_group)
         self.can_hear_queries = self._listen_for_queries()
