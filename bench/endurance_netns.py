@@ -53,7 +53,7 @@ def endure(options: argparse.Namespace) -> list[Attempt]:
         tempfile.TemporaryDirectory(dir=SHM, prefix="dpd-bench-") as directory,
         Lan("server", *(f"r{i}" for i in range(max(RECEIVERS))), checksum_offload=True) as lan,
     ):
-        arena = Arena(lan, Path(directory), start_delay_s=0.1, limit_s=options.limit, waits_for_quiet=False)
+        arena = Arena(lan, Path(directory), start_delay_s=0.5, limit_s=options.limit, waits_for_quiet=False)
         systems: list[System] = [SYSTEMS[name](arena.stage) for name in names]
         for number, mode in enumerate(draw_modes(options.runs, options.seed)):
             arena.arrange(mode)
