@@ -29,6 +29,8 @@ from dpd.protocol.multicast.message import (
     decode_header,
 )
 
+_EPOCH_AT, _SESSION_AT = 3, 7  # their last bytes in a header
+
 
 class Forgery(Enum):
     """What may be forged."""
@@ -95,6 +97,24 @@ class Replay:
                 self._past.popleft()
             if rng.random() < self.share:
                 passed.append((time, self._past[rng.randrange(len(self._past))]))
+        return passed
+
+
+@dataclass
+class Foreign:
+    """Behind a share of the datagrams comes one of another session on the same group, or of this one before a restart."""
+
+    share: float
+
+    def carry(self, flight: Flight, rng: random.Random) -> Flight:
+        passed: Flight = []
+        for time, datagram in flight:
+            passed.append((time, datagram))
+            if len(datagram) >= HEADER_BYTES and rng.random() < self.share:
+                at = rng.choice([_EPOCH_AT, _SESSION_AT])
+                changed = bytearray(datagram)
+                changed[at] ^= 1 + rng.randrange(255)
+                passed.append((time, bytes(changed[:HEADER_BYTES]) + rng.randbytes(len(datagram) - HEADER_BYTES)))
         return passed
 
 

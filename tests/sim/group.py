@@ -206,7 +206,7 @@ class Group:
     def _receive(self, node: Node, run: list[bytes]) -> None:
         if node.machine and not node.is_dead:
             train = bytearray(b"".join(run))
-            node.machine.receive_train(train, len(train), len(run[0]), node.local(self.clock.now))
+            node.machine.receive_train(train, len(train), max(len(run[0]), 1), node.local(self.clock.now))
             self._drive_receiver(node)
 
     def _drive_receiver(self, node: Node) -> None:

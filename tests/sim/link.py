@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -71,6 +72,27 @@ class TrainLoss:
 
     def carry(self, flight: Flight, rng: random.Random) -> Flight:
         return [] if rng.random() < self.share else flight
+
+
+@dataclass
+class Upstream:
+    """A share of the datagrams is lost before the network branches: what one receiver misses, all miss. Which ones, the
+    datagrams themselves decide, so that the elements of several paths lose the same."""
+
+    share: float
+
+    def carry(self, flight: Flight, rng: random.Random) -> Flight:
+        return [entry for entry in flight if zlib.crc32(entry[1]) >= self.share * 2**32]
+
+
+@dataclass
+class Truncate:
+    """A share of the datagrams is cut short."""
+
+    share: float
+
+    def carry(self, flight: Flight, rng: random.Random) -> Flight:
+        return [(t, d[: rng.randrange(len(d))] if rng.random() < self.share else d) for t, d in flight]
 
 
 @dataclass

@@ -8,6 +8,7 @@ to symbols in the object; the floor beside each bound is what the fullest column
 from __future__ import annotations
 
 import pytest
+from tests.sim.attack import Asleep
 from tests.sim.clock import seeded
 from tests.sim.group import Group
 from tests.sim.link import (
@@ -21,6 +22,7 @@ from tests.sim.link import (
     Rate,
     Reorder,
     TrainLoss,
+    Upstream,
 )
 from tests.sim.node import make_nodes
 from tests.sim.sessions import SLAB_S, content, finished, session
@@ -54,6 +56,36 @@ def test_loss_costs_little_more_than_the_fullest_column(path: list[Element], rec
     group = session(make_nodes(receivers, *path))
     assert 1.0 < group.sent_ratio <= bound
     assert max(group.rows_sent.values()) == ROWS, "no slab was sent twice"
+
+
+def test_loss_that_all_share_costs_what_one_receiver_would() -> None:
+    group = session(make_nodes(8, Upstream(0.05)))
+    assert group.sent_ratio <= 1 / 0.95 + 0.03
+
+
+def test_parity_follows_the_worst_receiver() -> None:
+    nodes = make_nodes(8, Loss(0.0001))
+    nodes[0].path = [*nodes[0].path, Loss(0.05)]
+    group = session(nodes)
+    assert group.sent_ratio <= 1.09, "5 % alone needs 1.053, and its fullest column somewhat more"
+    assert finished(group) <= 0.1 + 2.3 * SLAB_S
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
+def test_reordered_datagrams_are_not_taken_for_lost(share: float) -> None:
+    group = session(make_nodes(3, Reorder(share, 0.0015)))
+    assert group.sent_ratio <= 1.001
+
+
+@pytest.mark.parametrize(("asleep_s", "behind_s"), [(0.03, 0.02), (0.5, 0.2), (5.0, 0.6)])
+def test_a_receiver_that_does_not_read_for_a_while_catches_up(asleep_s: float, behind_s: float) -> None:
+    """Its socket's buffer holds a third of a slab; what it missed comes again when it reads."""
+    nodes = make_nodes(3)
+    nodes[0].credit = 1300
+    nodes[0].path = [*nodes[0].path, Asleep(0.08, 0.08 + asleep_s, 1300)]
+    group = session(nodes, slabs=4)
+    assert finished(group, 1, 2) <= 0.05 + 4.1 * SLAB_S + 1.05
+    assert finished(group, 0) <= max(0.08 + asleep_s, 0.05 + 4.1 * SLAB_S) + behind_s + 3.1 * SLAB_S
 
 
 def test_half_of_the_feedback_may_be_lost() -> None:
