@@ -124,7 +124,7 @@ class Bench:
 
 def rows(trains: Iterable[Train]) -> list[tuple[int, int]]:
     """(slab, row) of the trains that are whole source rows in their turn."""
-    return [(train.slab, train.row) for train in trains if train.symbols is None]
+    return [(train.slab, train.row + i) for train in trains for i in range(train.rows)]
 
 
 def headers(train: Train) -> list[Header]:

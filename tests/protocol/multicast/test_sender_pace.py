@@ -8,6 +8,7 @@ from tests.protocol.multicast.sender_bench import (
     QUIET_S,
     TIMEOUT_S,
     Bench,
+    headers,
     rows,
 )
 
@@ -113,3 +114,52 @@ def test_repairs_keep_the_pace_of_the_ceiling_though_new_slabs_wait() -> None:
     repairs = len(bench.pump(0.1))
     assert repairs == 64
     assert bench.now - start < 0.2
+
+
+# ---- several rows at once
+
+
+def test_without_a_ceiling_rows_leave_eight_at_a_time_numbered_as_one_by_one() -> None:
+    bench = Bench(slabs=2, rows_of_last=5)
+    bench.join(credit=1 << 20)
+    trains = bench.pump(QUIET_S + 0.1)
+    assert [train.rows for train in trains] == [8] * 16 + [5]
+    sent = [header for train in trains for header in headers(train)]
+    assert [(h.slab, h.row, h.column) for h in sent] == [
+        (slab, row, column) for slab, rows in ((0, ROWS), (1, 5)) for row in range(rows) for column in range(COLUMNS)
+    ]
+    assert [h.tx_seq for h in sent] == list(range(len(sent)))
+    assert {(h.slab, h.row) for h in sent if h.flags & Flag.END_OF_SLAB} == {(0, ROWS - 1), (1, 4)}
+
+
+@pytest.mark.parametrize(
+    ("rate_bit_s", "credit", "rows"),
+    [
+        pytest.param(1e9, 1 << 20, 1, id="1 Gbit/s"),
+        pytest.param(2e9, 1 << 20, 2, id="2 Gbit/s"),
+        pytest.param(1e10, 1 << 20, 8, id="10 Gbit/s"),
+        pytest.param(0.0, 1024, 4, id="an eighth of a window"),
+        pytest.param(0.0, 128, 1, id="a small window"),
+    ],
+)
+def test_a_train_is_no_longer_than_half_a_millisecond_nor_an_eighth_of_a_window(
+    rate_bit_s: float, credit: int, rows: int
+) -> None:
+    bench = Bench(slabs=2, rate_bit_s=rate_bit_s)
+    bench.join(credit=credit)
+    bench.pump(QUIET_S)
+    assert max(train.rows for train in bench.pump(0.1) + bench.trains) == rows
+    assert sum(train.count for train in bench.trains) <= credit
+
+
+def test_beside_repairs_one_row_leaves_at_a_time() -> None:
+    bench = Bench(slabs=9)
+    bench.join(credit=ROWS * COLUMNS + 8 * COLUMNS)
+    bench.pump(QUIET_S)
+    bench.nack(0, b"\x08" * COLUMNS)
+    bench.report(held=(0,))
+    trains = bench.pump(0.01)
+    last = max(i for i, train in enumerate(trains) if train.is_repair)
+    assert {train.rows for train in trains[:last] if not train.is_repair} == {1}
+    assert sum(train.is_repair for train in trains) == 8
+    assert max(train.rows for train in trains) == 8

@@ -61,6 +61,14 @@ class Carousel:
         """Whether the next piece, of at most `limit` symbols, is the last of the slab's source symbols."""
         return self._row == self.rows - 1 and self._column + limit >= COLUMNS
 
+    def take_rows(self, most: int) -> tuple[int, int]:
+        """Whole source rows, at most so many: the first and how many; none in the middle of a row, and not the last where
+        parity is to follow."""
+        row = self._row
+        count = min(most, self.rows - bool(self.promised) - row) if not self._column else 0
+        self._row += max(count, 0)
+        return row, max(count, 0)
+
     def take(self, limit: int) -> tuple[int, int, int]:
         """The next piece of a row, at most `limit` symbols: row as on the wire, first column, number of columns."""
         row, column = self._row, self._column

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dpd.protocol.multicast.geometry import COLUMNS
-from dpd.protocol.multicast.train import train_symbols
+from dpd.protocol.multicast.train import train_rows, train_symbols
 
 PEAK = 2.0  # times the rate, for as long as a late wake-up is made good
 MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
@@ -35,13 +35,13 @@ class TokenBucket:
         self._filled_at = now
         self._next_at = now  # not before, or trains would leave faster than PEAK times the rate
         self.rate_bit_s = rate_bit_s
-        self.train_symbols = train_symbols(rate_bit_s)
+        self.train_symbols, self.train_rows = train_symbols(rate_bit_s), train_rows(rate_bit_s)
 
     def set_rate(self, rate_bit_s: float, now: float) -> None:
         """Change the ceiling; what was earned at the old rate is kept."""
         self._fill(now)
         self.rate_bit_s = rate_bit_s
-        self.train_symbols = train_symbols(rate_bit_s)
+        self.train_symbols, self.train_rows = train_symbols(rate_bit_s), train_rows(rate_bit_s)
         self._next_at = now
 
     def ready_at(self, now: float) -> float:

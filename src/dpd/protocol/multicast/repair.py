@@ -168,6 +168,11 @@ class RepairQueue:
         self._repairs[slab].note_promised(column, count, last_seq)
 
     @property
+    def has_pending(self) -> bool:
+        """Whether there is something to send, now or once its parity is there."""
+        return bool(self._pending)
+
+    @property
     def has_raised(self) -> bool:
         """Whether `take_raised` has something."""
         return bool(self._raised)

@@ -338,6 +338,8 @@ class Sender:
         carousel = self._carousel
         if carousel.is_done and not self._start_next_slab(now):
             return None
+        if (most := self._rows_allowed(now)) > 1 and (rows := self._next_rows(most, now)):
+            return rows
         limit = self.bucket.train_symbols
         promised = carousel.promised
         is_late = bool(promised) and carousel.ends_source_with(limit) and not self._keep_promise()
@@ -350,10 +352,44 @@ class Sender:
         self._seq += count
         self._count_row(row, column, count)
         if is_last:
-            carousel.sent.end(self._seq - 1)
-            self._promise.note_sent(carousel.position, carousel.rows, promised, now + self._feedback_s(now))
+            self._end_slab(promised, now)
         symbols = None if row < ROWS and count == COLUMNS else [(row, c) for c in range(column, column + count)]
         return Train(carousel.position, row, symbols, headers)
+
+    def _rows_allowed(self, now: float) -> int:
+        """How many rows may leave at once: no more than an eighth of anybody's window, and one at a time beside repairs."""
+        most = self.bucket.train_rows
+        if most == 1 or self._repairs.has_pending:
+            return 1
+        most = min(most, (0x1_0000_0000 - (self._seq & 0xFFFFFFFF)) // COLUMNS)
+        for member in self._membership.representatives(now):
+            if member.holds:
+                under_way = self._seq - 1 - member.credit.seen
+                most = min(most, (member.credit.limit - under_way) // COLUMNS, member.credit.limit // (8 * COLUMNS))
+        return most
+
+    def _next_rows(self, most: int, now: float) -> Train | None:
+        """Several whole source rows; the last of the slab has a flag of its own."""
+        carousel = self._carousel
+        row, count = carousel.take_rows(most)
+        if not count:
+            return None
+        header = self._header(MessageType.DATA, now, carousel.position, row, 0, 0, carousel.promised)
+        headers = encode_row_headers(header, count * COLUMNS)
+        if carousel.is_done:
+            last = replace(header, row=row + count - 1, tx_seq=self._seq + (count - 1) * COLUMNS)
+            ends = encode_row_headers(replace(last, flags=last.flags | Flag.END_OF_SLAB))
+            headers = headers[: -len(ends)] + ends
+        self._seq += count * COLUMNS
+        self.counters.source_symbols += count * COLUMNS
+        if carousel.is_done:
+            self._end_slab(0, now)
+        return Train(carousel.position, row, None, headers)
+
+    def _end_slab(self, promised: int, now: float) -> None:
+        carousel = self._carousel
+        carousel.sent.end(self._seq - 1)
+        self._promise.note_sent(carousel.position, carousel.rows, promised, now + self._feedback_s(now))
 
     def _keep_promise(self) -> bool:
         """Whether the promised parity is there; if not it follows as repairs, and the next slab need not wait for it."""

@@ -13,16 +13,20 @@ from dpd.protocol.multicast.message import HEADER_BYTES, Flag, Header, MessageTy
 _STRIDE = 8 * HEADER_BYTES
 
 
-@lru_cache(maxsize=COLUMNS)
+_ROW, _COLUMN, _SEQ = (1 << 8 * (HEADER_BYTES - end) for end in (14, 15, 20))  # a one in the field that ends there
+
+
+@lru_cache(maxsize=2 * COLUMNS)
 def _multipliers(count: int) -> tuple[int, int]:
-    """Copies a header `count` times; adds i to column (byte 14) and tx_seq (bytes 16..19) of header number i."""
+    """Copies a header `count` times; adds to row, column and tx_seq what header number i has more than the first."""
     every = sum(1 << (_STRIDE * i) for i in range(count))
-    step = (1 << 8 * (HEADER_BYTES - 15)) + (1 << 8 * (HEADER_BYTES - 20))
-    return every, sum(i * step << (_STRIDE * (count - 1 - i)) for i in range(count))
+    places = ((i, i // COLUMNS * _ROW + i % COLUMNS * _COLUMN + i * _SEQ) for i in range(count))
+    return every, sum(place << (_STRIDE * (count - 1 - i)) for i, place in places)
 
 
 def encode_row_headers(first: Header, count: int = COLUMNS) -> bytes:
-    """The headers of `count` neighbours in a row, back to back, numbered from `first.column` and `first.tx_seq` on.
+    """The headers of `count` neighbours in a row, back to back, numbered from `first.column` and `first.tx_seq` on; of more
+    than a row where `first.column` is 0 and `count` whole rows.
 
     One multiplication on a big integer copies the header and one addition numbers the copies: 1.5 us for 32, where packing
     them one by one takes 20. `first.tx_seq` mod 2**32 must leave room for those that follow.
