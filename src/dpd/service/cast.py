@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Self
 
+from dpd.protocol.multicast.policy import PolicyRules, SlowClients
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.settings import MulticastSettings
 
@@ -63,6 +64,17 @@ class CastChanges:
     @property
     def is_schedule(self) -> bool:
         return (self.minimum_clients, self.wait_s, self.start_at) != (None, None, None)
+
+
+def rules_of(settings: MulticastSettings) -> PolicyRules:
+    """What is to become of slow receivers."""
+    return PolicyRules(
+        SlowClients(settings.slow_clients),
+        settings.streams,
+        settings.disconnect_below_kib_s,
+        settings.floor_kib_s,
+        settings.fall_back,
+    )
 
 
 def waiting_in_words(plan: CastPlan, waiting: int, starts_in_s: float | None) -> str:

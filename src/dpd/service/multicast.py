@@ -22,10 +22,10 @@ from dpd.service.lookout import Lookout
 from dpd.service.multicast_stats import MulticastStats
 from dpd.service.qdisc import heeds_pacing, queue_kinds
 from dpd.service.roster import MemberStatus, read_statistics
-from dpd.service.session import Outfit, Session
+from dpd.service.session import Session
 from dpd.service.session_status import SessionStatus, describe_session, present_members
 from dpd.service.slab_source import SlabSource, open_slab_source, parity_code
-from dpd.service.stream import Stream
+from dpd.service.stream import Outfit, Stream
 from dpd.service.udp import interface_address
 from dpd.service.uplink import Uplink
 from dpd.settings import MulticastSettings, Settings
@@ -89,14 +89,19 @@ class MulticastService:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, settings: Settings) -> None:
-        """New ceilings and limits. Those that have changed reach running sessions at once, also where an operator had set
-        others for one of them."""
+        """New ceilings, limits and rules for slow receivers. Those that have changed reach running sessions at once, also where
+        an operator had set others for one of them; plans for casts are those of sessions opened from now on."""
         before, self._settings = self._settings, settings.multicast
         if before.stored_parity_rows != self._settings.stored_parity_rows:
             self._library.parity_code = parity_code(self._settings.stored_parity_rows, self._codec)
-        if before.rate_mbit_s != self._settings.rate_mbit_s:
-            for session in list(self._sessions.values()):
-                session.change(CastChanges(rate_mbit_s=self._settings.rate_mbit_s))
+        now = self._settings
+        changes = CastChanges(
+            rate_mbit_s=None if before.rate_mbit_s == now.rate_mbit_s else now.rate_mbit_s,
+            max_clients=None if before.max_clients == now.max_clients else now.max_clients,
+        )
+        for session in list(self._sessions.values()):
+            session.apply(now)
+            session.change(changes)
         if before.uplink_mbit_s != self._settings.uplink_mbit_s:
             self._uplink.rate_bit_s = self._settings.uplink_mbit_s * 1e6
         self._lookout.wake()

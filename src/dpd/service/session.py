@@ -11,50 +11,32 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from dpd.content.library import Content
 from dpd.errors import ServiceError, SessionError
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.protocol.multicast.member import Member
-from dpd.protocol.multicast.message import ControlCode, ControlReason, Sign
+from dpd.protocol.multicast.message import ControlCode, ControlReason
+from dpd.protocol.multicast.policy import PolicyOrder, SlowClientPolicy
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import MemberForgotten, MemberSilent
-from dpd.service.cast import CastChanges, CastPlan, waiting_in_words
-from dpd.service.groups import Group
+from dpd.service.cast import CastChanges, CastPlan, rules_of, waiting_in_words
 from dpd.service.join_answer import OpenStream, content_answer, stream_answer
 from dpd.service.join_request import JoinRequest
 from dpd.service.roster import MemberStatus, Place, Roster, describe, keep_counts, totals
 from dpd.service.sealing import CIPHER, KEY_BYTES, SALT_BYTES, Sealer
 from dpd.service.sending_socket import open_sending_socket
-from dpd.service.slab_source import SlabSource
-from dpd.service.stream import Stream, StreamOrigin
+from dpd.service.stream import Outfit, Stream, StreamOrigin
 from dpd.settings import MulticastSettings
-from dpd.telemetry.events import EventLog, Value
+from dpd.telemetry.events import Value
 
 log = logging.getLogger(__name__)
 
 MAX_CLASSES = 3
 MAX_PLACES = 20_000  # by unicast too: what a flood of joins may cost
 SILENCE_S = 60.0  # after which a receiver that no stream hears is given up
-
-
-@dataclass(frozen=True, slots=True)
-class Outfit:
-    """What the service gives to each of its sessions."""
-
-    epoch: int
-    public_key: bytes
-    sign: Sign
-    workers: ThreadPoolExecutor
-    open_source: Callable[[Content], SlabSource]
-    allocate: Callable[[Content, int], Group]
-    flush: Callable[[Stream], None]
-    events: EventLog
-    is_paced_by_kernel: bool
 
 
 class Session:
@@ -73,6 +55,7 @@ class Session:
         self._outfit = outfit
         self._lock = threading.RLock()
         self._has_ended = False
+        self._policy = SlowClientPolicy(rules_of(settings))
         self.streams: dict[int, OpenStream] = {}
         self._open_stream(0, plan.schedule(settings))
 
@@ -209,12 +192,14 @@ class Session:
         place.counted = before.counted
         if before.next_class is not None:
             place.speed_class = before.next_class
+        self._policy.replace(before.member, place.member)
         if before.is_multicast:
             self._withdraw(before)
 
     def _seat_in_stream(self, place: Place, request: JoinRequest) -> dict[str, Any]:
         opened = self._stream(place.speed_class)
         stream, member, starts_in_s = opened.stream, place.member, self.starts_in_s(place.speed_class)
+        waiting = self.waiting(joining=1) if place.speed_class == 0 else ""
         stream.tell(
             lambda now: stream.machine.add_member(
                 member, verified=request.verified, credit=request.credit, free_slabs=request.slots, now=now
@@ -227,7 +212,7 @@ class Session:
             "friendly": self._settings.friendly,
             "floor_kib_s": self._settings.floor_kib_s,
             "starts_in_s": round(starts_in_s, 3),
-            "waiting": self.waiting(joining=1) if place.speed_class == 0 else "",
+            "waiting": waiting,
             **stream_answer(opened),
         }
 
@@ -306,6 +291,11 @@ class Session:
         stream.tell(lambda now: stream.machine.schedule.start_now(now))
         self.note("session_started_now")
 
+    def apply(self, settings: MulticastSettings) -> None:
+        """Other rules for slow receivers, and for whoever joins from now on. What is on the wire stays as it is."""
+        self._settings = settings
+        self._policy.rules = rules_of(settings)
+
     def change(self, changes: CastChanges) -> None:
         """Another plan from now on; a group that is being served goes on."""
         with self._lock:
@@ -368,12 +358,27 @@ class Session:
         return place
 
     def look_after(self, now: float) -> None:
-        """Once a second: give up those whom nobody hears."""
+        """Once a second: judge the slow, give up those whom nobody hears."""
         with self._lock:
+            for order in self._policy.judge([stream.machine.view(now) for stream in self.live_streams], now):
+                self._obey(order)
             for place in self.roster:
                 is_alone = not place.is_multicast or place.next_class is not None
                 if is_alone and now - place.heard_at > SILENCE_S:
                     self._lose(place)
+
+    def _obey(self, order: PolicyOrder) -> None:
+        """What the policy decides is done as if an operator had asked for it."""
+        place = self.roster.places.get(order.member)
+        if place is None or not place.is_multicast or place.next_class is not None:
+            return
+        try:
+            if order.code is ControlCode.MOVE:
+                self.move(place.label, order.speed_class, order.reason)
+            else:
+                self.kick(place.label, fall_back=order.code is ControlCode.FALL_BACK, reason=order.reason)
+        except (ServiceError, SessionError) as error:  # no group or socket for another class: it stays where it is
+            log.warning("slow receiver left where it is", extra={**self.labels, "error": str(error)})
 
     def stop(self) -> None:
         """Say END to the groups and end the threads; idempotent."""

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from dpd.content.library import Content
 from dpd.protocol.multicast.geometry import COLUMNS, Geometry
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, MAX_FEEDBACK_BYTES, Beat, Control, Sign
 from dpd.protocol.multicast.pacing import TokenBucket
@@ -34,12 +35,14 @@ from dpd.protocol.multicast.sender import (
     SlabSettled,
     Train,
 )
+from dpd.service.groups import Group
 from dpd.service.sealing import Sealer
 from dpd.service.sending_socket import pace
 from dpd.service.slab_source import SlabSource
 from dpd.service.train_outlet import TrainOutlet
 from dpd.service.udp import TRANSIENT
 from dpd.settings import MulticastSettings
+from dpd.telemetry.events import EventLog
 from dpd.telemetry.stats import bump
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,21 @@ class StreamOrigin:
     speed_class: int
     group: str
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What the service gives to each of its sessions and their streams. `is_paced_by_kernel`: see `Stream`."""
+
+    epoch: int
+    public_key: bytes
+    sign: Sign
+    workers: ThreadPoolExecutor
+    open_source: Callable[[Content], SlabSource]
+    allocate: Callable[[Content, int], Group]
+    flush: Callable[[Stream], None]
+    events: EventLog
+    is_paced_by_kernel: bool
 
 
 class Stream:
@@ -279,7 +297,7 @@ class Stream:
         self.tell(lambda _: self.machine.provide_parity(needed.slab, needed.first + needed.count))
 
     def _send_train(self, train: Train) -> None:
-        if train.row == 0 and train.symbols is None:
+        if train.begins_slab:
             self._source.prefetch(train.slab + 1)
         try:
             self.datagrams += self._outlet.send(train)

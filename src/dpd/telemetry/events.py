@@ -64,27 +64,29 @@ class EventLog:
     def after(self, id: int, limit: int = MAX_EVENTS) -> list[Event]:
         """The events with higher ids, oldest first, at most `limit`. Older ones than are kept are missing without a mark."""
         with self._lock:
-            newer: deque[Event] = deque()
-            for event in reversed(self._events):
-                if event.id <= id:
-                    break
-                newer.appendleft(event)
-        return list(newer)[:limit]
+            return self._newer(id)[:limit]
+
+    def _newer(self, id: int) -> list[Event]:
+        newer = []
+        for event in reversed(self._events):
+            if event.id <= id:
+                break
+            newer.append(event)
+        return newer[::-1]
 
     async def wait(self, after: int, wait_s: float) -> list[Event]:
         """As `after`, but where there is nothing yet, wait for it."""
         news = asyncio.Event()
         with self._lock:
-            if self._latest <= after:
-                self._waiting[news] = asyncio.get_running_loop()
+            if (found := self._newer(after)) or wait_s <= 0:
+                return found[:MAX_EVENTS]
+            self._waiting[news] = asyncio.get_running_loop()
         try:
-            if not (found := self.after(after)) and wait_s > 0:
-                async with asyncio.timeout(wait_s):
-                    await news.wait()
-                found = self.after(after)
+            async with asyncio.timeout(wait_s):
+                await news.wait()
         except TimeoutError:
             return []
         finally:
             with self._lock:
                 self._waiting.pop(news, None)
-        return found
+        return self.after(after)
