@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +42,7 @@ class Wire:
         self.symbols: list[bytes] = []
         self.calls: list[int] = []  # how many symbols each came with
         self.messages: list[bytes] = []
+        self.arrivals: list[float] = []
         self.storage: memoryview | None = None
         self.expected = 0
         self.landed: list[int] = []  # how many at each call
@@ -61,6 +63,7 @@ class Wire:
         return taken
 
     def receive_datagram(self, data: bytes, source: tuple[str, int], now: float) -> None:
+        self.arrivals.append(now)
         (self.symbols if len(data) == DATAGRAM_BYTES else self.messages).append(data)
 
     def receive_symbols(self, headers: bytearray, symbols: memoryview, first: int, count: int, now: float) -> None:
@@ -173,6 +176,17 @@ def test_without_recvmmsg_lone_datagrams_are_read_one_by_one(wire: Wire, monkeyp
     assert wire.read_all() == LONE_READS + 6
     assert wire.symbols == [datagram(number) for number in [*range(LONE_READS + 5), 1, 2, 3]]
     assert wire.messages == [BEAT]
+
+
+def test_a_message_has_the_time_of_its_arrival_and_not_of_its_reading(wire: Wire) -> None:
+    for _ in range(2):
+        wire.sender.send(BEAT)
+        time.sleep(0.05)
+    while wire.reader.read(100.0):
+        pass
+    first, second = wire.arrivals
+    assert 99.0 < first < 100.0 - 0.09
+    assert first + 0.04 < second <= 100.0 - 0.04
 
 
 def land(wire: Wire, symbols: int) -> memoryview:

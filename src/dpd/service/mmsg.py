@@ -20,9 +20,10 @@ from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SYMBOL_BYTES
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, HEADER_BYTES
 
 TRAIN_DATAGRAMS = 46  # what GRO puts together: 64 KiB
-_CONTROL_BYTES = 64  # the segment size and the count of drops, each behind its cmsghdr
+_CONTROL_BYTES = 96  # the segment size, the count of drops and the time of arrival, each behind its cmsghdr
 _CMSG = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
 _INT = struct.Struct("@i")
+_TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
 _PAIR_BYTES = 32  # of two struct iovec
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 
@@ -136,12 +137,16 @@ class Reader:
         return self._sizes[:count].tolist()
 
     def control(self, message: int) -> Iterator[tuple[int, int]]:
-        """(type, value) of each control message of 32 bits that came with a message."""
+        """(type, value) of each control message that came with a message: an int, or a time in nanoseconds."""
         at = message * _CONTROL_BYTES
         end = at + self._control_sizes[message]
         while at + _CMSG.size + _INT.size <= end:
             length, _, kind = _CMSG.unpack_from(self._controls, at)
-            yield kind, _INT.unpack_from(self._controls, at + _CMSG.size)[0]
+            if length >= _CMSG.size + _TIMESPEC.size:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(self._controls, at + _CMSG.size)
+                yield kind, seconds * 1_000_000_000 + nanoseconds
+            else:
+                yield kind, _INT.unpack_from(self._controls, at + _CMSG.size)[0]
             at += -(-max(length, 1) // _WORD) * _WORD
 
 

@@ -11,8 +11,10 @@ Standard library alone: it runs on the machine being deployed.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
+import time
 from typing import Protocol
 
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES
@@ -22,9 +24,11 @@ from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO
 
 TRAINS_AT_ONCE = 32  # of one length, read by one system call: 1.4 MB of rows
 LONE_AT_ONCE = 64
+SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; not in Python's socket module
+MAX_QUEUED_S = 5.0  # more than that is a clock that was set
 LONE_READS = 64  # in a row without a train, before reading many at once
 
-Piece = tuple[bytearray, bytes, int, int]  # headers, symbols, bytes with both, bytes of each datagram
+Piece = tuple[bytearray, bytes, int, int, float]  # headers, symbols, bytes of both, bytes of each datagram, arrival
 
 
 class Machine(Protocol):
@@ -56,6 +60,8 @@ class TrainReader:
         self._at_once = 1  # messages to read: more than one only while all are of one length
         self._lone_reads = 0
         self._is_lone = False
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         function = find_recvmmsg()
         self._reader = Reader(function, sock.fileno(), LONE_AT_ONCE) if function else None
 
@@ -77,7 +83,7 @@ class TrainReader:
         taken = 0
         if place is not None and whole:
             taken = self._machine.take_landed(self._headers.bytes, runway.storage, first, whole, now)
-        self._segment(self._reader, len(sizes) - 1, 0)  # for its count of drops
+        self._read_control(self._reader, len(sizes) - 1, 0, now)  # for its count of drops
         if taken * DATAGRAM_BYTES != sum(sizes) or 0 in sizes:
             self._take_rest(self._reader, runway, first, train, sizes, taken, now)
         self._expect(sizes, train)
@@ -114,27 +120,32 @@ class TrainReader:
             span = _span(sizes, message, train) if not done else 1
             at = first + message * train + done
             size = sum(sizes[message : message + span]) - done * DATAGRAM_BYTES
-            segment = DATAGRAM_BYTES if span > 1 else self._segment(reader, message, sizes[message])
+            segment, arrival = self._read_control(reader, message, sizes[message], now)
+            if span > 1:
+                segment = DATAGRAM_BYTES
             if size or not sizes[message]:
                 count = -(-size // DATAGRAM_BYTES)
                 headers = self._headers.bytes[at * HEADER_BYTES : (at + count) * HEADER_BYTES]
-                pieces.append((headers, runway.take(at, count), size, segment))
+                pieces.append((headers, runway.take(at, count), size, segment, arrival))
             message, done = message + span, 0
         for piece in pieces:
             self._hand_over(piece, now)
 
-    def _segment(self, reader: Reader, message: int, size: int) -> int:
-        """Bytes of each datagram in a message: its own size, unless GRO put several together."""
-        segment = size
+    def _read_control(self, reader: Reader, message: int, size: int, now: float) -> tuple[int, float]:
+        """Bytes of each datagram in a message: its own size, unless GRO put several together. And when it arrived, in the
+        clock of `now`: what waited in our socket shall not be taken for a queue in the network."""
+        segment, arrival = size, now
         for kind, value in reader.control(message):
             if kind == UDP_GRO:
                 segment = value
             elif kind == SO_RXQ_OVFL:
                 self.socket_drops = max(self.socket_drops, value)
-        return segment
+            elif kind == SO_TIMESTAMPNS:
+                arrival = now - min(max(time.time() - value / 1e9, 0.0), MAX_QUEUED_S)
+        return segment, arrival
 
     def _hand_over(self, piece: Piece, now: float) -> None:
-        headers, symbols, size, segment = piece
+        headers, symbols, size, segment, arrival = piece
         count = size // DATAGRAM_BYTES if segment == DATAGRAM_BYTES else 0
         if count:
             self._machine.receive_symbols(headers, memoryview(symbols), 0, count, now)
@@ -142,7 +153,7 @@ class TrainReader:
         if rest or not size:
             joined = _join(headers, symbols, count)[:rest]
             for start in range(0, rest or 1, segment or 1):
-                self._machine.receive_datagram(joined[start : start + segment], ("", 0), now)
+                self._machine.receive_datagram(joined[start : start + segment], ("", 0), arrival)
 
     def _read_plain(self, now: float) -> bool:
         """One system call for each datagram or train, where there is no recvmmsg."""
