@@ -10,8 +10,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any, TextIO
 
@@ -32,7 +33,6 @@ RUN_TURN_S = 60.0  # other tests may be running theirs
 MARGIN_S = 90.0
 CHECK_AT_S = 30.0
 TICK_S = 0.25
-WRAP = 100
 EXAMPLE = "example: dpd mc-test http://dp:8080 --interface eth0 --minutes 5"
 
 
@@ -102,6 +102,16 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the distribution point says that it sent, by stream, and heard; `too_large` are packet sizes it could not send."""
+
+    state: str
+    sent: dict[str, int]
+    too_large: tuple[int, ...]
+    echoes: int
+
+
 class NetworkTest:
     """One test, from the question to the distribution point to what it is told of the result."""
 
@@ -117,6 +127,13 @@ class NetworkTest:
 
     def run(self) -> list[Finding]:
         """Test, tell the distribution point, show. Raises DpdError where the test itself cannot be made."""
+        try:
+            return self._run()
+        finally:
+            self._connection.close()
+            self._point.close()
+
+    def _run(self) -> list[Finding]:
         before = kernel_counts()
         answer = self._ask("POST", "", {"seconds": min(self._seconds + MARGIN_S, 660.0)})
         test, group, feedback = self._read_answer(answer)
@@ -126,11 +143,9 @@ class NetworkTest:
             listener.start(feedback)
             self._screen.tell("testing", group=group[0], port=group[1], interface=self._interface.name)
             self._listen(listener, test)
-            status = self._ask("GET", f"/{test}")
-            seen = self._observe(listener, answer, status, kernel_counts().since(before))
+            seen = self._observe(listener, answer, self._ask_status(test), kernel_counts().since(before))
         finally:
             listener.close()
-            self._connection.close()
         findings = diagnose(seen)
         self._report(test, findings)
         self._screen.result(findings, _measured(seen))
@@ -138,14 +153,29 @@ class NetworkTest:
 
     def _read_answer(self, answer: Mapping[str, Any]) -> tuple[str, tuple[str, int], tuple[str, int]]:
         """(test, group and port, feedback address and port)."""
-        try:
+        with self._reading():
             test, group = str(answer["test"]), str(answer["group"])
             int(test, 16)
             if not ip_address(group).is_multicast:
                 raise ValueError(f"{group} is no multicast group")
             sender = str(answer["sender"] or self._connection.peer_address())
             return test, (group, int(answer["port"])), (sender, int(answer["feedback_port"]))
-        except (KeyError, TypeError, ValueError) as error:
+
+    def _ask_status(self, test: str) -> Status:
+        answer = self._ask("GET", f"/{test}")
+        with self._reading():
+            return Status(
+                state=str(answer["state"]),
+                sent={str(name): int(count) for name, count in answer["sent"].items()},
+                too_large=tuple(int(size) for size in answer["too_large"]),
+                echoes=int(answer["echoes"]),
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SessionError(f"{self._point.url}: its answer cannot be read: {error!r}") from None
 
     # ---- the time of the test
@@ -167,7 +197,7 @@ class NetworkTest:
         """Sizes, paced, bursts; other tests' runs come first where they asked first."""
         self._ask("POST", f"/{test}/run", {})
         deadline = time.monotonic() + RUN_TURN_S
-        while self._ask("GET", f"/{test}")["state"] != "sent":
+        while self._ask_status(test).state != "sent":
             if time.monotonic() > deadline:
                 raise SessionError(f"{self._point.url}: its test streams did not begin; try again in a minute")
             self._tick(listener, "sizes, paced, bursts")
@@ -197,7 +227,7 @@ class NetworkTest:
     # ---- the result
 
     def _observe(
-        self, listener: Listener, answer: Mapping[str, Any], status: Mapping[str, Any], kernel: KernelCounts
+        self, listener: Listener, answer: Mapping[str, Any], status: Status, kernel: KernelCounts
     ) -> Observation:
         heard, interface = listener.heard, self._interface
         sender = str(answer["sender"] or self._connection.peer_address())
@@ -210,7 +240,7 @@ class NetworkTest:
             group=str(answer["group"]),
             tally=heard.tally,
             sender=sender,
-            ttl=int(answer.get("ttl", 1)),
+            ttl=heard.tally.sent_ttl if heard.tally.received else _whole(answer.get("ttl")),
             mtu=interface.mtu,
             is_wireless=interface.is_wireless,
             is_same_subnet=interface.reaches_directly(sender),
@@ -220,11 +250,11 @@ class NetworkTest:
             listened_s=self._elapsed(),
             can_hear_queries=listener.can_hear_queries,
             queriers=dict(heard.queriers),
-            sent={str(name): int(count) for name, count in status["sent"].items()},
-            too_large=tuple(int(size) for size in status["too_large"]),
+            sent=status.sent,
+            too_large=status.too_large,
             drops=dict(heard.drops),
             round_trips_s=tuple(heard.round_trips_s),
-            echoes=(heard.echoes_sent, int(status["echoes"])),
+            echoes=(heard.echoes_sent, status.echoes),
             elsewhere=heard.elsewhere,
             seen_before_firewall=heard.seen_before_firewall,
             dropped_here=kernel.multicast_packets if has_firewall_trace else 0,
@@ -252,6 +282,10 @@ class NetworkTest:
                 f"{self._point.url}/mc/test: the answer is no JSON object; is this a distribution point?"
             )
         return answer
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 1
 
 
 def _measured(seen: Observation) -> dict[str, Any]:
