@@ -15,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dpd.service.http import HttpStats
 from dpd.service.multicast import MulticastStats
+from dpd.service.probe import ProbeStats
 from dpd.service.pxe import PxeStats
+from dpd.service.querier import QuerierStats
 from dpd.service.tftp import TftpStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.stats import bump
@@ -27,6 +29,8 @@ STATS = {
     "multicast": MulticastStats,
     "pxe": PxeStats,
     "tftp": TftpStats,
+    "probe": ProbeStats,
+    "querier": QuerierStats,
     "http_loop": LoopLag,
     "control_loop": LoopLag,
 }
@@ -86,14 +90,23 @@ def test_each_alert_names_the_next_step() -> None:
     assert text.count("- alert: ") == text.count("summary: ") == text.count("action: ") == len(expressions())
 
 
+MEMBERS = {"dpd_multicast_members": "3+0x30", "dpd_multicast_members_waiting": "0+0x30"}
+
 # Series over 30 minutes, one sample a minute, and whether the alert fires at the end of them.
 CASES = [
     ("DpdPxeSilent", {'dpd_pxe_discovers_total{client_arch="7"}': "0+2x30"}, True),
     ("DpdPxeSilent", {'dpd_pxe_discovers_total{client_arch="7"}': "0+2x30", "dpd_pxe_offers_total": "0+1x30"}, False),
     ("DpdTftpTransfersFail", {'dpd_tftp_transfers_total{verdict="timeout"}': "0+1x30"}, True),
     ("DpdTftpTransfersFail", {'dpd_tftp_transfers_total{verdict="probe"}': "0+1x30"}, False),
-    ("DpdMulticastStuck", {"dpd_multicast_members": "3+0x30", "dpd_multicast_datagrams_total": "500+0x30"}, True),
-    ("DpdMulticastStuck", {"dpd_multicast_members": "3+0x30", "dpd_multicast_datagrams_total": "0+9x30"}, False),
+    ("DpdMulticastStuck", MEMBERS | {"dpd_multicast_datagrams_total": "500+0x30"}, True),
+    ("DpdMulticastStuck", MEMBERS | {"dpd_multicast_datagrams_total": "0+9x30"}, False),
+    (
+        "DpdMulticastStuck",
+        MEMBERS | {"dpd_multicast_members_waiting": "3+0x30", "dpd_multicast_datagrams_total": "500+0x30"},
+        False,  # a scheduled cast
+    ),
+    ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "5+0x30"}, True),
+    ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "1+0x30"}, False),
 ]
 
 

@@ -334,8 +334,11 @@ class MulticastService:
 
     def _count_members(self) -> None:
         sessions = list(self._sessions.values())
+        by_multicast = {session: session.roster.multicast_count for session in sessions}
         self.stats.sessions = len(sessions)
-        self.stats.members = sum(len(session.roster) for session in sessions)
+        self.stats.members = sum(by_multicast.values())
+        self.stats.members_waiting = sum(count for session, count in by_multicast.items() if session.waiting())
+        self.stats.members_unicast = sum(len(session.roster) for session in sessions) - self.stats.members
 
     def _look_after(self) -> None:
         """Once a second, on the lookout's thread."""

@@ -15,7 +15,9 @@ class MulticastStats:
     """What Prometheus sees of all sessions together."""
 
     sessions: int = gauge("Sessions that exist now")
-    members: int = gauge("Receivers in all sessions now")
+    members: int = gauge("Receivers by multicast in all sessions now")
+    members_waiting: int = gauge("Those of them whose session waits for its plan: for more receivers, or for its time")
+    members_unicast: int = gauge("Receivers that get their slabs by HTTP now")
     joins: int = counter("Receivers that joined a session")
     joins_by_mode: dict[str, int] = counts("Receivers that joined, by where their bytes come from", "mode")
     joins_refused: int = counter("Joins refused: session stopped or full, or the daemon is draining")
