@@ -43,16 +43,24 @@ class Point:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http.ports['http']}"
 
+    @property
+    def secure_url(self) -> str:
+        return f"https://127.0.0.1:{self.http.ports['https']}"
+
 
 @asynccontextmanager
-async def opened_point(home: Path, *, size_bytes: int = 2 * SLAB_BYTES + 4321, **settings: Any) -> AsyncIterator[Point]:
-    """Publish an image of random bytes and serve it; `settings` are of [multicast]."""
+async def opened_point(
+    home: Path, *, size_bytes: int = 2 * SLAB_BYTES + 4321, tls: tuple[Path, Path] | None = None, **settings: Any
+) -> AsyncIterator[Point]:
+    """Publish an image of random bytes and serve it, over TLS, too, with files of certificate and key; `settings` are of
+    [multicast]."""
+    certificate, private_key = map(str, tls or ("", ""))
     image = write_image(home / "source", size_bytes)
     with Library(home / "library", slab_bytes=SLAB_BYTES) as library:
         library.publish(image, PACKAGE)
         multicast = MulticastService(replace(SETTINGS, **settings), library=library, epoch=library.next_epoch())
         http = HttpService(
-            HttpSettings(listen="127.0.0.1", port=0),
+            HttpSettings(listen="127.0.0.1", port=0, tls_port=0, certificate=certificate, private_key=private_key),
             library=library,
             boot_files=BootFiles(home / "boot"),
             multicast=multicast,

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dpd.content.signature import verify_control
 from dpd.errors import SessionError
@@ -30,6 +30,9 @@ from dpd.protocol.multicast.leaves import LEAF_BYTES
 from dpd.protocol.multicast.receiver import Ignored, Receiver, ReceiverCounters, SessionFact, SlabReady
 from dpd.service.train_reader import TrainReader
 from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO, grow_receive_buffer, join_group, kernel_address, leave_group
+
+if TYPE_CHECKING:
+    from dpd.service.sealed_reader import SealedReader
 
 RECEIVE_BUFFER_BYTES = 16 << 20
 # The kernel charges a lone datagram of 1436 bytes with 2304 of the buffer, and a train with about its own size; credit
@@ -214,6 +217,7 @@ class ReceiverSession:
         self._fetch_leaves = fetch_leaves
         self._calls: deque[Callable[[float], None]] = deque()
         self._wake_lock = threading.Lock()  # else the number could be another file's by the time it is written to
+        self._membership = membership
         self._socket = group_socket.sock
         try:
             self._feedback = _open_feedback(membership.feedback)
@@ -279,7 +283,7 @@ class ReceiverSession:
     def _receive(self) -> SessionFact:
         """Read in batches; between them, everything else. Waits only when the socket is empty."""
         machine = self.machine
-        reader = TrainReader(self._socket, machine)
+        reader = self._open_reader()
         while True:
             now = time.monotonic()
             is_empty = not all(reader.read(now) for _ in range(READS))
@@ -290,6 +294,19 @@ class ReceiverSession:
                 return fact
             if is_empty:
                 self._wait(machine.next_timeout() - now)
+
+    def _open_reader(self) -> TrainReader | SealedReader:
+        """Raises ServiceError where the session is sealed and nothing here can open it."""
+        if not self._membership.cipher:
+            return TrainReader(self._socket, self.machine)
+        from dpd.service.sealed_reader import SealedReader
+        from dpd.service.sealing import Opener
+
+        opener = Opener(self._membership.key, self._membership.salt)
+        return SealedReader(self._socket, self.machine, opener, self._ignore)
+
+    def _ignore(self, reason: str) -> None:
+        self.ignored[reason] = self.ignored.get(reason, 0) + 1
 
     def _advance(self, now: float) -> SessionFact | None:
         """Everything but reading: outcomes in, timers, feedback out, events. Returns the fact that ends the session."""
@@ -313,7 +330,7 @@ class ReceiverSession:
             if isinstance(event, SlabReady):
                 self._tasks.put(event.assembly)
             elif isinstance(event, Ignored):
-                self.ignored[event.reason] = self.ignored.get(event.reason, 0) + 1
+                self._ignore(event.reason)
             elif event is not SessionFact.SILENT or not self._bears_silence:
                 self._report_progress(now)
                 return event

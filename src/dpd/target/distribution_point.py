@@ -41,6 +41,7 @@ class DistributionPoint:
     def __init__(self, url: str, ca_file: str = "") -> None:
         self.host, self.port, is_secure = _split(url)
         self._tls = trust(ca_file) if is_secure else None
+        self.is_secure = is_secure
         self._connection = self.open_connection()
         self.url = self._connection.url
 

@@ -126,10 +126,19 @@ class Reception:
             credit=granted_credit(),
             slots=self._slots,
             member=self._member,
+            ciphers=self._ciphers(),
         )
         self._member = f"{place.member:016x}"
         self._damaged_before = 0  # each session counts from 0
         return session_id, place
+
+    def _ciphers(self) -> tuple[str, ...]:
+        """What this machine can open; without TLS nobody hands out a key."""
+        if not self._point.is_secure:
+            return ()
+        from dpd.service.sealing import CIPHER, available
+
+        return (CIPHER,) if available() else ()
 
     def _listen(self, session_id: str, place: Membership, address: str) -> None:
         session = self._open_session(session_id, place, address)
