@@ -19,6 +19,7 @@ from dpd.errors import ContentError, SessionError
 from dpd.protocol.multicast import receiver as machine
 from dpd.protocol.multicast.fec import StandardCodec
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, SLAB_BYTES, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.leaves import leaves_of
 from dpd.protocol.multicast.message import (
     Beat,
     Control,
@@ -32,7 +33,15 @@ from dpd.protocol.multicast.message import (
 )
 from dpd.protocol.multicast.receiver import SessionFact
 from dpd.protocol.multicast.train_headers import encode_row_headers
-from dpd.service.receiver import GroupSocket, Membership, Progress, ReceiverSession, granted_credit, open_group
+from dpd.service.receiver import (
+    GroupSocket,
+    Membership,
+    Progress,
+    ReceiverSession,
+    _Renewal,
+    granted_credit,
+    open_group,
+)
 
 GROUP, SESSION, EPOCH, MEMBER = "239.192.79.5", 77, 5, 0xABC
 ROWS = 4
@@ -281,7 +290,129 @@ def test_waiting_costs_no_cpu(stage: Stage) -> None:
     assert time.process_time() - before < 0.05
 
 
+# ---- slabs from elsewhere, damaged ones, silence
+
+
+def test_another_thread_may_bring_a_slab(stage: Stage) -> None:
+    stage.session.call_soon(lambda now: stage.session.machine.provide_unicast(0, now))
+    assert stage.wait() is SessionFact.FINISHED
+    assert stage.session.machine.counters.unicast_slabs == 1
+    called: list[float] = []
+    stage.session.call_soon(called.append)
+    assert called == [], "the session has ended"
+
+
+def test_what_another_threads_call_raises_ends_the_session(stage: Stage) -> None:
+    def fail(_: float) -> None:
+        raise SessionError("enough")
+
+    stage.session.call_soon(fail)
+    assert isinstance(stage.wait(), SessionError)
+
+
+def test_of_a_damaged_slab_what_its_leaves_confirm_is_kept(stage: Stage) -> None:
+    """One symbol is forged; that one alone is asked for."""
+    rows = CONTENT.ljust(ROWS * ROW_BYTES, b"\0")
+    stage.session._fetch_leaves = lambda _: leaves_of(memoryview(rows))
+    stage.store.refusals = 1
+    true, stage.content = stage.content, CONTENT[: 3 * SYMBOL_BYTES] + bytes(SYMBOL_BYTES) + CONTENT[4 * SYMBOL_BYTES :]
+    stage.send_slab()
+    nack = stage.hear(lambda m: isinstance(m, Nack))
+    assert isinstance(nack, Nack)
+    assert [(s.slab, list(s.deficits)) for s in nack.slabs] == [(0, [column == 3 for column in range(COLUMNS)])]
+    repair = Header(MessageType.DATA, SESSION, EPOCH, Flag.REPAIR | Flag.END_OF_SLAB, 0, 0, 3, tx_seq=stage.seq)
+    stage.send(repair.encode() + true[3 * SYMBOL_BYTES : 4 * SYMBOL_BYTES])
+    assert stage.wait() is SessionFact.FINISHED
+    assert stage.store.slabs == {0: CONTENT}
+    assert stage.session.machine.counters.bad_slabs == 1
+
+
+@pytest.mark.parametrize("leaves", [None, b"", b"too few"], ids=["none", "empty", "short"])
+def test_without_leaves_a_damaged_slab_comes_again(stage: Stage, leaves: bytes | None) -> None:
+    stage.session._fetch_leaves = lambda _: leaves
+    stage.store.refusals = 1
+    stage.send_slab()
+    stage.hear(lambda m: isinstance(m, Report) and m.seen_seq == stage.seq - 1 and not m.held)
+    stage.send_slab()
+    assert stage.wait() is SessionFact.FINISHED
+
+
+def test_who_has_another_source_bears_a_silence_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SILENCE_S", 0.1)
+    stage = Stage()
+    stage.session.awaits_other_source = True
+    stage.start()
+    time.sleep(0.4)
+    assert stage.outcome is None
+    stage.say(MessageType.BEAT)
+    assert stage.wait() is SessionFact.SILENT, "it was heard and then no more: that is another matter"
+    stage.close()
+
+
+def test_who_is_apart_says_nothing_and_bears_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SILENCE_S", 0.1)
+    stage = Stage()
+    stage.session.is_apart = True
+    stage.start()
+    stage.say(MessageType.BEAT)
+    time.sleep(0.4)
+    assert stage.outcome is None
+    stage.sender.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        stage.sender.recv(65536)
+    stage.close()
+
+
+def test_a_silent_group_is_joined_again_and_again_but_ever_more_seldom() -> None:
+    renewals: list[float] = []
+    now = [100.0]
+    renewal = _Renewal(lambda: renewals.append(round(now[0] - 100.0, 1)), now[0])
+    while now[0] < 140.0:
+        now[0] += 0.2
+        renewal.watch(0, 100.0, now[0])
+    assert renewals == pytest.approx([1.0, 3.0, 7.0, 15.0, 31.0], abs=0.6)
+    renewals.clear()
+    renewal.watch(50, 100.0, now[0])
+    for _ in range(7):
+        now[0] += 0.2
+        renewal.watch(50, 100.0, now[0])
+    assert len(renewals) == 1, "after it was heard again the first second counts again"
+
+
+def test_a_group_that_flows_is_left_in_peace() -> None:
+    renewals: list[None] = []
+    renewal = _Renewal(lambda: renewals.append(None), 0.0)
+    for step in range(100):
+        renewal.watch(0, step * 0.2 if step % 4 == 0 else 0.0, step * 0.2)  # BEATs, one every 0.8 s
+        renewal.watch(step // 4, 0.0, step * 0.2)
+    assert renewals == []
+
+
 # ---- sockets
+
+
+def test_renewing_a_membership_keeps_the_group() -> None:
+    group = open_group(GROUP, 63995, LOOPBACK)
+    group.renew()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(LOOPBACK))
+        sender.sendto(b"heard", (GROUP, 63995))
+    assert group.sock.recv(100) == b"heard"
+    group.sock.close()
+
+
+def test_a_source_specific_group_is_joined_for_its_source() -> None:
+    group = open_group("232.192.79.5", 63994, LOOPBACK, "127.0.0.2")
+    group.renew()
+    for source in (LOOPBACK, "127.0.0.2"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((source, 0))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(LOOPBACK))
+            sender.sendto(source.encode(), ("232.192.79.5", 63994))
+    assert group.sock.recv(100) == b"127.0.0.2"
+    with pytest.raises(BlockingIOError):
+        group.sock.recv(100)
+    group.sock.close()
 
 
 def test_the_credit_is_what_the_kernel_grants() -> None:
