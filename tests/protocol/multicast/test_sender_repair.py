@@ -15,10 +15,12 @@ from tests.protocol.multicast.sender_bench import (
 )
 
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS
+from dpd.protocol.multicast.member import FREE_SHARE, FREE_SLABS, SLAB_SYMBOLS
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
     HEADER_BYTES,
     Beat,
+    ControlCode,
     Flag,
     Header,
     MessageType,
@@ -167,3 +169,76 @@ def test_who_has_seen_numbers_from_the_future_has_seen_the_latest_and_no_more(ah
     assert bench.pump(0.1) == []
     bench.report(seen=bench.seq - 1 + ahead)
     assert len(bench.pump(0.1)) == sent
+
+
+# ---- members that lie
+
+
+def test_one_that_asks_for_everything_all_the_time_gets_a_share_of_the_stream_and_no_more() -> None:
+    """It holds a member's credential and verifies nothing: what is sent in vain for it is a quarter of sixteen slabs."""
+    bench = Bench(slabs=40, rate_bit_s=1e9)
+    bench.join(1)
+    bench.join(2, free_slabs=1000)
+    bench.pump(QUIET_S + 0.01)
+    while not bench.sender.members[1].is_complete and bench.now < 20.0:
+        slab = bench.trains[-1].slab
+        for lie in range(max(0, slab - 3), slab):
+            bench.nack(lie, b"\xff" * COLUMNS, member=2)
+        bench.report(2)
+        bench.pump(0.05)
+        bench.report(1, verified=(1 << slab) - 1 if slab < 39 else (1 << 40) - 1)
+    assert bench.sender.members[1].is_complete
+    assert bench.sender.counters.repair_symbols <= SLAB_SYMBOLS * FREE_SHARE * FREE_SLABS + 3 * SLAB_SYMBOLS
+    assert bench.reasons().count("greedy_member") > 10
+
+
+def test_one_that_loses_a_third_is_not_greedy() -> None:
+    bench = Bench(slabs=40)
+    bench.join(1)
+    bench.join(2)
+    bench.pump(QUIET_S)
+    for slab in range(39):
+        bench.nack(slab, bytes([ROWS // 3]) * COLUMNS)
+        bench.pump(0.01)
+        if slab >= 8:
+            bench.report(1, verified=(1 << slab - 7) - 1, held=range(slab - 7, 39))
+    assert "greedy_member" not in bench.reasons()
+
+
+def test_the_greedy_are_served_when_nobody_else_lacks_anything() -> None:
+    bench = Bench(slabs=3)
+    bench.join(1)
+    bench.join(2, verified=0b110)
+    bench.pump(1.0)
+    bench.sender.members[1].blame = 1 << 20
+    bench.nack(1)
+    assert bench.pump(0.1) == []
+    bench.report(2, verified=0b111)
+    bench.nack(1)
+    assert [train.count for train in bench.pump(0.1)] == [COLUMNS]
+
+
+def test_a_nack_that_comes_again_and_again_brings_its_repair_once(bench: Bench) -> None:
+    bench.join()
+    bench.pump(1.0)
+    seen = bench.seq
+    for _ in range(300):
+        bench.nack(1, b"\x05" * COLUMNS, seen=seen)
+        bench.pump(0.001)
+    assert bench.sender.counters.repair_symbols == 5 * COLUMNS
+
+
+# ---- the end of the numbers
+
+
+def test_where_symbols_are_sealed_the_session_ends_before_a_number_comes_twice() -> None:
+    bench = Bench(slabs=3, is_sealed=True)
+    bench.sender._seq = 2**32 - 10 * COLUMNS
+    bench.join()
+    bench.pump(5.0)
+    sent = [header for train in bench.trains for header in headers(train)]
+    assert all(h.flags & Flag.SEALED and h.speed_class == 2 for h in sent)
+    assert len({h.tx_seq for h in sent}) == len(sent) == 10 * COLUMNS
+    assert min(h.tx_seq for h in sent) == 2**32 - 10 * COLUMNS
+    assert [control.code for control in bench.controls] == [ControlCode.END] * 3
+    assert bench.sender.has_ended

@@ -8,12 +8,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dpd.protocol.multicast.geometry import COLUMNS, ROWS
 from dpd.protocol.multicast.message import MAX_ECHO_DELAY_US, Report, Tally
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Allowance, Credit, RoundTrip, Standing
 
 MAX_ROUND_TRIP_US = 10_000_000
 SLABS_REMEMBERED = 4096  # 23 GB: far more than any receiver's report lags behind
 _NOT_YET = 1 << 62
+SLAB_SYMBOLS = ROWS * COLUMNS
+REPAIR_SHARE = 0.5  # of a slab, for each that is verified: a third of loss
+FREE_SHARE, FREE_SLABS = 0.25, 16
 LOSS_SYMBOLS = 4096  # a slab: what a loss is averaged over
 LOSS_WEIGHT = 32.0  # 3 % of loss is as bad as half the window
 MAX_REPORT_SYMBOLS = 1 << 31
@@ -40,6 +44,7 @@ class Member:
     joined_at: float = 0.0
     reported_at: float = 0.0  # when the latest REPORT came
     slab_count: int = 0  # of the object
+    verified_before: int = 0  # slabs that it had when it joined
     is_leaving: bool = False  # it has its orders
     holds: bool = True  # as a representative it is waited for
     loss: float = 0.0  # share of symbols that the network lost on the way to it, lately
@@ -48,6 +53,14 @@ class Member:
     def is_wanting(self) -> bool:
         """Whether the sender still works for it."""
         return self.is_live and not self.is_complete and not self.is_leaving
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it has asked for more repair than an honest receiver with a third of loss would, by what it verified
+        since. The first slabs are free, since none is verified while they are repaired."""
+        verified = self.verified.bit_count() - self.verified_before
+        free = max(FREE_SHARE * min(self.slab_count, FREE_SLABS), 1)
+        return self.blame > SLAB_SYMBOLS * (free + REPAIR_SHARE * verified)
 
     def could_go_on(self, last_seq: int) -> bool:
         """Whether waiting for others costs it something: it has taken in more than half of what it may have under way, of

@@ -138,6 +138,7 @@ class Sender:
             joined_at=now,
             reported_at=now,
             slab_count=self.geometry.slab_count,
+            verified_before=verified.bit_count(),
         )
         self._membership.add(joined)
         self._carousel.note(joined)
@@ -230,6 +231,9 @@ class Sender:
     def _take_nack(self, member: Member, nack: Nack, seen: int) -> None:
         self.counters.nacks += 1
         member.nacks += 1
+        if member.is_greedy and any(m is not member and not m.is_greedy for m in self._membership.wanting):
+            self._events.append(Ignored("greedy_member"))  # it is served when those who ask for less have finished
+            return
         for asked in nack.slabs:
             if asked.slab >= self.geometry.slab_count or not self._carousel.sent.ever >> asked.slab & 1:
                 self._events.append(Ignored("out_of_range"))
@@ -265,6 +269,8 @@ class Sender:
         """When `poll_transmit` or `handle_timeout` has something to do though nothing arrives; None: never."""
         if self._ends_left:
             return max(now, self._end_at)
+        if self.has_ended:
+            return None
         at = min(self._orders.due_at(), self._work_at(now))
         return max(now, at) if at < math.inf else None
 
