@@ -306,24 +306,34 @@ def test_the_daemon_is_the_querier_where_its_settings_say_so(make_lan: Callable[
         assert daemon.events("IGMP querier asks", interface=DEVICE)
 
 
-def test_a_querier_without_the_capability_says_what_to_install(
+def test_the_querier_needs_one_capability_and_says_how_to_give_it(
     make_lan: Callable[..., Lan], tmp_path: Path, need: Callable[..., None]
 ) -> None:
+    """With those of the unit and its drop-in it asks; with the unit's alone the daemon says what to install."""
     need("setpriv")
     lan = make_lan("server")
     config = tmp_path / "dpd.toml"
-    state = tmp_path / "state"
-    state.mkdir()
-    config.write_text(
-        f'[daemon]\nstate_dir = "{state}"\n[control]\nsocket = "{tmp_path}/c.sock"\n{SETTINGS}querier = true\n'
-    )
-    without = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
-    process = lan["server"].start(
-        *without, DPD, "serve", "--config", config, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
+    (tmp_path / "state").mkdir()
+    tables = f'[daemon]\nstate_dir = "{tmp_path}/state"\nlog_format = "json"\n[control]\nsocket = "{tmp_path}/c.sock"\n'
+    config.write_text(f"{tables}{SETTINGS}querier = true\n")
+
+    def serve(capabilities: str) -> subprocess.Popen[bytes]:
+        limited = ("setpriv", f"--bounding-set=-all,{capabilities}", "--inh-caps=-all")
+        command = (*limited, DPD, "serve", "--config", config)
+        return lan["server"].start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    text, _ = serve("+net_bind_service").communicate(timeout=60)
     assert b"needs CAP_NET_RAW; install systemd/dpd-querier.conf" in text
+    asks = serve("+net_bind_service,+net_raw")
+    assert asks.stdout is not None
+    lines: list[bytes] = []
+    while not lines or b'"ready"' not in lines[-1]:
+        lines.append(asks.stdout.readline())
+        assert lines[-1], b"".join(lines)
+    asks.terminate()
+    rest, _ = asks.communicate(timeout=60)
+    assert b"IGMP querier asks" in b"".join(lines) + rest
+    assert asks.returncode == 0
 
 
 def test_another_interface_is_named_where_the_group_arrives(make_lan: Callable[..., Lan], tmp_path: Path) -> None:

@@ -209,6 +209,17 @@ class TestManifestAndSessions:
         assert (answered, error["code"]) == (status, code)
         assert message in error["message"]
 
+    @pytest.mark.parametrize(
+        ("path", "method"), [("", "POST"), ("/1a", "GET"), ("/1a/run", "POST"), ("/1a/result", "POST")]
+    )
+    async def test_network_tests_are_refused_where_multicast_is_off(self, site: Site, path: str, method: str) -> None:
+        """`tests/target/test_mc_test.py` has them answered."""
+        status, _, body = await site.ask(f"/mc/test{path}", method=method, body=b"{}" if method == "POST" else None)
+        assert status == 409
+        assert "[multicast] enabled = false" in json.loads(body)["error"]["message"]
+        wrong = "POST" if method == "GET" else "GET"
+        assert (await site.ask(f"/mc/test{path}", method=wrong))[0] == 405
+
     async def test_a_client_that_waits_for_100_continue_is_not_left_waiting(self, site: Site) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         head = "POST /mc/sessions/s1/complete HTTP/1.1\r\nHost: dp\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
