@@ -30,8 +30,6 @@ SPARE_CONNECTIONS = 256  # above the limit: these are still told 503, any furthe
 # By one sendfile, so that a fast reader cannot keep the loop from the others: 4 ms at 2 GiB/s. CPU beside nginx with its
 # sendfile_max_chunk 2m: 0.85 x with 2 MiB here, 0.70 x with 8 MiB, no better with 64 (bench/http_files.py).
 PIECE_BYTES = 8 << 20
-# By one read for TLS; each client that is served has such a buffer.
-TLS_READ_BYTES = 4 * STALL_BYTES
 LINGER_S = 2.0  # for the rest of a body that was refused, so that the client gets to read why
 GONE = frozenset(
     {errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN}
@@ -201,15 +199,13 @@ async def _send_through_tls(
     request: web.BaseRequest, descriptor: int, offset: int, length: int, stats: ConnectionStats
 ) -> None:
     """Encrypt here: the kernel has no key. A client that takes less than STALL_BYTES in STALL_S is cut."""
-    buffer, end = memoryview(bytearray(min(length, TLS_READ_BYTES))), offset + length
+    buffer, end = memoryview(bytearray(min(length, STALL_BYTES))), offset + length
     while offset < end:
         piece = await _read_piece(descriptor, buffer[: end - offset], offset)
-        for at in range(0, len(piece), STALL_BYTES):
-            part = piece[at : at + STALL_BYTES]
-            _open_transport(request).write(part)
-            async with asyncio.timeout(STALL_S):
-                await request.writer.drain()  # until all of it is encrypted: then the buffer may be filled again
-            stats.sent_bytes += len(part)
+        _open_transport(request).write(piece)
+        async with asyncio.timeout(STALL_S):
+            await request.writer.drain()  # until all of it is encrypted: then the buffer may be filled again
+        stats.sent_bytes += len(piece)
         offset += len(piece)
         await asyncio.sleep(0)  # a fast reader never makes drain() wait, and others have their turn, too
     _open_transport(request)  # or the last piece went nowhere
