@@ -104,6 +104,12 @@ def clean() -> Group:
     return run([])
 
 
+@pytest.mark.parametrize("change", [leap, leap_in_pairs])
+def test_forged_numbers_are_not_taken_for_congestion(change: Change) -> None:
+    group = run([Liar(0.01, change)])
+    assert min(node.running._window.size for node in group.nodes) >= 1024
+
+
 @pytest.mark.parametrize("change", [leap, leap_in_pairs, creep, other_slab, ends, promises, waits, anything])
 def test_a_lying_header_delays_a_session_by_one_round_of_repair(change: Change, clean: Group) -> None:
     group = run([Liar(0.01, change)])

@@ -179,6 +179,46 @@ def test_a_beat_far_behind_corrects_what_was_seen(behind: int, is_end: bool, is_
     assert stream.sequence.seen == (newest - behind if is_believed else newest)
 
 
+def test_losses_that_beats_do_not_bear_out_are_taken_back_and_told() -> None:
+    """Numbers forged a little ahead, each of them believed: the gaps that they make were none."""
+    stream = Stream()
+    for beat in range(5):
+        for _ in range(200):
+            stream.trains(1)
+            for step in (1, 2, 3):
+                stream.sequence.count(stream.next + 100 * step, 1)
+        stream.next += 50
+        stream.sequence.believe(stream.next - 1, False)
+        assert stream.sequence.is_misled == (beat > 0)
+    assert stream.counters.lost - stream.sequence.leapt <= 5 * 50 + 200 * COLUMNS, "of the first BEAT nothing is known"
+
+
+def test_honest_losses_duplicates_and_late_symbols_mislead_nobody() -> None:
+    rng = random.Random(3)
+    stream = Stream()
+    for _ in range(20):
+        late: list[int] = []
+        for _ in range(100):
+            if len(late) > 3:
+                stream.sequence.count(late.pop(0), COLUMNS)
+            if rng.random() < 0.1:
+                stream.next += COLUMNS
+            elif rng.random() < 0.1:
+                late.append(stream.next)
+                stream.next += COLUMNS
+            else:
+                stream.trains(1)
+            if rng.random() < 0.1:
+                stream.sequence.count(stream.sequence.seen, 1)
+        for first in late:
+            stream.sequence.count(first, COLUMNS)
+            stream.trains(2)
+        before = stream.counters.lost
+        stream.sequence.believe(stream.next - 1, False)
+        assert not stream.sequence.is_misled
+        assert stream.counters.lost >= before
+
+
 def test_a_beat_before_the_first_symbol_counts_as_none_lost() -> None:
     stream = Stream(500_000)
     stream.sequence.believe(stream.next - 1, False)

@@ -160,6 +160,16 @@ def test_it_does_not_grow_while_a_queue_stands_and_does_afterwards() -> None:
     assert window.size > at_the_end
 
 
+def test_losses_that_were_none_are_made_good() -> None:
+    window = Window(13_000)
+    Network(window).carry(40_000)
+    window.note_beat(1_000_000, 1.0)
+    window.judge(60_000, 30_000, 0, 1.01)
+    assert window.size == 6500
+    window.restore()
+    assert window.size == 13_000
+
+
 # ---- friendly
 
 

@@ -275,9 +275,12 @@ class Receiver:
         self._questions.note_group(beat.members, header.nack_ms)
         self._report_timer.members = self._questions.group_size
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
-        self._window.note_beat(header.tx_time, now)
         is_end = bool(header.flags & Flag.END_OF_PASS)
         is_newest = self._sequence.believe(header.tx_seq, is_end)
+        if self._sequence.is_misled:  # then only BEATs show what was lost
+            self._window.restore()
+            self._judge_window(now)
+        self._window.note_beat(header.tx_time, now)
         if self.is_representative and self._sequence.seen != self._report_timer.seen:
             self._report_timer.by(now)
         if is_end:
@@ -366,7 +369,8 @@ class Receiver:
 
     def _report(self, now: float) -> None:
         counters, sequence = self.counters, self._sequence
-        self._window.judge(counters.symbols, counters.lost - sequence.leapt, counters.socket_drops, now)
+        if not sequence.is_misled:
+            self._judge_window(now)
         echo_time, echo_at = self._echo()
         self._out.append(
             Report(
@@ -385,6 +389,10 @@ class Receiver:
         )
         counters.reports += 1
         self._report_timer.note_sent(counters.symbols, sequence.seen, self.is_representative, now)
+
+    def _judge_window(self, now: float) -> None:
+        counters = self.counters
+        self._window.judge(counters.symbols, counters.lost - self._sequence.leapt, counters.socket_drops, now)
 
     def _echo(self) -> tuple[int, float]:
         """The sender's time to repeat, and when it came: that of the latest symbol, where the BEATs bear it out."""

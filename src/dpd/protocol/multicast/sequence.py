@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from dpd.protocol.multicast.audit import Audit
 from dpd.protocol.multicast.counters import ReceiverCounters
 from dpd.protocol.multicast.geometry import COLUMNS
 
@@ -29,6 +30,10 @@ class Sequence:
     def __init__(self, counters: ReceiverCounters) -> None:
         self.seen = -1
         self.leapt = 0  # of those counted as lost: numbers that no symbol within TRUSTED stands for
+        self.is_misled = False  # losses were counted that were none: before the latest BEAT or since
+        self._has_turned = False  # back, since the latest BEAT
+        self._audit = Audit()
+        self._repeats = 0  # symbols that were neither new nor missing
         self._counters = counters
         self._missing: deque[tuple[int, int]] = deque(maxlen=RANGES_REMEMBERED)  # (first, last) of each gap
         self._elsewhere = -1  # where the stream may have gone
@@ -58,6 +63,16 @@ class Sequence:
 
     def believe(self, tx_seq: int, is_end: bool) -> bool:
         """A BEAT says that `tx_seq` was the latest number sent, and `is_end` that nothing follows. False: it is late."""
+        is_newest = self._follow(tx_seq, is_end)
+        excess = self._audit.excess(tx_seq, self._counters.symbols - self._repeats, self._counters.lost)
+        self.is_misled, self._has_turned = excess > 0 or self._has_turned, False
+        if excess:
+            self._counters.lost -= excess
+            self._missing.clear()
+            self.leapt = 0
+        return is_newest
+
+    def _follow(self, tx_seq: int, is_end: bool) -> bool:
         if self.seen < 0:
             self.seen = tx_seq
             return True
@@ -103,6 +118,7 @@ class Sequence:
         """What was counted as lost beyond `seen` has never been sent."""
         while self._missing and (self._missing[-1][0] - seen - 1) & _MASK <= _MASK >> 1:
             lost = _size(*self._missing.pop())
+            self.is_misled = self._has_turned = True
             self._counters.lost -= lost
             self.leapt -= max(lost - TRUSTED, 0)
         self.seen = seen
@@ -117,6 +133,7 @@ class Sequence:
                 self._counters.reordered += _size(tx_seq, end)
                 self._cut(index, tx_seq, end)
                 return
+        self._repeats += count
 
     def _cut(self, index: int, begin: int, end: int) -> None:
         """Take `begin` .. `end` out of a range of missing numbers."""

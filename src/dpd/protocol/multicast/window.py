@@ -39,6 +39,7 @@ class Window:
         self._delay = QueueDelay()
         self._rate = Extreme()  # symbols/s
         self._cut_at = 0.0
+        self._size_at_beat = self.size
         self._judged_at: float | None = None
         self._judged_symbols = self._judged_lost = self._judged_drops = 0
 
@@ -66,6 +67,11 @@ class Window:
         if self._delay.is_standing(now) and now >= self._cut_at:
             self._cut_at = now + STANDING_S
             self._shrink(max(int(self.size * DELAY_FACTOR), min(self.size, self._delay_floor())))
+        self._size_at_beat = self.size
+
+    def restore(self) -> None:
+        """The losses since the latest BEAT were none: somebody forges numbers."""
+        self.size = max(self.size, self._size_at_beat)
 
     def _delay_floor(self) -> int:
         return int(max(self._rate.value, 0.0) * DELAY_FLOOR_S)
