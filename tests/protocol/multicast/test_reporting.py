@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from dpd.protocol.multicast.reporting import FAST_REPORT_S, Drain, ReportTimer
+from dpd.protocol.multicast.reporting import FAST_REPORT_S, Drain, ReportTimer, believable_echo
 
 
 def timer_of(members: int, *, is_representative: bool, now: float = 0.0) -> ReportTimer:
@@ -62,6 +62,14 @@ def test_a_waiting_sender_hears_everybody_but_not_more_than_it_can_read(members:
     per_s = count / sample * members / 10
     assert count / sample >= 10 / (2 * (members / 1000 + 1)), "and everybody is heard"
     assert per_s <= 1000
+
+
+def test_the_latest_symbols_time_is_repeated_where_the_beats_bear_it_out() -> None:
+    assert believable_echo((5_000, 1.0), None) == (5_000, 1.0)
+    assert believable_echo((1_050_000, 2.05), (1_000_000, 2.0)) == (1_050_000, 2.05)
+    assert believable_echo((20_000, 2.05), (2**32 - 30_000, 2.0)) == (20_000, 2.05), "the clock wraps"
+    for forged in (0, 4_000_000, 2**31, 2**32 - 1):
+        assert believable_echo((forged, 2.05), (2_500_000, 2.0)) == (2_500_000, 2.0)
 
 
 def test_drain_is_what_was_stored_per_second_lately() -> None:

@@ -9,9 +9,9 @@ answers by `provide_verified`. Nothing else is kept: a receiver's whole state is
 
     slab state    entered by                                  left by
     (none)        start, bad hash, no free buffer             one of its first rows
-    assembling    one of its first rows                       k symbols in every column
-    verifying     SlabReady                                   provide_verified: (none) or verified
-    verified      provide_verified(ok=True)                   never
+    assembling    one of its first rows                       k symbols in every column; hardly any came; provide_unicast
+    verifying     SlabReady                                   provide_verified, provide_damaged: assembling again
+    verified      provide_verified(ok=True), provide_unicast  never
 """
 
 from __future__ import annotations
@@ -47,13 +47,12 @@ from dpd.protocol.multicast.receiver_events import Ignored as Ignored
 from dpd.protocol.multicast.receiver_events import ReceiverEvent, event_of
 from dpd.protocol.multicast.receiver_events import SessionFact as SessionFact
 from dpd.protocol.multicast.receiver_events import SlabReady as SlabReady
-from dpd.protocol.multicast.reporting import Drain, ReportTimer
+from dpd.protocol.multicast.reporting import Drain, ReportTimer, believable_echo
 from dpd.protocol.multicast.runs import run_length, unbroken
 from dpd.protocol.multicast.sequence import Sequence
 from dpd.protocol.multicast.slabs import Slabs
 from dpd.protocol.multicast.window import Window
 
-MAX_ECHO_ERROR_US = 1_000_000  # a symbol's time further than that from the BEATs' is damaged or forged
 SILENCE_S = 3.0  # no BEAT for this long: the sender is gone, or multicast does not reach us
 
 
@@ -101,8 +100,7 @@ class Receiver:
         self._silent_at = now + SILENCE_S
         self._tx_time = 0  # of the latest symbol or BEAT
         self._tx_time_at = now
-        self._beat_time = 0  # of the latest BEAT
-        self._beat_at: float | None = None
+        self._beat_echo: tuple[int, float] | None = None  # tx_time of the latest BEAT, and when it came
         self._out: deque[Nack | Report] = deque()
         self._events: deque[ReceiverEvent] = deque()
 
@@ -270,8 +268,7 @@ class Receiver:
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         header = beat.header
-        self._beat_time = self._tx_time = header.tx_time
-        self._tx_time_at = self._beat_at = now
+        self._beat_echo = self._tx_time, self._tx_time_at = header.tx_time, now
         self._questions.note_group(beat.members, header.nack_ms)
         self._report_timer.members = self._questions.group_size
         self.is_representative = self.member & 0xFFFFFFFF in beat.representatives
@@ -371,7 +368,7 @@ class Receiver:
         counters, sequence = self.counters, self._sequence
         if not sequence.is_misled:
             self._judge_window(now)
-        echo_time, echo_at = self._echo()
+        echo_time, echo_at = believable_echo((self._tx_time, self._tx_time_at), self._beat_echo)
         self._out.append(
             Report(
                 self._header(MessageType.REPORT),
@@ -393,14 +390,6 @@ class Receiver:
     def _judge_window(self, now: float) -> None:
         counters = self.counters
         self._window.judge(counters.symbols, counters.lost - self._sequence.leapt, counters.socket_drops, now)
-
-    def _echo(self) -> tuple[int, float]:
-        """The sender's time to repeat, and when it came: that of the latest symbol, where the BEATs bear it out."""
-        if self._beat_at is not None:
-            expected = self._beat_time + int((self._tx_time_at - self._beat_at) * 1e6)
-            if (self._tx_time - expected + MAX_ECHO_ERROR_US) & 0xFFFFFFFF > 2 * MAX_ECHO_ERROR_US:
-                return self._beat_time, self._beat_at
-        return self._tx_time, self._tx_time_at
 
     def _header(self, kind: MessageType) -> Header:
         return Header(kind, self.session, self.epoch)

@@ -18,6 +18,7 @@ MEMBERS_PER_S = 250  # slow reports that reach the sender
 ANSWERS_PER_S = 1000  # to END_OF_PASS
 FAST_GAP_PER_MEMBER_S = 0.05 / 1000
 DRAIN_SAMPLE_S = 1.0
+MAX_ECHO_ERROR_US = 1_000_000
 
 
 class ReportTimer:
@@ -57,6 +58,16 @@ class ReportTimer:
 
     def _fast_gap_s(self) -> float:
         return self.members * FAST_GAP_PER_MEMBER_S
+
+
+def believable_echo(symbol: tuple[int, float], beat: tuple[int, float] | None) -> tuple[int, float]:
+    """The sender's time to repeat, and when it came. Each argument: a tx_time and when it came, of the latest symbol and of
+    the latest BEAT; the symbol's, which anybody may have written, only where it fits the BEAT's."""
+    if beat is None:
+        return symbol
+    expected = beat[0] + int((symbol[1] - beat[1]) * 1e6)
+    is_near = (symbol[0] - expected + MAX_ECHO_ERROR_US) & 0xFFFFFFFF <= 2 * MAX_ECHO_ERROR_US
+    return symbol if is_near else beat
 
 
 class Drain:
