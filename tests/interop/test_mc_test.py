@@ -387,6 +387,28 @@ def test_the_bundle_tests_the_network_for_an_ordinary_user(
         assert result.finding("socket")["verdict"] == "note"
         assert "rmem_max" in result.finding("socket")["cause"]
     assert result.measured["received"]["burst"] + result.measured["socket_drops"] <= 2048
+    lan["client"].run("iptables", "-A", "INPUT", "-p", "udp", "-d", "224.0.0.0/4", "-j", "DROP")
+    with Daemon(tmp_path, SETTINGS, lan["server"]):  # by the kernel's counters: it may not look at packets
+        result = run(lan["client"], f"http://{lan['server'].address}:8080", program=user)
+    assert result.failed() == {"passes"}
+    assert result.finding("passes")["cause"].startswith("a firewall on this machine")
+
+
+def test_a_reverse_path_filter_is_told_from_a_firewall(make_lan: Callable[..., Lan], tmp_path: Path) -> None:
+    """The client's route to the sender leads elsewhere, though it hears it here: strict filtering drops the group."""
+    lan = make_lan("server", "client")
+    client = lan["client"]
+    lan["server"].run("ip", "address", "add", "10.77.9.9/16", "dev", DEVICE)
+    client.run("ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1")
+    for name in ("spare0", "spare1"):
+        client.run("ip", "link", "set", name, "up")
+    client.run("ip", "route", "add", f"{lan['server'].address}/32", "dev", "spare0")
+    client.run("sh", "-c", f"echo 1 > /proc/sys/net/ipv4/conf/{DEVICE}/rp_filter")
+    with Daemon(tmp_path, SETTINGS, lan["server"]):
+        result = run(client, "http://10.77.9.9:8080", "--interface", DEVICE)
+    assert (result.status, result.failed()) == (1, {"passes", "unicast"})
+    assert "rp_filter" in result.finding("passes")["cause"]
+    assert f"net.ipv4.conf.{DEVICE}.rp_filter=2" in result.finding("passes")["remedy"]
 
 
 @pytest.mark.parametrize("groups", ["232.192.0.0/24", "ff15::6470:0/112"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import socket
@@ -40,8 +41,7 @@ SETTINGS = MulticastSettings(interface="lo", ttl=0, group_range="239.192.79.0/24
 def service() -> Iterator[ProbeService]:
     service = ProbeService(SETTINGS, pause_s=0.2)
     yield service
-    for test in list(service._tests.values()):
-        test.end()
+    asyncio.run(service.stop())
 
 
 def open_group(answer: dict[str, Any]) -> socket.socket:
@@ -108,6 +108,7 @@ def test_beats_come_without_a_run_and_end_with_the_test(service: ProbeService) -
         assert drained(sock) < 3
     with pytest.raises(SessionError, match="no network test"):
         service.status(answer["test"])
+    assert service.stats.running == 0
 
 
 def test_an_echo_comes_back_to_who_sent_it_and_only_for_this_test(service: ProbeService) -> None:

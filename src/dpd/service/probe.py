@@ -8,6 +8,7 @@ four small datagrams a second. An echo is answered to who sent it with as many b
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import re
@@ -107,7 +108,8 @@ class ProbeService:
             tests = list(self._tests.values())
             self._tests.clear()
         for test in tests:
-            test.end()
+            test.ask_end()
+        await asyncio.gather(*(asyncio.to_thread(test.wait_ended) for test in tests))
 
     def apply(self, settings: Settings) -> None:
         """Groups and TTL of the tests to come."""
@@ -128,7 +130,7 @@ class ProbeService:
             test = self._begin(client_address, seconds)
             self._tests[test.test_id] = test
             self.stats.tests += 1
-            self.stats.running = len(self._tests)
+        self._count_running()
         log.info(
             "network test begun", extra={"test": test.test_id, "peer": client_address, "group": test.group.address}
         )
@@ -150,9 +152,9 @@ class ProbeService:
         verdict, bad = _read_result(request)
         with self._lock:
             self._tests.pop(test_id, None)
-            self.stats.running = len(self._tests)
             bump(self.stats.verdicts, verdict)
-        test.end()
+        test.ask_end()
+        self._count_running()
         fields = {"test": test_id, "peer": test.client_address, "verdict": verdict, "failed": ", ".join(bad) or "none"}
         log.log(logging.INFO if verdict == "fit" else logging.WARNING, "network test finished", extra=fields)
         return {"test": test_id, "verdict": verdict}
@@ -164,7 +166,7 @@ class ProbeService:
         taken = {*self._taken(), *(test.group.address for test in self._tests.values())}
         group = groups.allocate(f"test {number}", taken)  # a new one each time: no switch has heard of it before
         try:
-            return Test(number, group, settings, client_address, seconds, self._turn, self._count)
+            return Test(number, group, settings, client_address, seconds, self._turn, self)
         except ServiceError as error:
             raise SessionError(str(error)) from None
 
@@ -173,7 +175,7 @@ class ProbeService:
         for test_id, test in list(self._tests.items()):
             if test.has_ended or test.client_address == client_address:
                 del self._tests[test_id]
-                test.end()
+                test.ask_end()
 
     def _find(self, test_id: str) -> Test:
         test = self._tests.get(test_id)
@@ -181,8 +183,16 @@ class ProbeService:
             raise SessionError(f"no network test {test_id[:20]}; it may be over: begin another with `dpd mc-test`")
         return test
 
-    def _count(self) -> None:
+    # ---- what tests tell, from their threads
+
+    def note_sent(self) -> None:
         self.stats.datagrams += 1
+
+    def note_end(self) -> None:
+        self._count_running()
+
+    def _count_running(self) -> None:
+        self.stats.running = sum(not test.has_ended for test in list(self._tests.values()))
 
 
 class _Turn:
@@ -220,13 +230,13 @@ class Test:
         client_address: str,
         seconds: float,
         turn: _Turn,
-        count: Callable[[], None],
+        owner: ProbeService,
     ) -> None:
         self.test_id = f"{number:016x}"
         self.group = group
         self.client_address = client_address
         self._number, self._ttl, self._seconds = number, settings.ttl, seconds
-        self._turn, self._count = turn, count
+        self._turn, self._owner = turn, owner
         self._destination = kernel_address((group.address, group.port))
         opened = open_sending_socket(settings.interface, group, settings.ttl)
         self._sock, self._address = opened.sock, opened.address
@@ -272,11 +282,12 @@ class Test:
         if self._state == "open":
             self._state = "waiting"
 
-    def end(self) -> None:
-        """Idempotent; waits for the thread, which sleeps for no longer than between two beats."""
+    def ask_end(self) -> None:
+        """Idempotent; the thread notices at its next beat."""
         self._ending.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(END_S)
+
+    def wait_ended(self) -> None:
+        self._thread.join(END_S)
 
     def _forbid_fragments(self) -> None:
         if self._sock.family == socket.AF_INET6:
@@ -293,6 +304,7 @@ class Test:
         finally:
             self._ending.set()
             self._sock.close()
+            self._owner.note_end()
 
     def _send_beats(self) -> None:
         begin = time.monotonic()
@@ -332,7 +344,7 @@ class Test:
             return
         name = shot.stream.name.lower()
         self._sent.streams[name] = self._sent.streams.get(name, 0) + 1
-        self._count()
+        self._owner.note_sent()
 
     def _answer_until(self, due: float) -> None:
         """Answer echoes until then. poll() knows whole milliseconds; what is shorter is slept through."""

@@ -231,9 +231,9 @@ class NetworkTest:
     ) -> Observation:
         heard, interface = listener.heard, self._interface
         sender = str(answer["sender"] or self._connection.peer_address())
-        has_firewall_trace = (
-            not listener.can_see_packets and kernel.multicast_packets > self._elapsed() / BEAT_INTERVAL_S / 2
-        )
+        many = self._elapsed() / BEAT_INTERVAL_S / 2  # fewer than half of the beats are somebody else's packets
+        taken_in = 0 if listener.can_see_packets else kernel.multicast_packets
+        reverse_path_drops = kernel.reverse_path_drops
         return Observation(
             interface=interface.name,
             address=interface.address,
@@ -257,8 +257,8 @@ class NetworkTest:
             echoes=(heard.echoes_sent, status.echoes),
             elsewhere=heard.elsewhere,
             seen_before_firewall=heard.seen_before_firewall,
-            dropped_here=kernel.multicast_packets if has_firewall_trace else 0,
-            reverse_path_drops=kernel.reverse_path_drops,
+            dropped_here=taken_in if taken_in > many else 0,
+            reverse_path_drops=reverse_path_drops if reverse_path_drops > many else 0,
         )
 
     def _report(self, test: str, findings: list[Finding]) -> None:
