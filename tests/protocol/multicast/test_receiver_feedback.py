@@ -212,3 +212,16 @@ def test_loss_in_the_own_socket_is_told_apart_from_the_networks(bench: Bench) ->
     bench.machine.counters.socket_drops = 6
     bench.wait(FAST_REPORT_S)
     assert (bench.reports[-1].tally.lost, bench.reports[-1].tally.socket_drops) == (4, 6)
+
+
+def test_a_message_that_waited_in_the_socket_is_taken_at_the_time_of_its_arrival(bench: Bench) -> None:
+    """Its owner tells when it arrived, which may be before the symbols that were read last."""
+    bench.slab(0, lost=[3])
+    bench.wait(0.001)
+    latest, bench.now = bench.now, bench.now - 0.005
+    bench.beat(0, flags=Flag.END_OF_PASS)
+    bench.now = latest
+    bench.wait(0.05)
+    assert bench.wanted() == {0: 1}
+    assert bench.reports[-1].echo_delay_us < 1_000_000
+    assert bench.machine.next_timeout() > bench.now
