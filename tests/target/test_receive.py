@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from hashlib import sha256
@@ -304,3 +305,11 @@ async def test_the_wait_between_tries_ends_in_time(output: Path) -> None:
     started = time.monotonic()
     assert await receive("http://127.0.0.1:1", output, "--patience", "1.2") == EXIT_UNREACHABLE
     assert time.monotonic() - started < 2.0
+
+
+def test_what_only_some_need_is_not_loaded_at_the_start() -> None:
+    """Each costs more than 5 ms of CPU at every receiver: http.client (by email), TLS, the event loop."""
+    heavy = {"http.client", "ssl", "asyncio", "logging"}
+    look = f"import sys, dpd.target.receive; print(*({heavy!r} & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-I", "-c", look], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []

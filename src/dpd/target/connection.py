@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.client
 import json
 import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
+from dpd.target.http_answer import Answer
 
 if TYPE_CHECKING:
+    import io
     import ssl
 
 TIMEOUT_S = 10.0
@@ -27,6 +28,8 @@ FIRST_ATTEMPT_S = 0.25  # then twice as long each time; a LAN answers in 0.001
 MAX_ATTEMPTS = 6
 MAX_ANSWER_BYTES = 64 << 20
 PIECE_BYTES = 1 << 20
+STREAM_BYTES = 1 << 16
+PARTIAL_CONTENT, NOT_FOUND, CONFLICT = 206, 404, 409
 WRONG_CLOCK, NO_NAME, NO_ADDRESS = 9, 62, 64  # X509_V_ERR_CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")  # OpenSSL's reasons, by its version
@@ -40,88 +43,93 @@ class Connection:
     """Requests to `host` and `port`, one after the other, over TLS where `tls` is given. For one thread at a time."""
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+        self._authority = f"[{name.partition('%')[0]}]:{port}" if ":" in name else f"{name}:{port}"
         self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-        self._host, self._port, self._tls = host, port, tls
-        self._http: http.client.HTTPConnection | None = None
+        self._host, self._port, self._tls = name, port, tls
+        self._peer = ""
+        self._sock: socket.socket | None = None
+        self._stream: io.BufferedReader
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of a good answer. Raises ContentNotFound, SessionError (not now), Unreachable, DpdError."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        response = self._request(method, path, body, headers)
-        answer = self._read(response)
-        if response.status < 300:
-            return answer
-        raise self._refused(response.status, path, answer)
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body is not None else {}
+        answer = self._request(method, path, headers, body or b"")
+        content = self._read(answer)
+        if answer.status < 300:
+            return content
+        raise self._refused(answer.status, path, content)
 
     def fetch_extent(self, path: str, offset: int, into: memoryview) -> int:
         """Read `into` full from `offset` of a file on. Returns the bytes that came before the connection broke: fewer than
         asked are no error. Raises as `ask`."""
-        asked = {"Range": f"bytes={offset}-{offset + len(into) - 1}"}
-        response = self._request("GET", path, None, asked)
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            answer = self._read(response) if response.status >= 300 else b""
+        extent = f"{offset}-{offset + len(into) - 1}"
+        answer = self._request("GET", path, {"Range": f"bytes={extent}"}, b"")
+        if answer.status != PARTIAL_CONTENT:
+            content = self._read(answer) if answer.status >= 300 else b""
             self.close()  # of a whole file nobody wants to read the rest
-            raise self._refused(response.status, path, answer)
-        if not (response.headers["Content-Range"] or "").startswith(f"bytes {offset}-{offset + len(into) - 1}/"):
+            raise self._refused(answer.status, path, content)
+        told = answer.headers.get("content-range", "")
+        if not told.startswith(f"bytes {extent}/"):
             self.close()
-            raise DpdError(f"{self.url}{path}: asked for {asked['Range']}, got {response.headers['Content-Range']}")
-        return self._read_into(response, into)
+            raise DpdError(f"{self.url}{path}: asked for bytes={extent}, got {told}")
+        return self._read_into(answer, into)
 
-    def _read_into(self, response: http.client.HTTPResponse, into: memoryview) -> int:
+    def _read_into(self, answer: Answer, into: memoryview) -> int:
         done = 0
         try:
-            while done < len(into) and (count := response.readinto(into[done : done + PIECE_BYTES])):
+            while done < len(into) and (count := answer.readinto(into[done : done + PIECE_BYTES])):
                 done += count
-            if done == len(into):
-                response.read()  # nothing: but then the connection counts as free
-                return done
-        except (OSError, http.client.HTTPException):
-            pass
-        self.close()
+        except OSError:
+            self.close()
+            return done
+        if done < len(into) or answer.is_last:
+            self.close()
         return done
 
     def peer_address(self) -> str:
         """The address that answered last."""
         with contextlib.suppress(OSError):
-            if self._http is not None and self._http.sock is not None:
-                return str(self._http.sock.getpeername()[0])
-        return ""
+            if self._sock is not None:
+                self._peer = str(self._sock.getpeername()[0])
+        return self._peer
 
     def interrupt(self) -> None:
         """From another thread: let a request under way fail now."""
         with contextlib.suppress(OSError, AttributeError):  # it may be closed at this very moment
-            self._http.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            self._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def close(self) -> None:
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        if self._sock is not None:
+            self.peer_address()  # is asked for after the answer
+            self._stream.close()
+            self._sock.close()
+            self._sock = None
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
+    def _request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send it and read the answer's head; once more where the other side had closed what was kept open."""
-        was_open = self._http is not None and self._http.sock is not None
+        was_open = self._sock is not None
         try:
-            return self._exchange(method, path, body, headers)
-        except (ConnectionError, http.client.BadStatusLine) as error:
+            return self._exchange(method, path, headers, body)
+        except ConnectionError as error:
             if not was_open:
                 raise self._unreachable(error) from None
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise self._unreachable(error) from None
         try:
-            return self._exchange(method, path, body, headers)
-        except (OSError, http.client.HTTPException) as error:
+            return self._exchange(method, path, headers, body)
+        except OSError as error:
             raise self._unreachable(error) from None
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> http.client.HTTPResponse:
+    def _exchange(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        fields = {"Host": self._authority, "Accept-Encoding": "identity", **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         try:
-            if self._http is None:
-                self._http = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
-            if self._http.sock is None:
-                self._http.sock = self._open()
-            self._http.request(method, path, body, headers)
-            return self._http.getresponse()
+            if self._sock is None:
+                self._sock = self._open()
+                self._stream = cast("io.BufferedReader", self._sock.makefile("rb", STREAM_BYTES))
+            self._sock.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body)
+            return Answer(self._stream)
         except BaseException:
             self.close()
             raise
@@ -136,12 +144,15 @@ class Connection:
             sock.close()
             raise self._distrusted(error) from None
 
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
+    def _read(self, answer: Answer) -> bytes:
         try:
-            return response.read(MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+            content = answer.read(MAX_ANSWER_BYTES)
+        except OSError as error:
             self.close()
             raise self._unreachable(error) from None
+        if answer.is_last:
+            self.close()
+        return content
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(f"{self.url}: {error or type(error).__name__}; is dpd running there, and is the port open?")
@@ -162,11 +173,11 @@ class Connection:
             message = str(json.loads(answer)["error"]["message"])
         except (ValueError, KeyError, TypeError):
             message = f"HTTP {status} for {path}"
-        if status == http.HTTPStatus.NOT_FOUND:
+        if status == NOT_FOUND:
             return ContentNotFound(f"{self.url}: {message}")
         if status >= 500:
             return Unreachable(f"{self.url}: {message}")
-        if status == http.HTTPStatus.CONFLICT:
+        if status == CONFLICT:
             return SessionError(f"{self.url}: {message}")
         return DpdError(f"{self.url}: {message}")
 
@@ -198,7 +209,8 @@ def trust(ca_file: str) -> Any:
 def connect(host: str, port: int, timeout_s: float) -> socket.socket:
     """A connected socket with that timeout: the first of several attempts, over all addresses of the name, that stands.
     Raises OSError."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # bytes, or the codec idna is loaded for whatever name
+    addresses = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     with contextlib.ExitStack() as attempts:
         winner = _race(addresses, time.monotonic() + timeout_s, attempts)
         winner.settimeout(timeout_s)

@@ -155,7 +155,8 @@ def _split(url: str) -> tuple[str, int, bool]:
         parts = urlsplit(url)
         usual_port = DEFAULT_PORTS[parts.scheme]
         host, port = parts.hostname or "", usual_port if parts.port is None else parts.port
-        host.encode("idna")
+        if not host.isascii():
+            host.encode("idna")
     except (ValueError, KeyError):  # a port that is no number, an open bracket, a host that cannot be a name, ftp
         host, port = "", 0
     if not port or not host.isprintable() or not host or " " in host or parts.path.strip("/"):
