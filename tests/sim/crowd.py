@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from tests.sim.channel import Channel, Numbers
 from tests.sim.clock import Clock
-from tests.sim.vector import MAX_RETRY_S, REORDER_GRACE_S, RETRY_S, nack_width_s, truncated_exponential
+from tests.sim.vector import REORDER_GRACE_S, nack_width_s, truncated_exponential
 
+from dpd.protocol.multicast.gaps import Gaps
 from dpd.protocol.multicast.geometry import COLUMNS, Geometry
 from dpd.protocol.multicast.message import (
     HEADER_BYTES,
+    MAX_NACK_SLABS,
     Beat,
     Flag,
     Header,
@@ -64,6 +66,7 @@ class Light:
     timer: ReportTimer = field(default_factory=lambda: ReportTimer(0.0))
     is_representative: bool = False
     wakes_at: float = math.inf
+    gaps: Gaps = field(default_factory=Gaps)
 
     @property
     def member(self) -> int:
@@ -78,8 +81,6 @@ class Slab:
         self.sent = np.zeros(COLUMNS, np.int64)
         self.lost = np.zeros((receivers, COLUMNS), np.int64)
         self.wanting = set(map(int, taking))  # receivers that assemble it and have not got k symbols in each column
-        self.retry_s: dict[int, float] = {}
-        self.due: dict[int, float] = {}
 
     def lacking(self, numbers: Sequence[int]) -> Numbers:
         """int[numbers, columns]"""
@@ -232,17 +233,17 @@ class Crowd:
 
     def _end(self, number: int, slab: Slab) -> None:
         """The last symbol of a slab, or of a burst of repairs."""
-        now, wanting = self.clock.now, sorted(slab.wanting)
-        is_lacking = [bool(lacking.any()) for lacking in slab.lacking(wanting)]
-        waits = REORDER_GRACE_S + truncated_exponential(
-            nack_width_s(self._members), max(self._members, 2), self._rng.random(len(wanting))
-        )
-        for who, lacks, wait in zip(wanting, is_lacking, waits.tolist(), strict=True):
+        now, wanting, width_s = self.clock.now, sorted(slab.wanting), nack_width_s(self._members)
+        lacking = slab.lacking(wanting).sum(axis=1).tolist()
+        chances = self._rng.random(len(wanting))
+        waits = REORDER_GRACE_S + truncated_exponential(width_s, max(self._members, 2), chances)
+        for who, lacks, wait in zip(wanting, lacking, waits.tolist(), strict=True):
+            light = self.lights[who]
             if not lacks:
-                self._complete(self.lights[who], number, slab)
-            elif self._is_awake(self.lights[who]):
-                slab.retry_s[who] = RETRY_S
-                self._ask_at(now + wait, who, number, slab)
+                self._complete(light, number, slab)
+            elif self._is_awake(light):
+                light.gaps.ask(number, now, wait, light.gaps.patience_s(width_s), lacks)
+                self._wake_light(light)
         if not slab.wanting and number != self._current:
             del self._slabs[number]
 
@@ -250,41 +251,33 @@ class Crowd:
         now = self.clock.now
         return now < light.vanishes_at and not self._is_deaf(light, now)
 
-    def _ask_at(self, at: float, who: int, number: int, slab: Slab) -> None:
-        slab.due[who] = at
-        self.clock.at(at, lambda: self._ask(who, number, slab))
-
-    def _ask(self, who: int, number: int, slab: Slab) -> None:
-        light, now = self.lights[who], self.clock.now
-        if who not in slab.wanting or slab.due.get(who) != now or not self._is_awake(light):
-            return
-        self._ask_again(who, number, slab)
-        lacking = slab.lacking([who])[0]
-        header = Header(MessageType.NACK, SESSION, EPOCH)
-        deficits = SlabDeficits(number, np.minimum(lacking, 255).astype(np.uint8).tobytes())
-        self._tell(Nack(header, light.member, max(light.seen, 0), (deficits,)))
-
-    def _ask_again(self, who: int, number: int, slab: Slab) -> None:
-        retry_s = slab.retry_s.get(who, RETRY_S)
-        slab.retry_s[who] = min(2 * retry_s, MAX_RETRY_S)
-        self._ask_at(self.clock.now + max(retry_s, 2 * nack_width_s(self._members)), who, number, slab)
+    def _ask(self, light: Light) -> None:
+        now, width_s = self.clock.now, nack_width_s(self._members)
+        wanted = []
+        for number in light.gaps.take_due(now, 2 * width_s, MAX_NACK_SLABS):
+            lacking = self._slabs[number].lacking([light.number])[0]
+            light.gaps.note_asked(number, now, int(lacking.sum()))
+            wanted.append(SlabDeficits(number, np.minimum(lacking, 255).astype(np.uint8).tobytes()))
+        if wanted:
+            header = Header(MessageType.NACK, SESSION, EPOCH)
+            self._tell(Nack(header, light.member, max(light.seen, 0), tuple(wanted)))
 
     def _take_ncf(self, ncf: Ncf) -> None:
+        now, width_s = self.clock.now, nack_width_s(self._members)
         for announced in ncf.slabs:
             slab = self._slabs.get(announced.slab)
-            waiting = (
-                [who for who, at in slab.due.items() if at > self.clock.now and who in slab.wanting] if slab else []
-            )
+            waiting = [who for who in slab.wanting if announced.slab in self.lights[who].gaps] if slab else []
             if slab is None or not waiting:
                 continue
             coming = np.frombuffer(announced.deficits, np.uint8)
             is_covered = (slab.lacking(waiting) <= coming).all(axis=1)
             for who in np.array(waiting)[is_covered]:
-                self._ask_again(int(who), announced.slab, slab)
+                gaps = self.lights[who].gaps
+                gaps.put_off(announced.slab, now, gaps.patience_s(width_s))
 
     def _complete(self, light: Light, number: int, slab: Slab) -> None:
         slab.wanting.discard(light.number)
-        slab.due.pop(light.number, None)
+        light.gaps.drop(number)
         light.held.add(number)
         light.disk_free_at = max(light.disk_free_at, self.clock.now) + light.disk_s
         self.clock.at(light.disk_free_at, lambda: self._stored(light, number))
@@ -328,7 +321,7 @@ class Crowd:
             self._wake_light(light)
 
     def _wake_light(self, light: Light) -> None:
-        at = max(light.timer.due, self.clock.now + DELAY_S)
+        at = max(min(light.timer.due, light.gaps.next_due()), self.clock.now + DELAY_S)
         if at < light.wakes_at:
             light.wakes_at = at
             self.clock.at(at, lambda: self._light_is_due(light))
@@ -342,8 +335,11 @@ class Crowd:
             return
         if self._is_deaf(light, now):
             light.timer.due = light.sleeps[1]
-        elif light.timer.due <= now:
+            self.clock.at(light.sleeps[1], lambda: self._wake_light(light))
+            return
+        if light.timer.due <= now:
             self._report(light)
+        self._ask(light)
         self._wake_light(light)
 
     def _report(self, light: Light) -> None:

@@ -142,8 +142,11 @@ class Repairing:
         self._place[self.members] = np.arange(len(self.members))
         self._due = np.full(len(self.members), math.inf)
         self._retry_s = np.full(len(self.members), RETRY_S)
+        self._asked_at = np.full(len(self.members), -math.inf)  # in this round of each; -inf: not yet
+        self._asked_for = np.zeros(len(self.members), np.int64)
+        self._is_put_off = np.zeros(len(self.members), bool)
         self.asked = np.zeros(len(self.members), np.int64)  # NACKs of each
-        self._back_off(self._wanting())
+        self._begin_round(self._wanting(), self._waits(len(self.members)))
 
     def run(self) -> None:
         """Until nobody lacks anything."""
@@ -160,21 +163,36 @@ class Repairing:
     def _wanting(self) -> Numbers:
         return np.flatnonzero(self.lacking.any(axis=1))
 
-    def _back_off(self, who: Numbers) -> None:
+    def _waits(self, count: int) -> Reals:
+        chances = self.rng.random(count)
+        return REORDER_GRACE_S + truncated_exponential(self._width_s, self.channel.receivers, chances)
+
+    def _begin_round(self, who: Numbers, waits: Reals) -> None:
         """These ask after a time of their own, as if for the first time."""
-        chances = self.rng.random(len(who))
-        waits = REORDER_GRACE_S + truncated_exponential(self._width_s, self.channel.receivers, chances)
         self._due[who] = self.now + waits
         self._retry_s[who] = RETRY_S
+        self._asked_at[who] = -math.inf
+        self._is_put_off[who] = False
 
-    def _again(self, who: Numbers) -> None:
-        """These ask again if nothing comes of it."""
-        self._due[who] = self.now + np.maximum(self._retry_s[who], 2 * self._width_s)
-        self._retry_s[who] = np.minimum(2 * self._retry_s[who], MAX_RETRY_S)
+    def _end_burst(self, who: Numbers) -> None:
+        """Repairs have ended for these, who lack something still. As `gaps.Gaps.ask`: who has asked and got something begins
+        anew; who has not asked keeps its time, or takes one if an NCF had put it off."""
+        waits = self._waits(len(who))
+        has_asked = self._asked_at[who] > -math.inf
+        is_new = has_asked & (self.lacking[who].sum(axis=1) < self._asked_for[who])
+        self._begin_round(who[is_new], waits[is_new])
+        earlier = (has_asked & ~is_new) | (~has_asked & self._is_put_off[who])
+        soonest = np.maximum(self.now + waits, self._asked_at[who] + RETRY_S)
+        self._due[who[earlier]] = np.minimum(self._due[who], soonest)[earlier]
+
+    def _patience_s(self) -> float:
+        return max(2 * self._width_s, RETRY_S)
 
     def _ask(self, who: int) -> None:
         """A NACK, which may be lost; the sender's NCF follows, at most one each NCF_GAP_S, and its repairs."""
-        self._again(np.array([who]))
+        self._due[who] = self.now + max(self._retry_s[who], 2 * self._width_s)
+        self._retry_s[who] = min(2 * self._retry_s[who], MAX_RETRY_S)
+        self._asked_at[who], self._asked_for[who] = self.now, self.lacking[who].sum()
         self.asked[who] += 1
         if self.rng.random() < self.lost_feedback:
             return
@@ -191,7 +209,9 @@ class Repairing:
         deaf, _ = self.channel.lose(1)
         heard[self._place[deaf][self._place[deaf] >= 0]] = False
         covered = (self.lacking <= np.array(self.slab.pending)).all(axis=1)
-        self._again(np.flatnonzero(heard & covered & np.isfinite(self._due)))
+        spared = np.flatnonzero(heard & covered & np.isfinite(self._due) & ~self._is_put_off)
+        self._is_put_off[spared] = True
+        self._due[spared] = np.maximum(self._due[spared], self.now + self._patience_s())
 
     def _send_train(self) -> None:
         """Repairs take turns with rows of the next slab. The last symbol of a burst of them says so: whoever gets it, and
@@ -210,7 +230,7 @@ class Repairing:
         if not self.slab.is_pending:
             self._train_at = math.inf
             wanting, deaf = self._wanting(), places[positions == len(columns) - 1]
-            self._back_off(wanting[~np.isin(wanting, deaf)])
+            self._end_burst(wanting[~np.isin(wanting, deaf)])
 
 
 def simulate(
