@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,7 @@ class Machine:
     def __init__(self) -> None:
         self.symbols: list[tuple[bytes, bytes]] = []
         self.messages: list[bytes] = []
+        self.arrivals: list[float] = []
 
     def receive_symbols(self, headers: bytearray, symbols: memoryview, first: int, count: int, now: float) -> None:
         for i in range(first, first + count):
@@ -33,6 +35,7 @@ class Machine:
 
     def receive_datagram(self, data: bytes, source: tuple[str, int], now: float) -> None:
         self.messages.append(data)
+        self.arrivals.append(now)
 
 
 class Stage:
@@ -131,3 +134,11 @@ def test_messages_pass_as_they_are(stage: Stage) -> None:
 
 def test_an_empty_socket_is_told(stage: Stage) -> None:
     assert not stage.reader.read(0.0)
+
+
+def test_what_waited_in_the_socket_is_told_as_of_its_arrival(stage: Stage) -> None:
+    stage.sender.send(b"early")
+    time.sleep(0.2)
+    assert stage.reader.read(1000.0)
+    (arrival,) = stage.machine.arrivals
+    assert 990.0 < arrival <= 999.85

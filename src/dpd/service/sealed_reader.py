@@ -7,17 +7,22 @@ of them. Neither gets any further. A train costs one read and 3 us for each symb
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES
 from dpd.protocol.multicast.message import DATAGRAM_BYTES, HEADER_BYTES, TAG_BYTES, MessageType
 from dpd.service.sealing import Opener
+from dpd.service.train_reader import MAX_QUEUED_S, SO_TIMESTAMPNS
 from dpd.service.udp import RECEIVE_BYTES, SO_RXQ_OVFL, UDP_GRO
 
 SEALED_BYTES = DATAGRAM_BYTES + TAG_BYTES
+_TIMESPEC = struct.Struct("@ll")
 TRAIN_DATAGRAMS = RECEIVE_BYTES // SEALED_BYTES
 
 
@@ -38,6 +43,8 @@ class SealedReader:
         self._machine = machine
         self._opener = opener
         self._refuse = refuse
+        with contextlib.suppress(OSError):  # a system that tells no arrival times
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._train = memoryview(bytearray(RECEIVE_BYTES))
         self._headers = bytearray(TRAIN_DATAGRAMS * HEADER_BYTES)
         self._symbols = memoryview(bytearray(TRAIN_DATAGRAMS * SYMBOL_BYTES))
@@ -48,23 +55,31 @@ class SealedReader:
             size, ancillary, _, _ = self._socket.recvmsg_into([self._train], 128)
         except (BlockingIOError, InterruptedError):
             return False
-        segment = size
+        segment, arrival = self._read_control(ancillary, size, now)
+        opened = 0
+        for at in range(0, size or 1, segment or 1):
+            opened += self._take(self._train[at : min(at + segment, size)], opened, arrival)
+        if opened:
+            self._machine.receive_symbols(self._headers, self._symbols, 0, opened, now)
+        return True
+
+    def _read_control(self, ancillary: list[tuple[int, int, bytes]], size: int, now: float) -> tuple[int, float]:
+        """Bytes of each datagram, and when the train arrived, in the clock of `now`: as TrainReader has them."""
+        segment, arrival = size, now
         for _, kind, content in ancillary:
             if kind == UDP_GRO:
                 segment = int.from_bytes(content[:4], sys.byteorder)
             elif kind == SO_RXQ_OVFL:
                 self.socket_drops = int.from_bytes(content[:4], sys.byteorder)
-        opened = 0
-        for at in range(0, size or 1, segment or 1):
-            opened += self._take(self._train[at : min(at + segment, size)], opened, now)
-        if opened:
-            self._machine.receive_symbols(self._headers, self._symbols, 0, opened, now)
-        return True
+            elif kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack(content)
+                arrival = now - min(max(time.time() - seconds - nanoseconds / 1e9, 0.0), MAX_QUEUED_S)
+        return segment, arrival
 
-    def _take(self, datagram: memoryview, place: int, now: float) -> bool:
+    def _take(self, datagram: memoryview, place: int, arrival: float) -> bool:
         """Open a symbol into its place in the block; hand over anything else. True: a symbol was opened."""
         if len(datagram) != SEALED_BYTES:
-            self._take_message(bytes(datagram), now)
+            self._take_message(bytes(datagram), arrival)
             return False
         header = datagram[:HEADER_BYTES]
         symbol = self._opener.open(header, datagram[HEADER_BYTES:])
@@ -75,8 +90,8 @@ class SealedReader:
         self._symbols[place * SYMBOL_BYTES : (place + 1) * SYMBOL_BYTES] = symbol
         return True
 
-    def _take_message(self, datagram: bytes, now: float) -> None:
+    def _take_message(self, datagram: bytes, arrival: float) -> None:
         if datagram and datagram[0] & 15 in (MessageType.DATA, MessageType.PARITY):
             self._refuse("not_sealed")
         else:
-            self._machine.receive_datagram(datagram, ("", 0), now)
+            self._machine.receive_datagram(datagram, ("", 0), arrival)
