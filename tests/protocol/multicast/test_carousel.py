@@ -46,7 +46,8 @@ def test_a_slab_is_its_rows_and_then_those_promised(carousel: Carousel) -> None:
 @pytest.mark.parametrize("limit", [1, 4, 5, 11, 16, 32])
 def test_a_row_may_come_in_pieces(carousel: Carousel, limit: int) -> None:
     carousel.begin(SLABS - 1, 0, promised=1, first_promised=0)
-    symbols, ends = [], []
+    symbols: list[tuple[int, int]] = []
+    ends: list[int] = []
     while not carousel.is_done:
         if carousel.ends_source_with(limit):
             ends.append(len(symbols))

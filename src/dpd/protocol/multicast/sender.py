@@ -22,11 +22,13 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer
+from dpd.protocol.multicast.announcements import Announcements, nack_ms
+from dpd.protocol.multicast.brake import Brake
 from dpd.protocol.multicast.carousel import Carousel
+from dpd.protocol.multicast.feedback import Feedback
 from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SYMBOL_BYTES, Geometry
-from dpd.protocol.multicast.member import Member, Wait, Waiting
+from dpd.protocol.multicast.member import Member, Wait
 from dpd.protocol.multicast.membership import Membership
 from dpd.protocol.multicast.message import (
     MAX_NACK_SLABS,
@@ -37,11 +39,7 @@ from dpd.protocol.multicast.message import (
     Flag,
     Header,
     MessageType,
-    Nack,
     Ncf,
-    Report,
-    SlabDeficits,
-    decode_message,
 )
 from dpd.protocol.multicast.orders import Orders
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
@@ -104,12 +102,24 @@ class Sender:
         self._carousel = Carousel(geometry)
         self._repairs = RepairQueue(lambda *asked: self._events.append(ParityNeeded(*asked)))
         self._promise = Promise()
+        self._feedback = Feedback(
+            session,
+            epoch,
+            geometry,
+            self._membership,
+            self._orders,
+            self._carousel,
+            self._repairs,
+            self.counters,
+            lambda reason: self._events.append(Ignored(reason)),
+        )
         self._seq = 0
         self._settle_at = 0.0
         self._repaired_last = False
         self._is_held = False  # the last look found nothing that may be sent: only feedback can change that
         self._is_waiting = False  # nothing is lacking that is not held or on the way
-        self._waiting = Waiting()
+        self._brake = Brake(self._membership)
+        self._announcements = Announcements(session, epoch, speed_class, is_sealed=is_sealed)
         self._beat_at = 0.0
         self._ncf_at = 0.0
         self._ends_left = 0
@@ -194,59 +204,7 @@ class Sender:
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """Feedback from a receiver; what is not for this session becomes an `Ignored` event."""
-        try:
-            message = decode_message(data)
-        except MalformedMessage as error:
-            self._events.append(Ignored(error.reason))
-            return
-        if not isinstance(message, Nack | Report):
-            self._events.append(Ignored("not_feedback"))
-        elif message.header.session != self.session or message.header.epoch != self.epoch:
-            self._events.append(Ignored("other_session"))
-        elif (member := self.members.get(message.member)) is None:
-            self._events.append(Ignored("unknown_member"))
-        elif member.is_leaving:
-            member.heard_at = now
-            self._orders.remind(member.member, now)
-            self._events.append(Ignored("leaving_member"))
-        elif isinstance(message, Report) and message.slab_count != self.geometry.slab_count:
-            self._events.append(Ignored("out_of_range"))
-        else:
-            self._take_feedback(member, message, now)
-
-    def _take_feedback(self, member: Member, message: Nack | Report, now: float) -> None:
-        was_wanting = member.is_wanting
-        seen = self._expand(message.seen_seq)
-        member.hear(seen, now)
-        if isinstance(message, Nack):
-            self._take_nack(member, message, seen)
-        else:
-            self.counters.reports += 1
-            member.take_report(message, seen, self._every_slab, now)
-        if member.is_wanting != was_wanting:
-            self._membership.touch()
-        if member.is_wanting and (isinstance(message, Report) or not was_wanting):
-            self._carousel.note(member)
-
-    def _take_nack(self, member: Member, nack: Nack, seen: int) -> None:
-        self.counters.nacks += 1
-        member.nacks += 1
-        if member.is_greedy and any(m is not member and not m.is_greedy for m in self._membership.wanting):
-            self._events.append(Ignored("greedy_member"))  # it is served when those who ask for less have finished
-            return
-        for asked in nack.slabs:
-            if asked.slab >= self.geometry.slab_count or not self._carousel.sent.ever >> asked.slab & 1:
-                self._events.append(Ignored("out_of_range"))
-            elif not member.verified >> asked.slab & 1:  # else it has crossed the member's own REPORT
-                rows = self.geometry.rows(asked.slab)
-                member.blame += self._repairs.merge(asked.slab, rows, asked.deficits, seen)
-
-    def _expand(self, seq: int) -> int:
-        """A 32-bit tx_seq from the wire as the full number that was meant: the latest one that was sent. One that was not
-        sent yet comes from a forged symbol, beside which its receiver has seen the true ones."""
-        latest = self._seq - 1
-        behind = (latest - seq) & 0xFFFFFFFF
-        return latest - behind if behind <= 0x7FFFFFFF else latest
+        self._feedback.take(data, self._seq - 1, now)
 
     def handle_timeout(self, now: float) -> None:
         """Withdraw members that have been silent for too long, and repair state that nobody needs."""
@@ -289,7 +247,7 @@ class Sender:
         if self._ends_left:
             return self._next_end(now)
         if order := self._orders.take(now):
-            return self._control(*order)
+            return self._announcements.control(self._seq - 1, *order)
         if self.has_ended or not self._is_lacking():
             return None
         if now >= self._beat_at:
@@ -309,8 +267,8 @@ class Sender:
         if train is not None:
             self._is_waiting = False
             self.bucket.spend(train.count * WIRE_BYTES)
-        elif self._waiting:
-            self.counters.credit_stalls = self._waiting.stalls
+        elif self._brake.waiting:
+            self.counters.credit_stalls = self._brake.waiting.stalls
             self._beat_at = min(self._beat_at, now + WAITING_BEAT_S)  # what it lacks may be a tail that was lost
         elif not self._is_waiting:
             self._is_waiting = True
@@ -319,11 +277,7 @@ class Sender:
 
     def _next_train(self, now: float) -> Train | None:
         """Repairs and new rows take turns; either goes on alone when the other has nothing."""
-        last_seq = self._seq + COLUMNS - 1
-        without_room = [
-            m for m in self._membership.representatives(now) if last_seq - m.credit.seen > m.credit.limit and m.holds
-        ]
-        if (without_room or self._waiting) and self._must_wait(Wait.CREDIT, without_room, now):
+        if self._brake.holds_train(self._seq - 1, now):
             return None
         if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
             self._seq += -self._seq & (
@@ -333,11 +287,6 @@ class Sender:
         train = turns[0](now) or turns[1](now)
         self._repaired_last = train is not None and train.is_repair
         return train
-
-    def _must_wait(self, why: Wait, without_room: list[Member], now: float) -> bool:
-        others = (m for m in self._membership.representatives(now) if m not in without_room)
-        is_shared = not any(m.could_go_on(self._seq - 1) for m in others)
-        return self._waiting.must_wait(why, without_room, is_shared, now)
 
     def _next_row(self, now: float) -> Train | None:
         """A source row, or a parity row that was promised, or a part of one."""
@@ -363,16 +312,11 @@ class Sender:
         return Train(carousel.position, row, symbols, headers)
 
     def _rows_allowed(self, now: float) -> int:
-        """How many rows may leave at once: no more than an eighth of anybody's window, and one at a time beside repairs."""
-        most = self.bucket.train_rows
-        if most == 1 or self._repairs.has_pending:
+        """How many rows may leave at once: one at a time beside repairs, none of them over the wrap."""
+        most = min(self.bucket.train_rows, (0x1_0000_0000 - (self._seq & 0xFFFFFFFF)) // COLUMNS)
+        if most <= 1 or self._repairs.has_pending:
             return 1
-        most = min(most, (0x1_0000_0000 - (self._seq & 0xFFFFFFFF)) // COLUMNS)
-        for member in self._membership.representatives(now):
-            if member.holds:
-                under_way = self._seq - 1 - member.credit.seen
-                most = min(most, (member.credit.limit - under_way) // COLUMNS, member.credit.limit // (8 * COLUMNS))
-        return most
+        return self._brake.rows_allowed(most, self._seq - 1, now)
 
     def _next_rows(self, most: int, now: float) -> Train | None:
         """Several whole source rows; the last of the slab has a flag of its own."""
@@ -380,7 +324,7 @@ class Sender:
         row, count = carousel.take_rows(most)
         if not count:
             return None
-        header = self._header(MessageType.DATA, now, carousel.position, row, 0, 0, carousel.promised)
+        header = self._header(MessageType.DATA, now, carousel.position, row, 0, promised=carousel.promised)
         headers = encode_row_headers(header, count * COLUMNS)
         if carousel.is_done:
             last = replace(header, row=row + count - 1, tx_seq=self._seq + (count - 1) * COLUMNS)
@@ -415,11 +359,9 @@ class Sender:
     def _start_next_slab(self, now: float) -> bool:
         slab = self._carousel.choose(self._membership.wanting)
         if slab is None:
-            self._waiting.end(Wait.SLABS)
+            self._brake.waiting.end(Wait.SLABS)
             return False
-        holding = [m for m in self._membership.representatives(now) if m.holds]
-        without_room = [m for m in holding if self._carousel.sent.begun_for(m) >= m.free_slabs]
-        if self._must_wait(Wait.SLABS, without_room, now):
+        if self._brake.holds_slab(self._carousel.sent, self._seq - 1, now):
             return False
         self._promise.receivers = len(self._membership.wanting)
         self._promise.settle(self._repairs.demand, now)
@@ -431,7 +373,12 @@ class Sender:
     def _feedback_s(self, now: float) -> float:
         """How long after its last symbol a slab's first NACKs may come."""
         round_trip_s = max((m.round_trip.smoothed_s for m in self._membership.representatives(now)), default=0.0)
-        return round_trip_s + self._nack_ms() / 1000 + NACK_GRACE_S
+        return round_trip_s + nack_ms(len(self.members)) / 1000 + NACK_GRACE_S
+
+    def _header(
+        self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0, promised: int = 0
+    ) -> Header:
+        return self._announcements.header(kind, now, self._seq, len(self.members), slab, row, flags, column, promised)
 
     def _next_repair(self, now: float) -> Train | None:
         taken = self._repairs.take(self.bucket.train_symbols)
@@ -445,39 +392,19 @@ class Sender:
         self.counters.repair_symbols += len(symbols)
         return Train(slab, symbols[0][0], symbols, headers, is_repair=True)
 
-    def _header(
-        self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0, promised: int = 0
-    ) -> Header:
-        if self.is_sealed and kind in (MessageType.DATA, MessageType.PARITY):
-            flags |= Flag.SEALED
-        return Header(
-            kind,
-            self.session,
-            self.epoch,
-            flags,
-            slab,
-            row,
-            column,
-            self.speed_class,
-            self._seq,
-            int(now * 1e6),
-            promised,
-            self._nack_ms(),
-        )
-
-    def _nack_ms(self) -> int:
-        return min(max(len(self.members) // 20, 2), 50)
-
     def _next_beat(self, now: float) -> Beat:
         self._beat_at = now + (WAITING_BEAT_S if self._is_waiting else BEAT_S)
         self.counters.beats += 1
-        # A sender that waits for free slab buffers is at the end of a slab, whose tail may be lost, as is a whole pass's.
-        flags = Flag.END_OF_PASS if self._is_waiting or Wait.SLABS in self._waiting else 0
-        position = max(self._carousel.position, 0)
-        header = self._header(MessageType.BEAT, now, position, 0, flags)
-        latest = replace(header, tx_seq=self._seq - 1)
-        names = tuple(m.member & 0xFFFFFFFF for m in self._membership.representatives(now))
-        return Beat(latest, position, self.pass_number, len(self.members), names)
+        return self._announcements.beat(
+            now,
+            self._seq - 1,
+            len(self.members),
+            max(self._carousel.position, 0),
+            self.pass_number,
+            [m.member for m in self._membership.representatives(now)],
+            # Who waits for free slab buffers is at the end of a slab, whose tail may be lost, as is a whole pass's.
+            is_end_of_pass=self._is_waiting or Wait.SLABS in self._brake.waiting,
+        )
 
     def _next_ncf(self, now: float) -> Ncf | None:
         """What is pending of the slabs for which more was asked: whoever lacks no more need not ask. Where there is one
@@ -486,9 +413,8 @@ class Sender:
         if len(self._membership.wanting) < 2 or not raised:
             return None
         self._ncf_at = now + NCF_GAP_S
-        header = replace(self._header(MessageType.NCF, now, raised[0][0], 0, 0), tx_seq=self._seq - 1)
-        ncf = Ncf(header, tuple(SlabDeficits(*pending) for pending in raised))
         self.counters.ncfs += 1
+        ncf = self._announcements.ncf(now, self._seq - 1, len(self.members), raised)
         self.bucket.spend(len(ncf.encode()) + WIRE_OVERHEAD_BYTES)
         return ncf
 
@@ -498,18 +424,7 @@ class Sender:
         self._ends_left -= 1
         self._end_at = now + END_GAP_S
         self.has_ended = self._ends_left == 0
-        return self._control(ControlCode.END, ControlReason.NONE, ())
-
-    def _control(self, code: ControlCode, reason: int, members: tuple[int, ...]) -> Control:
-        header = Header(
-            MessageType.CONTROL,
-            self.session,
-            self.epoch,
-            row=code,
-            speed_class=self.speed_class,
-            tx_seq=self._seq - 1,
-        )
-        return Control(header, reason, tuple(member & 0xFFFFFFFF for member in members))
+        return self._announcements.control(self._seq - 1, ControlCode.END, ControlReason.NONE, ())
 
     def _settle(self, now: float = math.inf) -> None:
         """Drop the repair state of slabs that no live member has in assembly or on the way; one who joined late and
