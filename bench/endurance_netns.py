@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.machine import print_facts, table
 from bench.netns import Lan, missing
 from bench.transfer_arena import Arena
-from bench.transfer_netns import SHM, SYSTEMS
+from bench.transfer_netns import RECEIVE_BUFFER_BYTES, SHM, SYSTEMS, receive_buffers_allowed
 from bench.transfer_results import Mode, Run
 from bench.transfer_systems import System
 
@@ -52,6 +52,7 @@ def endure(options: argparse.Namespace) -> list[Attempt]:
     with (
         tempfile.TemporaryDirectory(dir=SHM, prefix="dpd-bench-") as directory,
         Lan("server", *(f"r{i}" for i in range(max(RECEIVERS))), checksum_offload=True) as lan,
+        receive_buffers_allowed(RECEIVE_BUFFER_BYTES),
     ):
         arena = Arena(lan, Path(directory), start_delay_s=0.5, limit_s=options.limit, waits_for_quiet=False)
         systems: list[System] = [SYSTEMS[name](arena.stage) for name in names]

@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ START_DELAY_S = 0.1  # udpcast knows how many receivers will come; dpd waits thi
 SIZES = {"wire": {1: 512, 4: 512, 8: 256}, "whole": {1: 1024, 4: 1024, 8: 1024}}
 PEERS_SHARE = {"wire": 4, "whole": 8}
 LINE_MIB = 128
+RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # of the whole machine
+RECEIVE_BUFFER_BYTES = 8 << 20  # what the peers' options ask for
 LINE_RECEIVERS = {100: 8, 1000: 2}
 
 
@@ -77,6 +80,17 @@ def _line_plans(options: argparse.Namespace) -> Iterator[Plan]:
             yield Plan(Mode("wire", receivers, loss, options.line, options.gro == "on"), mib, mib)
 
 
+@contextmanager
+def receive_buffers_allowed(size: int) -> Iterator[None]:
+    """So much for whoever asks for it, meanwhile: the peers cannot force it, as dpd does where it may."""
+    before = RMEM_MAX.read_text()
+    RMEM_MAX.write_text(str(max(size, int(before))))
+    try:
+        yield
+    finally:
+        RMEM_MAX.write_text(before)
+
+
 def compare(options: argparse.Namespace) -> list[Run]:
     """All modes, all systems, all runs."""
     wanted = list(plans(options))
@@ -85,6 +99,7 @@ def compare(options: argparse.Namespace) -> list[Run]:
     with (
         tempfile.TemporaryDirectory(dir=SHM, prefix="dpd-bench-") as directory,
         Lan(*names, checksum_offload=True) as lan,
+        receive_buffers_allowed(RECEIVE_BUFFER_BYTES),
     ):
         arena = Arena(lan, Path(directory), start_delay_s=options.start_delay)
         systems = [SYSTEMS[name](arena.stage) for name in options.systems]

@@ -21,7 +21,7 @@ NORM_TRIAL_BYTES = 32 << 20  # more than sockets hold: a rate that is too high h
 NORM_TRIAL_LIMIT_S = 10.0
 NORM_TRIALS = (0.4, 0.6, 0.8, 1.1)  # of what two cores carried in single datagrams to N receivers together
 NORM_BIT_S = 1.6e9
-NORM_SHARE_OF_LINE = 0.95
+SHARE_OF_LINE = 0.95  # for those who have to be told a rate
 
 
 class Udpcast:
@@ -74,7 +74,7 @@ class Uftp:
         return []
 
     def prepare(self, mode: Mode, image: Path) -> None:
-        """It sends as fast as its device takes it."""
+        """It is told the rate of a line, and else sends as fast as its device takes it."""
 
     def launch(self, mode: Mode, image: Path, outputs: Sequence[Path]) -> Race:
         hosts = self._stage.receivers(len(outputs))
@@ -86,7 +86,10 @@ class Uftp:
         ]
         time.sleep(READY_S)
         names = ",".join(f"0x{_number(host.address):08X}" for host in hosts)
-        send = ("-R", "-1", "-b", "1440", "-B", "8388608", "-Y", "none", "-C", "none", "-I", DEVICE)
+        rate = (
+            f"{SHARE_OF_LINE * mode.line_mbit_s * 1000:.0f}" if mode.line_mbit_s else "-1"
+        )  # kbit/s; as fast as it can
+        send = ("-R", rate, "-b", "1440", "-B", "8388608", "-Y", "none", "-C", "none", "-I", DEVICE)
         timing = ("-r", "0.05:0.01:1.0", "-s", "20", "-x", "2", "-D", "image", "-H", names)
         started = time.monotonic()
         log = self._stage.home / "uftp.log"
@@ -115,7 +118,7 @@ class Norm:
         if mode in self._bit_s:
             return
         if mode.line_mbit_s:
-            self._bit_s[mode] = NORM_SHARE_OF_LINE * mode.line_mbit_s * 1e6
+            self._bit_s[mode] = SHARE_OF_LINE * mode.line_mbit_s * 1e6
             return
         trial = self._stage.home / "norm-trial"
         with image.open("rb") as source:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -86,8 +87,7 @@ class Watch:
             if not self._data_at and self._wire.sent_bytes() - self._sent_before > DATA_FLOWS_BYTES:
                 self._data_at = now
             if now > late_at:
-                for process in self._waiting.values():
-                    process.kill()
+                self._signal_waiting(signal.SIGKILL)
             time.sleep(0.002)
         started, data_at = self._race.started_at, self._data_at or self._race.started_at
         last_s = max(self._ended_s, default=0.0)
@@ -111,8 +111,12 @@ class Watch:
             return
         self._senders_ended_at = self._senders_ended_at or now
         if all(self._ended_s) or now > self._senders_ended_at + LAST_CHANCE_S:
-            for process in self._waiting.values():
-                process.terminate()
+            self._signal_waiting(signal.SIGTERM)
+
+    def _signal_waiting(self, number: signal.Signals) -> None:
+        """By pid: Popen would look first whether the process has ended, and take its status and resource use away."""
+        for pid in self._waiting:
+            os.kill(pid, number)
 
     def _reap(self, now: float) -> None:
         for pid, process in list(self._waiting.items()):
