@@ -18,7 +18,14 @@ import pytest
 
 from dpd.errors import ServiceError
 from dpd.service.groups import Group
-from dpd.service.sending_socket import NO_PACING, SO_MAX_PACING_RATE, SendingSocket, open_sending_socket, pace
+from dpd.service.sending_socket import (
+    NO_PACING,
+    SO_MAX_PACING_RATE,
+    SendingSocket,
+    open_sending_socket,
+    pace,
+    sender_address,
+)
 
 GROUP4, GROUP6, SSM = Group("239.192.79.4", 63020), Group("ff15::6470:4", 63020), Group("232.192.79.4", 63020)
 NO_IPV6 = "this machine has no IPv6 on loopback"
@@ -93,6 +100,12 @@ def send_and_receive(interface: str) -> tuple[bytes, str]:
         sending.sock.sendto(b"row", (GROUP6.address, receiver.getsockname()[1]))
         content, source = receiver.recvfrom(100)
         return content, source[0]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason=NO_IPV6)
+def test_the_address_of_an_interface_is_of_the_family_of_its_groups() -> None:
+    assert sender_address("lo", "239.192.0.0/24") == "127.0.0.1"
+    assert sender_address("lo", "ff15::/112") == "::1"
 
 
 def test_an_interface_without_ipv6_is_told() -> None:

@@ -22,11 +22,11 @@ from dpd.service.lookout import Lookout
 from dpd.service.multicast_stats import MulticastStats
 from dpd.service.qdisc import heeds_pacing, queue_kinds
 from dpd.service.roster import MemberStatus, read_statistics
+from dpd.service.sending_socket import sender_address
 from dpd.service.session import Session
 from dpd.service.session_status import SessionStatus, describe_session, present_members
 from dpd.service.slab_source import SlabSource, open_slab_source, parity_code
 from dpd.service.stream import Outfit, Stream
-from dpd.service.udp import interface_address
 from dpd.service.uplink import Uplink
 from dpd.settings import MulticastSettings, Settings
 from dpd.telemetry.events import EventLog
@@ -65,7 +65,7 @@ class MulticastService:
     async def start(self) -> None:
         """Nothing is bound until a session exists; a wrong interface is told now."""
         if self._settings.interface:
-            interface_address(self._settings.interface)
+            sender_address(self._settings.interface, self._settings.group_range)
         log.info(
             "multicast ready",
             extra={"codec": self._codec.name, "epoch": self._epoch, "range": self._settings.group_range},

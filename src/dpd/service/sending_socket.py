@@ -62,9 +62,14 @@ def _prepare6(sock: socket.socket, interface: str, address: str, hops: int) -> N
     sock.bind((address or "::", 0, 0, index if address.startswith("fe80:") else 0))
 
 
+def sender_address(interface: str, network: str) -> str:
+    """Our address on an interface, of the family of a range of groups. Raises ServiceError where there is none."""
+    return _interface_address6(interface) if ":" in network else interface_address(interface)
+
+
 def _own_address(family: int, interface: str, group: Group) -> str:
     if interface:
-        return interface_address(interface) if family == socket.AF_INET else _interface_address6(interface)
+        return sender_address(interface, group.address)
     # Receivers join (source, group), so it has to be one address; and one that came over IPv4 cannot know our IPv6.
     if group.is_source_specific or family == socket.AF_INET6:
         return _routed_address(family, group)

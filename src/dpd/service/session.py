@@ -22,7 +22,7 @@ from dpd.protocol.multicast.message import ControlCode, ControlReason
 from dpd.protocol.multicast.policy import PolicyOrder, SlowClientPolicy
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender import MemberForgotten, MemberSilent
-from dpd.service.cast import CastChanges, CastPlan, rules_of, waiting_in_words
+from dpd.service.cast import PATIENCE, CastChanges, CastPlan, rules_of, waiting_in_words
 from dpd.service.join_answer import OpenStream, content_answer, stream_answer
 from dpd.service.join_request import JoinRequest
 from dpd.service.roster import MemberStatus, Place, Roster, describe, keep_counts, totals
@@ -93,9 +93,8 @@ class Session:
 
     def _stream(self, speed_class: int) -> OpenStream:
         """A stream, opened where nobody needed it before; slower classes start as soon as somebody is in them."""
-        found = self.streams.get(speed_class)
         delay_s = self._settings.start_delay_s
-        return found or self._open_stream(speed_class, Schedule(delay_s, 4 * delay_s))
+        return self.streams.get(speed_class) or self._open_stream(speed_class, Schedule(delay_s, PATIENCE * delay_s))
 
     @property
     def live_streams(self) -> tuple[Stream, ...]:
@@ -136,6 +135,8 @@ class Session:
     def waiting(self, joining: int = 0) -> str:
         """What the receivers wait for, in words; empty where they do not. `joining` have come since."""
         there = sum(m.is_wanting for m in list(self.streams[0].stream.machine.members.values())) + joining
+        if not there and self.is_busy:  # in slower classes
+            return ""
         starts_in_s = self.starts_in_s() if there else None
         return "" if starts_in_s == 0 else waiting_in_words(self.plan, there, starts_in_s)
 
@@ -177,12 +178,11 @@ class Session:
         taken = self.roster.multicast_count - (before is not None and before.is_multicast)
         if taken >= self.plan.max_clients:
             return f"the session of {self.content.package_id} is full: multicast.max_clients = {self.plan.max_clients}"
-        if self.is_sealed and CIPHER not in request.ciphers:
-            return f"the session of {self.content.package_id} is encrypted ({CIPHER}), which this receiver cannot open"
+        encrypted = f"the session of {self.content.package_id} is encrypted ({CIPHER})"
         if self.is_sealed and not is_secure:
-            return (
-                f"the session of {self.content.package_id} is encrypted and its key goes over TLS alone: join by https"
-            )
+            return f"{encrypted} and its key goes over TLS alone: join by https"
+        if self.is_sealed and CIPHER not in request.ciphers:
+            return f"{encrypted}, which this receiver cannot open"
         return ""
 
     def _vacate(self, before: Place, place: Place) -> None:
@@ -263,8 +263,7 @@ class Session:
         return found.stream.machine.members.get(place.member) if found else None
 
     def _withdraw(self, place: Place) -> None:
-        found = self.streams.get(place.speed_class)
-        if found is not None:
+        if (found := self.streams.get(place.speed_class)) is not None:
             machine, member = found.stream.machine, place.member
             found.stream.tell(lambda _: machine.remove_member(member))
 
@@ -338,8 +337,7 @@ class Session:
 
     def _order(self, place: Place, code: ControlCode, reason: ControlReason) -> None:
         place.heard_at = time.monotonic()
-        found = self.streams.get(place.speed_class)
-        if found is not None:
+        if (found := self.streams.get(place.speed_class)) is not None:
             machine, member = found.stream.machine, place.member
             found.stream.tell(lambda now: machine.order(code, [member], reason, now))
 

@@ -105,7 +105,7 @@ def _describe_stream(number: int, opened: OpenStream) -> StreamStatus:
         speed_class=number,
         group=opened.group.address,
         port=opened.group.port,
-        members=len(machine.members),
+        members=sum(not member.is_leaving for member in list(machine.members.values())),
         pass_number=machine.pass_number,
         rate_mbit_s=round(opened.stream.bucket.rate_bit_s / 1e6, 3),
         datagrams_sent=sent,
