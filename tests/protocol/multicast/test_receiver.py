@@ -12,6 +12,7 @@ from dpd.protocol.multicast.gaps import MAX_RETRY_S
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES
 from dpd.protocol.multicast.message import (
     DATAGRAM_BYTES,
+    HEADER_BYTES,
     Beat,
     Flag,
     MessageType,
@@ -276,3 +277,47 @@ def test_the_numbers_go_on_after_the_wrap() -> None:
     assert bench.machine.counters.lost == 1
     assert bench.wanted() == {0: 1}
     assert bench.reports[-1].seen_seq == bench.seq - 1 - 2**32
+
+
+# ---- landing
+
+
+def land(bench: Bench, slab: int, *, count: int = COLUMNS) -> int:
+    """So many symbols of a slab land where the receiver expects the next ones. Returns how many it took."""
+    place = bench.machine.landing()
+    assert place is not None
+    storage, first = place
+    headers = bytearray(HEADER_BYTES * (first + count))
+    for i in range(first, first + count):
+        header = bench.header(slab, i // COLUMNS, column=i % COLUMNS, tx_seq=bench.seq + i - first)
+        headers[i * HEADER_BYTES : (i + 1) * HEADER_BYTES] = header.encode()
+    taken = bench.machine.take_landed(headers, storage, first, count, bench.now)
+    bench.seq += taken
+    bench.drive()
+    return taken
+
+
+def test_symbols_that_land_in_their_places_are_taken_there(bench: Bench) -> None:
+    for _ in range(ROWS // 4):
+        assert land(bench, 0, count=4 * COLUMNS) == 4 * COLUMNS
+    assert [ready.assembly.slab for ready in bench.ready] == [0]
+    assert bench.machine.counters.lost == 0
+
+
+def test_a_place_beyond_the_end_of_the_short_last_slab_takes_nothing() -> None:
+    """Found by fuzzing: a forged header that names the last slab, where the slab before it has come further than that."""
+    bench = Bench(slabs=2, rows_of_last=4)
+    for _ in range(10):
+        land(bench, 0)
+    assert land(bench, 1) == 0
+    assert land(bench, 0) == COLUMNS
+
+
+@pytest.mark.parametrize(("slab", "ahead"), [(2, 0), (40, 0), (0, 100_000), (0, -100)])
+def test_what_landed_and_does_not_belong_there_is_left_to_be_taken_one_by_one(slab: int, ahead: int) -> None:
+    bench = Bench(slabs=3)
+    land(bench, 0)
+    bench.seq += ahead
+    assert land(bench, slab) == 0
+    bench.seq -= ahead
+    assert land(bench, 0) == COLUMNS

@@ -98,8 +98,7 @@ class Receiver:
         self.has_heard = False  # anything that the sender signed
         self.heard_at = now  # when the latest of it came, or when we began
         self._silent_at = now + SILENCE_S
-        self._tx_time = 0  # of the latest symbol or BEAT
-        self._tx_time_at = now
+        self._tx_time, self._tx_time_at = 0, now  # of the latest symbol or BEAT, and when it came
         self._beat_echo: tuple[int, float] | None = None  # tx_time of the latest BEAT, and when it came
         self._out: deque[Nack | Report] = deque()
         self._events: deque[ReceiverEvent] = deque()
@@ -171,8 +170,11 @@ class Receiver:
             return 0
         if not self._sequence.follows(tx_seq) or slab >= self.geometry.slab_count:
             return 0
-        count = unbroken(headers, first, min(count, self.geometry.rows(slab) * COLUMNS - first), tx_seq)
-        assembly = self._land(slab, first, promised_rows, now) if count > 0 else None
+        count = min(
+            count, self.geometry.rows(slab) * COLUMNS - first
+        )  # none where the last slab, a short one, is named
+        count = unbroken(headers, first, count, tx_seq) if count > 0 else 0
+        assembly = self._land(slab, first, promised_rows, now) if count else None
         if assembly is None or assembly.storage is not storage or assembly.landing != first:
             return 0
         before = self.counters.symbols
@@ -343,7 +345,9 @@ class Receiver:
     def handle_timeout(self, now: float) -> None:
         """Ask for what is missing, report, notice that the sender is gone."""
         if wanted := self._questions.take_due(self._current, now):
-            self._out.append(Nack(self._header(MessageType.NACK), self.member, self._sequence.seen, wanted))
+            self._out.append(
+                Nack(Header(MessageType.NACK, self.session, self.epoch), self.member, self._sequence.seen, wanted)
+            )
             self.counters.nacks += 1
         if now >= self._report_timer.due:
             self._report(now)
@@ -371,7 +375,7 @@ class Receiver:
         echo_time, echo_at = believable_echo((self._tx_time, self._tx_time_at), self._beat_echo)
         self._out.append(
             Report(
-                self._header(MessageType.REPORT),
+                Header(MessageType.REPORT, self.session, self.epoch),
                 self.member,
                 max(sequence.seen, 0),
                 echo_time,
@@ -390,9 +394,6 @@ class Receiver:
     def _judge_window(self, now: float) -> None:
         counters = self.counters
         self._window.judge(counters.symbols, counters.lost - self._sequence.leapt, counters.socket_drops, now)
-
-    def _header(self, kind: MessageType) -> Header:
-        return Header(kind, self.session, self.epoch)
 
 
 _END_OF = struct.Struct("!xB18xI4x")  # flags and tx_time of a header
