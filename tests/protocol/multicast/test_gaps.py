@@ -110,6 +110,25 @@ def test_an_announcement_shows_that_the_question_was_heard() -> None:
     assert gaps.next_due() == pytest.approx(0.11)
 
 
+def test_who_has_not_asked_yet_keeps_its_time_when_a_burst_of_repairs_ends() -> None:
+    gaps = Gaps()
+    gaps.ask(0, 0.0, 0.03, PATIENCE_S, 10)
+    gaps.ask(0, 0.01, 0.05, PATIENCE_S, 8)
+    assert gaps.next_due() == 0.03
+    gaps.ask(0, 0.02, 0.001, PATIENCE_S, 6)
+    assert gaps.next_due() == 0.03
+
+
+def test_the_end_of_what_was_announced_or_promised_ends_the_wait_for_it() -> None:
+    for is_promised in (False, True):
+        gaps = Gaps()
+        gaps.ask(0, 0.0, 0.01, PATIENCE_S, 10, is_promised)
+        assert is_promised or gaps.put_off(0, 0.005, PATIENCE_S)
+        assert gaps.next_due() >= 0.1
+        gaps.ask(0, 0.02, 0.004, PATIENCE_S, 3)
+        assert gaps.next_due() == pytest.approx(0.024)
+
+
 def test_nothing_is_announced_to_who_lacks_nothing() -> None:
     assert not Gaps().put_off(4, 0.0, PATIENCE_S)
 

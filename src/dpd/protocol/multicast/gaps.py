@@ -34,6 +34,7 @@ class _Gap:
     retry_s: float = FIRST_RETRY_S
     asked_at: float | None = None  # in this round
     is_put_off: bool = False  # by an NCF, in this round
+    is_waiting: bool = False  # longer than the back-off, for what was promised or announced
 
 
 class Gaps:
@@ -50,16 +51,23 @@ class Gaps:
         """How long an answer may take: 2 x (round trip + back-off), FIRST_RETRY_S at least."""
         return min(max(2 * (self._answer_s + nack_s), FIRST_RETRY_S), MAX_RETRY_S)
 
-    def ask(self, slab: int, now: float, wait_s: float, patience_s: float, lacking: int) -> None:
-        """The slab has been left with `lacking` symbols missing: ask after `wait_s`. What is put off, is so until
-        `patience_s` later at most."""
+    def ask(
+        self, slab: int, now: float, wait_s: float, patience_s: float, lacking: int, is_promised: bool = False
+    ) -> None:
+        """The slab has been left with `lacking` symbols missing: ask after `wait_s`, or `patience_s` later where all of it
+        `is_promised`. What is put off, is so by another `patience_s` at most.
+
+        Who has not asked yet keeps its time when a burst of repairs ends: if everybody drew anew, nobody would be early
+        enough to spare the others their questions (1000 receivers, 1 %: 1444 NACKs/s instead of 234).
+        """
         gap = self._gaps.get(slab)
         if gap is None or (gap.asked_at is not None and lacking < gap.lacking):
             if gap is not None and gap.asked_at is not None:
                 self._answer_s += (min(now - gap.asked_at, MAX_RETRY_S) - self._answer_s) / 8
-            self._gaps[slab] = _Gap(now + wait_s, now + wait_s + patience_s, lacking)
+            due = now + wait_s + (patience_s if is_promised else 0.0)
+            self._gaps[slab] = _Gap(due, due + patience_s, lacking, is_waiting=is_promised)
         elif gap.asked_at is None:
-            gap.due = min(now + wait_s, gap.latest)
+            gap.due = min(gap.due, now + wait_s) if gap.is_waiting else gap.due
         else:  # repairs for others, or forged ones: no reason to begin anew, but to ask again soon
             gap.due = min(gap.due, max(now + wait_s, gap.asked_at + FIRST_RETRY_S))
 
@@ -68,7 +76,7 @@ class Gaps:
         gap = self._gaps.get(slab)
         if gap is None or gap.is_put_off:
             return False
-        gap.is_put_off = True
+        gap.is_put_off = gap.is_waiting = True
         if gap.asked_at is not None:
             gap.due = max(gap.due, now + patience_s)
             return False

@@ -35,11 +35,10 @@ class Questions:
     def ask(self, assembly: SlabAssembly, now: float, promised_rows: int = 0) -> None:
         """The stream, or a burst of repairs, has left a slab with gaps: see to it that what it lacks is asked for, unless
         it comes with the parity rows that are promised and still to come."""
-        patience_s, wait_s = self._gaps.patience_s(self.nack_s), self._backoff_s()
-        if promised_rows and max(assembly.deficits()) <= promised_rows:
-            self._counters.suppressed += 1
-            wait_s += patience_s
-        self._gaps.ask(assembly.slab, now, wait_s, patience_s, assembly.lacking)
+        is_promised = promised_rows > 0 and max(assembly.deficits()) <= promised_rows
+        self._counters.suppressed += is_promised
+        patience_s = self._gaps.patience_s(self.nack_s)
+        self._gaps.ask(assembly.slab, now, self._backoff_s(), patience_s, assembly.lacking, is_promised)
 
     def leave(self, slab: int, now: float, promised_rows: int) -> None:
         """The stream has gone on to another slab. An end that was seen has set the time already."""

@@ -345,9 +345,8 @@ class Receiver:
     def handle_timeout(self, now: float) -> None:
         """Ask for what is missing, report, notice that the sender is gone."""
         if wanted := self._questions.take_due(self._current, now):
-            self._out.append(
-                Nack(Header(MessageType.NACK, self.session, self.epoch), self.member, self._sequence.seen, wanted)
-            )
+            header = Header(MessageType.NACK, self.session, self.epoch)
+            self._out.append(Nack(header, self.member, self._sequence.seen, wanted))
             self.counters.nacks += 1
         if now >= self._report_timer.due:
             self._report(now)
