@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def test_the_uplink_is_shown_and_changed(asked: Dpd) -> None:
     assert asked("session", "uplink").out == "uplink: no ceiling\n"
     assert asked("session", "uplink", 2000).out == "uplink: at most 2000 Mbit/s\n"
     assert asked("session", "uplink", 0, "--json").json == {"uplink_mbit_s": 0.0}
+
+
+def test_a_sessions_part_of_the_uplink_is_shown(asked: Dpd, package: str) -> None:
+    asked("session", "uplink", 300)
+    number = asked("session", "start", package, "--json").json["session_id"]
+    deadline = time.monotonic() + 20
+    while "no ceiling, 300 Mbit/s of the uplink now" not in (shown := asked("session", "show", number).out):
+        assert time.monotonic() < deadline, shown
+    asked("session", "uplink", 0)
+    asked("session", "stop", number)
 
 
 def test_orders_to_a_receiver_that_is_not_there_are_refused(asked: Dpd, package: str) -> None:

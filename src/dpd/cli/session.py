@@ -201,6 +201,13 @@ def _rate(mbit_s: float) -> str:
     return f"at most {mbit_s:g} Mbit/s" if mbit_s else "no ceiling"
 
 
+def _rates(session: dict[str, Any]) -> str:
+    """The session's own ceiling, and its part of the uplink where that is another."""
+    part = sum(stream["rate_mbit_s"] for stream in session["streams"])
+    own = _rate(session["rate_mbit_s"])
+    return own if abs(part - session["rate_mbit_s"]) < 1 else f"{own}, {part:g} Mbit/s of the uplink now"
+
+
 def _print_session(session: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(session)
@@ -210,7 +217,7 @@ def _print_session(session: dict[str, Any], as_json: bool) -> None:
             ("Session", f"{session['session_id']} ({_state(session)})"),
             ("Package", f"{session['package_id']} version {session['source_version']}, {session['slabs']} slabs"),
             ("Group", _endpoint(session) + (", encrypted" if session["is_encrypted"] else "")),
-            ("Rate", f"{_rate(session['rate_mbit_s'])}, pass {session['pass_number']}"),
+            ("Rate", f"{_rates(session)}, pass {session['pass_number']}"),
             ("Sent", f"{size(session['bytes_sent'])} in {session['datagrams_sent']} datagrams, {session['repairs_sent']} repairs"),
         ]
     )  # fmt: skip

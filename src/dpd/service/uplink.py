@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 INTERVAL_S = 0.1  # between two looks
+WINDOW_S = 0.5  # over which a stream is measured: a receiver that stores in bursts is as fast as it is on average
 FULL = 0.85  # of its rate: a stream that sends so much could send more
 HEADROOM = 1.25  # over what a slower one sends, so that it shows when it wants more
 SAMPLE_BYTES = 16 * 46_000  # sixteen trains: what is measured is then right within 6 %
@@ -68,7 +69,7 @@ class _Meter:
     def _window_s(self) -> float:
         """Long enough for the grain of the trains not to matter."""
         grain_s = SAMPLE_BYTES * 8 / self.rate_bit_s if self.rate_bit_s > 0 else 0.0
-        return max(INTERVAL_S / 2, grain_s)
+        return max(WINDOW_S, grain_s)
 
     def differs(self, rate_bit_s: float) -> bool:
         """Whether it is to be told: a percent is not worth a word, but for what has no ceiling yet."""
