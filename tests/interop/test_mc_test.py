@@ -262,6 +262,7 @@ def test_our_querier_is_silent_while_a_lower_address_asks(make_lan: Callable[...
         lan.switch.run("ip", "address", "flush", "dev", BRIDGE)
         lan.switch.run("ip", "address", "add", address, "dev", BRIDGE)
         set_bridge(lan, querier=1)  # before ours: a bridge that has heard another one waits for 255 s
+        assert hear_queries(lan["client"], 5.0) == {address.partition("/")[0]}
         with asking(lan["server"]) as service:
             if not is_ours:
                 wait_until(lambda: service.stats.is_querier == 0)
