@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from dpd.content.manifest import Manifest, decode_signed
@@ -20,7 +21,7 @@ from dpd.protocol.multicast.geometry import SLAB_BYTES, Geometry, encode_slab_se
 from dpd.protocol.multicast.receiver import ReceiverCounters, SessionFact
 from dpd.service.isal import best_codec
 from dpd.service.receiver import Membership, Progress, ReceiverSession, granted_credit, open_group
-from dpd.service.udp import receiving_address
+from dpd.service.udp import interface_index, receiving_address
 from dpd.target.account import Account
 from dpd.target.connection import Connection, Unreachable
 from dpd.target.distribution_point import DistributionPoint, Unicast, content_path
@@ -173,6 +174,9 @@ class Reception:
             raise ContentCorrupt(
                 f"{self._point.url}: its session is signed by the key {place.public_key.hex()}, expected {self._public_key.hex()}"
             )
+        sender, port = place.feedback
+        if sender.startswith("fe80:") and "%" not in sender:  # means something on the link of the group alone
+            place = replace(place, feedback=(f"{sender}%{interface_index(address)}", port))
         session = ReceiverSession(
             membership=place,
             group_socket=open_group(place.group, place.port, address, place.source),
