@@ -103,7 +103,7 @@ def test_without_its_word_slabs_by_http_are_counted_whole_but_not_beyond_the_ima
     assert describe(place, member(Tally(unicast_slabs=3)), SIZE - 99).bytes_unicast == SIZE - 99
 
 
-@pytest.mark.parametrize("wrong", [True, "7", None, -1, float("nan"), float("inf"), [1]])
+@pytest.mark.parametrize("wrong", [True, "7", None, -1, float("nan"), float("inf"), [1], 1e300])
 def test_statistics_are_numbers(wrong: Any) -> None:
     with pytest.raises(MalformedMessage, match=r"statistics.lost: expected a number from 0"):
         read_statistics({"statistics": {"lost": wrong}})

@@ -75,6 +75,7 @@ class Opened:
             open_source=lambda content: SlabSource(os.open(self.path, os.O_RDONLY), Geometry(SIZE), best_codec()),
             allocate=allocate,
             flush=lambda stream: None,
+            first_rate=lambda ceiling, speed_class: ceiling,
             events=self.events,
             is_paced_by_kernel=False,
         )

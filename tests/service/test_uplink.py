@@ -131,6 +131,23 @@ def test_a_sessions_own_ceiling_holds_with_and_without_one_of_the_uplink() -> No
     assert free.rate == 0.0, "no ceiling"
 
 
+@pytest.mark.parametrize(
+    ("uplink", "ceiling", "speed_class", "first"),
+    [
+        (0.0, 0.0, 0, 0.0),
+        (0.0, 5e6, 0, 5e6),
+        (0.0, 5e6, 1, 5e4),
+        (1e8, 0.0, 1, 1e6),
+        (1e8, 5e5, 0, 5e5),
+        (1e8, 5e7, 0, 1e6),
+    ],
+)
+def test_a_new_stream_begins_with_little_until_it_gets_its_part(
+    uplink: float, ceiling: float, speed_class: int, first: float
+) -> None:
+    assert Uplink(uplink).first_rate(ceiling, speed_class) == first
+
+
 # ---- real streams
 
 

@@ -285,6 +285,7 @@ class MulticastService:
                 open_source=self._open_source,
                 allocate=self._allocate,
                 flush=self._flush,
+                first_rate=self._uplink.first_rate,
                 events=self.events,
                 is_paced_by_kernel=self._finds_pacing(),
             )

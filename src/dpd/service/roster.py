@@ -18,6 +18,7 @@ from dpd.protocol.multicast.message import Tally
 
 FINISHED_KEPT = 1000
 BARRED_KEPT = 4096
+MAX_COUNT = 2**53  # what every reader of JSON takes as a whole number
 TALLY_NAMES = tuple(each.name for each in fields(Tally))
 STATISTICS = (*TALLY_NAMES, "recovered", "nacks", "moves", "seconds", "unicast_bytes")
 
@@ -219,6 +220,8 @@ def read_statistics(request: Mapping[str, Any]) -> dict[str, float]:
         raise MalformedMessage("statistics", f"expected an object of numbers, got {type(given).__name__}")
     for name, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value < 0:
-            raise MalformedMessage(f"statistics.{str(name)[:40]}", f"expected a number from 0, got {str(value)[:40]!r}")
+        if not is_number or not math.isfinite(value) or not 0 <= value <= MAX_COUNT:
+            raise MalformedMessage(
+                f"statistics.{str(name)[:40]}", f"expected a number from 0 to 2**53, got {str(value)[:40]!r}"
+            )
     return {name: given[name] for name in STATISTICS if name in given}

@@ -79,7 +79,7 @@ class Session:
             geometry=self.geometry,
             settings=self._settings,
             schedule=schedule,
-            rate_bit_s=self.rate_bit_s,
+            rate_bit_s=self._outfit.first_rate(self.rate_bit_s, speed_class),
             is_paced_by_kernel=self._outfit.is_paced_by_kernel,
             workers=self._outfit.workers,
             sign=self._outfit.sign,

@@ -69,7 +69,9 @@ class StreamOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Outfit:
-    """What the service gives to each of its sessions and their streams. `is_paced_by_kernel`: see `Stream`."""
+    """What the service gives to each of its sessions and their streams. `is_paced_by_kernel`: see `Stream`;
+    `first_rate` gives the rate in bit/s that a new stream begins with, by its session's
+    ceiling and its speed class."""
 
     epoch: int
     public_key: bytes
@@ -78,6 +80,7 @@ class Outfit:
     open_source: Callable[[Content], SlabSource]
     allocate: Callable[[Content, int], Group]
     flush: Callable[[Stream], None]
+    first_rate: Callable[[float, int], float]
     events: EventLog
     is_paced_by_kernel: bool
 

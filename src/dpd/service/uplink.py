@@ -87,6 +87,13 @@ class Uplink:
         self.rate_bit_s = rate_bit_s
         self._meters: dict[SharedStream, _Meter] = {}
 
+    def first_rate(self, ceiling_bit_s: float, speed_class: int = 0) -> float:
+        """What a new stream may send until it gets its part, so that the sum is kept meanwhile: little of the uplink, and
+        little of its session's ceiling (0: none) where that is shared with faster classes."""
+        own = ceiling_bit_s * IDLE_SHARE if speed_class else ceiling_bit_s
+        least = self.rate_bit_s * IDLE_SHARE
+        return min(least, own) if least and own else least or own
+
     def share_out(self, sessions: Iterable[SharedSession], now: float) -> None:
         """Measure, divide, tell each stream whose part has changed: first those who get less."""
         rates: dict[SharedStream, float] = {}
