@@ -28,7 +28,8 @@ from dpd.protocol.multicast.probe import (
     Stream,
     decode,
 )
-from dpd.service.probe import ECHOES_S, MAX_TESTS, ProbeService
+from dpd.service.network_test import ECHOES_S
+from dpd.service.probe import MAX_TESTS, ProbeService
 from dpd.service.udp import grow_receive_buffer, join_group
 from dpd.settings import MulticastSettings
 
