@@ -21,7 +21,8 @@ from dpd.content.library import Library
 from dpd.errors import ServiceError, SettingsError
 from dpd.service.certificate import Certificate
 from dpd.service.connections import Connections
-from dpd.service.routes import HttpStats, MulticastDoor, ProbeDoor, Routes
+from dpd.service.doors import MulticastDoor, ProbeDoor
+from dpd.service.routes import HttpStats, Routes
 from dpd.service.udp import explain_bind
 from dpd.settings import HttpSettings, Settings
 from dpd.telemetry.journal import BootJournal

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
@@ -25,6 +25,7 @@ from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError, 
 from dpd.protocol.http.conditions import Conditions, Representation, Selection, http_date, select
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.service.connections import STALL_S, Connection, ConnectionStats, error_response, is_tls, send_extent
+from dpd.service.doors import MulticastDoor, ProbeDoor
 from dpd.service.leaf_source import LeafSource
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts
@@ -39,38 +40,6 @@ RETRY_AFTER_S = 5
 MEDIA_TYPES = {".efi": "application/efi", ".iso": "application/vnd.efi-iso", ".img": "application/vnd.efi-img"}
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class MulticastDoor(Protocol):
-    """Where receivers join sessions. The verbs may be called from any thread and return soon. They raise
-    ContentNotFound, SessionError (why not now), or MalformedMessage that names the field of `request`."""
-
-    def join(
-        self,
-        package_id: str,
-        source_version: int | None,
-        request: Mapping[str, Any],
-        client_address: str,
-        *,
-        is_secure: bool = False,
-    ) -> dict[str, Any]:
-        """`is_secure`: the request came over TLS, so that the answer may carry a key."""
-
-    def progress(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
-
-    def complete(self, session_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
-
-
-class ProbeDoor(Protocol):
-    """Where `dpd mc-test` has a network tested; called and refused like MulticastDoor."""
-
-    def open(self, request: Mapping[str, Any], client_address: str) -> dict[str, Any]: ...
-
-    def run(self, test_id: str) -> dict[str, Any]: ...
-
-    def status(self, test_id: str) -> dict[str, Any]: ...
-
-    def finish(self, test_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 @dataclass(slots=True)
