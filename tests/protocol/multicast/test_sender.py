@@ -163,7 +163,7 @@ def test_a_sender_all_of_whose_members_have_everything_is_silent(bench: Bench) -
 def test_no_row_straddles_the_wrap_of_tx_seq_whatever_repairs_came_between() -> None:
     """6 TB into a session; set here, since sending them would take a while."""
     bench = Bench(slabs=2)
-    bench.sender._seq = 2**32 - 20 * COLUMNS
+    bench.sender._trains.seq = 2**32 - 20 * COLUMNS
     bench.join(credit=8 * COLUMNS)
     bench.pump(QUIET_S)
     bench.nack(0, b"\x01" * 5 + bytes(COLUMNS - 5))

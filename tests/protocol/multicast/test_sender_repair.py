@@ -233,7 +233,7 @@ def test_a_nack_that_comes_again_and_again_brings_its_repair_once(bench: Bench) 
 
 def test_where_symbols_are_sealed_the_session_ends_before_a_number_comes_twice() -> None:
     bench = Bench(slabs=3, is_sealed=True)
-    bench.sender._seq = 2**32 - 10 * COLUMNS
+    bench.sender._trains.seq = 2**32 - 10 * COLUMNS
     bench.join()
     bench.pump(5.0)
     sent = [header for train in bench.trains for header in headers(train)]
@@ -242,3 +242,18 @@ def test_where_symbols_are_sealed_the_session_ends_before_a_number_comes_twice()
     assert min(h.tx_seq for h in sent) == 2**32 - 10 * COLUMNS
     assert [control.code for control in bench.controls] == [ControlCode.END] * 3
     assert bench.sender.has_ended
+
+
+def test_repairs_follow_their_announcement_and_not_the_next_beat() -> None:
+    """At the end of a pass nothing else is to be sent, and the NCF has taken what was in the bucket."""
+    bench = Bench(slabs=1, rows_of_last=40, rate_bit_s=1e9)
+    for member in (1, 2):
+        bench.join(member)
+    bench.pump(QUIET_S + 0.1)
+    for member in (1, 2):
+        bench.report(member=member, held=(0,))
+    bench.pump(0.005)
+    bench.nack(0)
+    trains = bench.pump(0.002)
+    assert bench.ncfs
+    assert sum(train.count for train in trains) == COLUMNS

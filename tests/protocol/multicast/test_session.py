@@ -250,7 +250,7 @@ def test_beside_a_fresh_one_the_restarted_receiver_takes_no_buffer_for_what_it_h
 def test_the_wrap_of_tx_seq_in_the_middle_of_a_lossy_session() -> None:
     nodes = make_nodes(2, Loss(0.03), Reorder(0.01, 0.001))
     group = Group(content(), nodes, seeded(1))
-    group.sender._seq = 2**32 - 100 * COLUMNS  # 6 TB into the session
+    group.sender._trains.seq = 2**32 - 100 * COLUMNS  # 6 TB into the session
     group.run(limit_s=30.0)
     assert group.sent_ratio <= 1.1
 

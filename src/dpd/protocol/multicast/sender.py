@@ -20,14 +20,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 
 from dpd.protocol.machine import Address, Buffer
-from dpd.protocol.multicast.announcements import Announcements, nack_ms
+from dpd.protocol.multicast.announcements import Announcements
 from dpd.protocol.multicast.brake import Brake
 from dpd.protocol.multicast.carousel import Carousel
 from dpd.protocol.multicast.feedback import Feedback
-from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SYMBOL_BYTES, Geometry
+from dpd.protocol.multicast.geometry import COLUMNS, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.member import Member, Wait
 from dpd.protocol.multicast.membership import Membership
 from dpd.protocol.multicast.message import (
@@ -36,15 +35,11 @@ from dpd.protocol.multicast.message import (
     Control,
     ControlCode,
     ControlReason,
-    Flag,
-    Header,
-    MessageType,
     Ncf,
 )
 from dpd.protocol.multicast.orders import Orders
 from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
 from dpd.protocol.multicast.policy import StreamView
-from dpd.protocol.multicast.promise import Promise
 from dpd.protocol.multicast.repair import RepairQueue
 from dpd.protocol.multicast.schedule import Schedule
 from dpd.protocol.multicast.sender_events import Ignored as Ignored
@@ -57,7 +52,7 @@ from dpd.protocol.multicast.sender_events import SlabSettled as SlabSettled
 from dpd.protocol.multicast.train import WIRE_BYTES
 from dpd.protocol.multicast.train import WIRE_OVERHEAD_BYTES as WIRE_OVERHEAD_BYTES
 from dpd.protocol.multicast.train import Train as Train
-from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
+from dpd.protocol.multicast.train_writer import TrainWriter
 
 BEAT_S = 0.1  # while data flows, or is about to
 WAITING_BEAT_S = 0.02  # while the sender waits for feedback: each one is a chance to notice a lost tail
@@ -65,7 +60,6 @@ END_COPIES = 3  # END is not acknowledged
 END_GAP_S = 0.02  # between them, or one burst of loss would take all
 NCF_GAP_S = 0.001
 SETTLE_S = 0.25  # between two looks for repair state that nobody needs any more
-NACK_GRACE_S = 0.01  # reordering, and a receiver busy with something else
 LAST_SEALED_SEQ = 0x1_0000_0000 - COLUMNS  # no nonce may come twice: the session ends, and those in it join anew
 
 
@@ -101,7 +95,6 @@ class Sender:
         self._orders = Orders()
         self._carousel = Carousel(geometry)
         self._repairs = RepairQueue(lambda *asked: self._events.append(ParityNeeded(*asked)))
-        self._promise = Promise()
         self._feedback = Feedback(
             session,
             epoch,
@@ -113,13 +106,21 @@ class Sender:
             self.counters,
             lambda reason: self._events.append(Ignored(reason)),
         )
-        self._seq = 0
         self._settle_at = 0.0
-        self._repaired_last = False
         self._is_held = False  # the last look found nothing that may be sent: only feedback can change that
         self._is_waiting = False  # nothing is lacking that is not held or on the way
         self._brake = Brake(self._membership)
         self._announcements = Announcements(session, epoch, speed_class, is_sealed=is_sealed)
+        self._trains = TrainWriter(
+            geometry,
+            self._membership,
+            self._carousel,
+            self._repairs,
+            self._brake,
+            bucket,
+            self._announcements,
+            self.counters,
+        )
         self._beat_at = 0.0
         self._ncf_at = 0.0
         self._ends_left = 0
@@ -134,7 +135,7 @@ class Sender:
     def add_member(self, member: int, *, verified: int, credit: int, free_slabs: int, now: float) -> None:
         """A receiver joined. `verified`: what it has; `credit`: symbols its socket buffer holds; `free_slabs`: slabs it
         can assemble at once."""
-        latest = self._seq - 1
+        latest = self._trains.seq - 1
         self._orders.withdraw(member)
         joined = Member(
             member,
@@ -204,7 +205,7 @@ class Sender:
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """Feedback from a receiver; what is not for this session becomes an `Ignored` event."""
-        self._feedback.take(data, self._seq - 1, now)
+        self._feedback.take(data, self._trains.seq - 1, now)
 
     def handle_timeout(self, now: float) -> None:
         """Withdraw members that have been silent for too long, and repair state that nobody needs."""
@@ -247,7 +248,7 @@ class Sender:
         if self._ends_left:
             return self._next_end(now)
         if order := self._orders.take(now):
-            return self._announcements.control(self._seq - 1, *order)
+            return self._announcements.control(self._trains.seq - 1, *order)
         if self.has_ended or not self._is_lacking():
             return None
         if now >= self._beat_at:
@@ -256,13 +257,13 @@ class Sender:
             return None
         if self._repairs.has_raised and now >= self._ncf_at and (ncf := self._next_ncf(now)):
             return ncf
-        if self.is_sealed and self._seq > LAST_SEALED_SEQ:
+        if self.is_sealed and self._trains.seq > LAST_SEALED_SEQ:
             self.end()
             return self._next_end(now)
         return self._next_train_or_beat(now)
 
     def _next_train_or_beat(self, now: float) -> Train | Beat | None:
-        train = self._next_train(now)
+        train = self._trains.next_train(now)
         self._is_held = train is None
         if train is not None:
             self._is_waiting = False
@@ -275,129 +276,12 @@ class Sender:
             return self._next_beat(now)
         return train
 
-    def _next_train(self, now: float) -> Train | None:
-        """Repairs and new rows take turns; either goes on alone when the other has nothing."""
-        if self._brake.holds_train(self._seq - 1, now):
-            return None
-        if self._seq & 0xFFFFFFFF > 0x1_0000_0000 - COLUMNS:
-            self._seq += -self._seq & (
-                COLUMNS - 1
-            )  # the headers of a train are numbered without a carry: none may wrap
-        turns = [self._next_row, self._next_repair] if self._repaired_last else [self._next_repair, self._next_row]
-        train = turns[0](now) or turns[1](now)
-        self._repaired_last = train is not None and train.is_repair
-        return train
-
-    def _next_row(self, now: float) -> Train | None:
-        """A source row, or a parity row that was promised, or a part of one."""
-        carousel = self._carousel
-        if carousel.is_done and not self._start_next_slab(now):
-            return None
-        if (most := self._rows_allowed(now)) > 1 and (rows := self._next_rows(most, now)):
-            return rows
-        limit = self.bucket.train_symbols
-        promised = carousel.promised
-        is_late = bool(promised) and carousel.ends_source_with(limit) and not self._keep_promise()
-        row, column, count = carousel.take(limit)
-        is_last = carousel.is_done
-        kind = MessageType.DATA if row < ROWS else MessageType.PARITY
-        flags = Flag.END_OF_SLAB if is_last and not is_late else 0
-        header = self._header(kind, now, carousel.position, row, flags, column, promised)
-        headers = encode_row_headers(header, count)
-        self._seq += count
-        self._count_row(row, column, count)
-        if is_last:
-            self._end_slab(promised, now)
-        symbols = None if row < ROWS and count == COLUMNS else [(row, c) for c in range(column, column + count)]
-        return Train(carousel.position, row, symbols, headers)
-
-    def _rows_allowed(self, now: float) -> int:
-        """How many rows may leave at once: one at a time beside repairs, none of them over the wrap."""
-        most = min(self.bucket.train_rows, (0x1_0000_0000 - (self._seq & 0xFFFFFFFF)) // COLUMNS)
-        if most <= 1 or self._repairs.has_pending:
-            return 1
-        return self._brake.rows_allowed(most, self._seq - 1, now)
-
-    def _next_rows(self, most: int, now: float) -> Train | None:
-        """Several whole source rows; the last of the slab has a flag of its own."""
-        carousel = self._carousel
-        row, count = carousel.take_rows(most)
-        if not count:
-            return None
-        header = self._header(MessageType.DATA, now, carousel.position, row, 0, promised=carousel.promised)
-        headers = encode_row_headers(header, count * COLUMNS)
-        if carousel.is_done:
-            last = replace(header, row=row + count - 1, tx_seq=self._seq + (count - 1) * COLUMNS)
-            ends = encode_row_headers(replace(last, flags=last.flags | Flag.END_OF_SLAB))
-            headers = headers[: -len(ends)] + ends
-        self._seq += count * COLUMNS
-        self.counters.source_symbols += count * COLUMNS
-        if carousel.is_done:
-            self._end_slab(0, now)
-        return Train(carousel.position, row, None, headers)
-
-    def _end_slab(self, promised: int, now: float) -> None:
-        carousel = self._carousel
-        carousel.sent.end(self._seq - 1)
-        self._promise.note_sent(carousel.position, carousel.rows, promised, now + self._feedback_s(now))
-
-    def _keep_promise(self) -> bool:
-        """Whether the promised parity is there; if not it follows as repairs, and the next slab need not wait for it."""
-        if self._repairs.keep_promise(self._carousel.position):
-            return True
-        self._carousel.promised = 0
-        return False
-
-    def _count_row(self, row: int, column: int, count: int) -> None:
-        if row < ROWS:
-            self.counters.source_symbols += count
-            return
-        self._repairs.note_promised(self._carousel.position, column, count, self._seq - 1)
-        self.counters.repair_symbols += count
-        self.counters.promised_symbols += count
-
-    def _start_next_slab(self, now: float) -> bool:
-        slab = self._carousel.choose(self._membership.wanting)
-        if slab is None:
-            self._brake.waiting.end(Wait.SLABS)
-            return False
-        if self._brake.holds_slab(self._carousel.sent, self._seq - 1, now):
-            return False
-        self._promise.receivers = len(self._membership.wanting)
-        self._promise.settle(self._repairs.demand, now)
-        rows = self.geometry.rows(slab)
-        promised, first = self._repairs.promise(slab, rows, self._promise.rows_for(rows))
-        self._carousel.begin(slab, self._seq, promised, first)
-        return True
-
-    def _feedback_s(self, now: float) -> float:
-        """How long after its last symbol a slab's first NACKs may come."""
-        round_trip_s = max((m.round_trip.smoothed_s for m in self._membership.representatives(now)), default=0.0)
-        return round_trip_s + nack_ms(len(self.members)) / 1000 + NACK_GRACE_S
-
-    def _header(
-        self, kind: MessageType, now: float, slab: int, row: int, flags: int, column: int = 0, promised: int = 0
-    ) -> Header:
-        return self._announcements.header(kind, now, self._seq, len(self.members), slab, row, flags, column, promised)
-
-    def _next_repair(self, now: float) -> Train | None:
-        taken = self._repairs.take(self.bucket.train_symbols)
-        if taken is None:
-            return None
-        slab, repair, symbols = taken
-        header = self._header(MessageType.PARITY, now, slab, 0, Flag.REPAIR)
-        headers = encode_repair_headers(header, symbols, is_end=not repair.is_pending)
-        self._seq += len(symbols)
-        repair.note_sent(symbols, self._seq - 1)
-        self.counters.repair_symbols += len(symbols)
-        return Train(slab, symbols[0][0], symbols, headers, is_repair=True)
-
     def _next_beat(self, now: float) -> Beat:
         self._beat_at = now + (WAITING_BEAT_S if self._is_waiting else BEAT_S)
         self.counters.beats += 1
         return self._announcements.beat(
             now,
-            self._seq - 1,
+            self._trains.seq - 1,
             len(self.members),
             max(self._carousel.position, 0),
             self.pass_number,
@@ -414,8 +298,9 @@ class Sender:
             return None
         self._ncf_at = now + NCF_GAP_S
         self.counters.ncfs += 1
-        ncf = self._announcements.ncf(now, self._seq - 1, len(self.members), raised)
+        ncf = self._announcements.ncf(now, self._trains.seq - 1, len(self.members), raised)
         self.bucket.spend(len(ncf.encode()) + WIRE_OVERHEAD_BYTES)
+        self._is_held = False  # the repairs follow as soon as the bucket allows: not with the next BEAT
         return ncf
 
     def _next_end(self, now: float) -> Control | None:
@@ -424,17 +309,7 @@ class Sender:
         self._ends_left -= 1
         self._end_at = now + END_GAP_S
         self.has_ended = self._ends_left == 0
-        return self._announcements.control(self._seq - 1, ControlCode.END, ControlReason.NONE, ())
+        return self._announcements.control(self._trains.seq - 1, ControlCode.END, ControlReason.NONE, ())
 
     def _settle(self, now: float = math.inf) -> None:
-        """Drop the repair state of slabs that no live member has in assembly or on the way; one who joined late and
-        gets such a slab again starts with its first parity row."""
-        wanting, sent, carousel = self._membership.wanting, self._carousel.sent, self._carousel
-        in_turn = -1 if carousel.is_done or not wanting else carousel.position
-        self._promise.settle(self._repairs.demand, now if wanting else math.inf)
-        settled = self._repairs.settle(
-            lambda slab: (
-                slab == in_turn or slab in self._promise or any(sent.is_in_repair(slab, member) for member in wanting)
-            )
-        )
-        self._events.extend(map(SlabSettled, settled))
+        self._events.extend(map(SlabSettled, self._trains.settle(now)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parity that the sender promises and sends unasked, and what it tells the others of repairs to come."""
+"""The trains of a sender: parity that it promises and sends unasked, short trains, and what it tells of repairs to come."""
 
 from __future__ import annotations
 
