@@ -9,6 +9,7 @@ from tests.sim.channel import Independent
 from tests.sim.crowd import Crowd, Light
 from tests.sim.footprint import entries
 from tests.sim.sessions import SLAB_S
+from tests.sim.vector import reports_per_s
 
 LINE_BIT_S = 1e9
 START_S = 0.25  # the session's quiet time
@@ -51,3 +52,18 @@ def test_a_late_join_costs_the_part_that_it_missed(part: float) -> None:
     assert group.sent_ratio <= (1 + part) * 1.02
     assert finished(lights[:3]) <= START_S + slabs * SLAB_S * 1.01
     assert finished(lights) <= lights[3].joins_at + slabs * SLAB_S * 1.02
+
+
+def test_a_thousand_who_lose_one_percent_send_a_few_hundred_questions_a_second() -> None:
+    """The promise is learnt from what was asked for: who has not asked yet must not be put off for ever."""
+    lights = [Light(i, joins_at=i / 10_000) for i in range(1000)]
+    group = crowd(lights, slabs=24, loss=0.01)
+    settled_s = 0.1 + START_S + 12 * SLAB_S
+    group.clock.run(lambda: group.clock.now >= settled_s, limit_s=5.0)
+    nacks = group.sender.counters.nacks
+    group.clock.run(lambda: group.clock.now >= settled_s + 10 * SLAB_S, limit_s=5.0)
+    nacks_s = (group.sender.counters.nacks - nacks) / (10 * SLAB_S)
+    assert 50 <= nacks_s <= 450
+    assert nacks_s + reports_per_s(1000) <= 1000
+    group.run(limit_s=20.0)
+    assert group.sent_ratio <= 1.06
