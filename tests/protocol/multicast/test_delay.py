@@ -35,10 +35,14 @@ def test_a_queue_that_stands_is_seen_and_its_end_too(offset_s: float) -> None:
     """4194.9 s: the clock wraps within the test."""
     path = Path(offset_s)
     path.beats(1.0, 0.0002)
+    assert not path.delay.is_high
+    path.beats(0.1, 0.012)
+    assert path.delay.is_high
     assert not path.is_standing
-    path.beats(0.4, 0.012)
+    path.beats(0.3, 0.012)
     assert path.is_standing
     path.beats(0.1, 0.001)
+    assert not path.delay.is_high
     assert not path.is_standing
 
 

@@ -160,6 +160,15 @@ def test_it_does_not_grow_while_a_queue_stands_and_does_afterwards() -> None:
     assert window.size > at_the_end
 
 
+def test_the_first_queue_ends_the_doubling_before_anything_is_lost() -> None:
+    """100 Mbit/s behind a queue of 1000 symbols, 120 ms deep."""
+    window = Window(13_000)
+    beats(window, 0.0, 0.3, 0.0001, rate=8000)
+    begun = window.size
+    beats(window, 0.3, 0.2, 0.05, rate=80_000)
+    assert window.size == begun
+
+
 def test_losses_that_were_none_are_made_good() -> None:
     window = Window(13_000)
     Network(window).carry(40_000)

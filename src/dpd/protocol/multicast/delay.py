@@ -53,6 +53,11 @@ class QueueDelay:
         elif self._high_since is None:
             self._high_since = now
 
+    @property
+    def is_high(self) -> bool:
+        """The latest BEAT met a queue."""
+        return self._high_since is not None
+
     def is_standing(self, now: float) -> bool:
         """Every BEAT of the last STANDING_S or longer met a queue."""
         return self._high_since is not None and now - self._high_since >= STANDING_S

@@ -7,7 +7,8 @@ the first sign of congestion and then grows by a sixteenth; three things make it
 
     loss in the network, more than a twelfth      half: below that it is left to repair, which is cheap, and chance loss
                                                   would bring the rate down for nothing
-    a queue that stands for 0.2 s                 x 0.85, but never less than what passes in 10 ms
+    a queue that stands for 0.2 s                 x 0.85, but never less than what passes in 10 ms; it does not grow from
+                                                  the first BEAT on that met the queue
     drops in the own socket                       to the share that was drained: flow control and no congestion
 
 Where the network is shared (`is_friendly`) it behaves as TCP does: half at any loss, and one symbol more per window. The
@@ -58,7 +59,7 @@ class Window:
             self._shrink(self.size // 2)
         elif dropped > 0:
             self._shrink(self.size * arrived // (arrived + dropped))
-        elif not self._delay.is_standing(now):
+        elif not self._delay.is_high:  # or the first doubling past the network's depth would lose the difference
             self._grow()
 
     def note_beat(self, tx_time: int, now: float) -> None:
