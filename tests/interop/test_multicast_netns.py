@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,17 @@ class Lab:
 
     def sent_bytes(self) -> int:
         return self.lan["server"].traffic().sent_bytes
+
+    @contextmanager
+    def losing_nothing(self) -> Iterator[None]:
+        """A network without loss, meanwhile."""
+        for name in RECEIVERS:
+            self.lan.lose_nothing(name)
+        try:
+            yield
+        finally:
+            for name in RECEIVERS:
+                self.lan.lose(name, LOSS)
 
     def clear(self) -> None:
         for path in self._home.glob("*.wim*"):
@@ -165,20 +176,17 @@ def test_who_joins_at_60_percent_completes_and_costs_the_part_it_missed(lab: Lab
 
 def test_late_joins_cost_the_part_that_the_last_of_them_missed(lab: Lab) -> None:
     """At 10, 50 and 90 % of the pass, on a network that loses nothing: 1 + time of the last join ÷ one pass, and no more."""
-    for name in RECEIVERS:
-        lab.lan.lose_nothing(name)
-    before = lab.sent_bytes()
-    receivers = [lab.receive("r1")]
-    for share, name in ((0.1, "r2"), (0.5, "r3"), (0.9, "late")):
-        receivers[0].wait_for_share(share)
-        receivers.append(lab.receive(name))
-        receivers[-1].wait_for(lambda e: e["event"] == "joined")
-    missed = lab.sent_bytes() - before
-    for receiver in receivers:
-        receiver.complete()
-    sent = lab.sent_bytes() - before
-    for name in RECEIVERS:
-        lab.lan.lose(name, LOSS)
+    with lab.losing_nothing():
+        before = lab.sent_bytes()
+        receivers = [lab.receive("r1")]
+        for share, name in ((0.1, "r2"), (0.5, "r3"), (0.9, "late")):
+            receivers[0].wait_for_share(share)
+            receivers.append(lab.receive(name))
+            receivers[-1].wait_for(lambda e: e["event"] == "joined")
+        missed = lab.sent_bytes() - before
+        for receiver in receivers:
+            receiver.complete()
+        sent = lab.sent_bytes() - before
     lab.assert_identical(receivers)
     assert not any(receiver.all("session lost") for receiver in receivers)
     assert sent <= LATE_SLACK * (HEADERS * lab.size + missed)
