@@ -318,7 +318,7 @@ class _Rest:
 def _explain(fact: SessionFact, url: str, symbols: int) -> DpdError:
     if fact is SessionFact.SILENT and not symbols:
         return Unreachable(
-            f"{url}: joined, but no multicast datagram arrives; check that the switch passes multicast (IGMP snooping needs a "
-            "querier), that no firewall drops UDP, and --interface"
+            f"{url}: joined, but no multicast datagram arrives; `dpd mc-test {url}` on this machine tells why: a switch that "
+            "snoops without a querier, a firewall, another --interface"
         )
     return Unreachable(f"{url}: {fact.value}")
