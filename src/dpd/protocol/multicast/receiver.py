@@ -93,7 +93,7 @@ class Receiver:
         self._promised_rows = 0  # parity that comes unasked with the current slab
         self._sequence = Sequence(self.counters)
         self._count_seq = self._sequence.count
-        self._report_timer = ReportTimer(now)
+        self._report_timer = ReportTimer(now, rng)
         self._drain = Drain()
         self.has_heard = False  # anything that the sender signed
         self.heard_at = now  # when the latest of it came, or when we began

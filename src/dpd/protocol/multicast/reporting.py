@@ -22,14 +22,16 @@ MAX_ECHO_ERROR_US = 1_000_000
 
 
 class ReportTimer:
-    """`due`: when to report. `symbols` and `seen`: as of the latest report; `members`: the size of the group."""
+    """`due`: when to report. `symbols` and `seen`: as of the latest report; `members`: the size of the group. Without `rng`
+    the slow reports come at their mean distance."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, rng: random.Random | None = None) -> None:
         self.due = now
         self.symbols = 0
         self.seen = -1
         self.members = 1
         self._at = float("-inf")
+        self._rng = rng
 
     def by(self, at: float) -> None:
         """Report at that time, if nothing else makes it earlier."""
@@ -53,8 +55,10 @@ class ReportTimer:
     def note_sent(self, symbols: int, seen: int, is_representative: bool, now: float) -> None:
         """A report has left."""
         self.symbols, self.seen, self._at = symbols, seen, now
+        spread = self._rng.uniform(0.75, 1.25) if self._rng else 1.0
         slow_s = min(max(REPORT_S, self.members / MEMBERS_PER_S), MAX_REPORT_S)
-        self.due = now + (FAST_REPORT_S if is_representative else slow_s)
+        # Apart from each other though they joined together: each report is a quarter of the time early or late.
+        self.due = now + (FAST_REPORT_S if is_representative else slow_s * spread)
 
     def _fast_gap_s(self) -> float:
         return self.members * FAST_GAP_PER_MEMBER_S
