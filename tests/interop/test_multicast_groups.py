@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups of every kind on a switch that snoops: any source and one source, IPv4 and IPv6, feedback included.
-
-No second way is open: HTTP must not have been taken, so whatever is stored came through the group and its repair by the
-receiver's own feedback.
-"""
+"""Groups of every kind and orders to receivers, between processes on a LAN: IPv6 and source-specific groups carry the whole
+image; a receiver that is moved or kicked has it whole, too, or fails as told."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from hashlib import sha256
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench.netns import DEVICE, Lan, missing
-from tests.content.wim_builder import make_wim
 from tests.interop.daemon import Daemon
-from tests.interop.receiving import Receiving
+from tests.interop.receiving import PATIENCE_S, Receiving
 
 PACKAGE = "LAB00001"
-LOSS = 0.02  # of symbols
-RECEIVERS = ("one", "two")
+IMAGE_BYTES = 48 << 20
+SERVER6, RECEIVER6 = "fd77::1", "fd77::2"
 
-
-def settings(group_range: str) -> str:
-    return f"""
+SETTINGS = """
 [pxe]
 enabled = false
 [tftp]
@@ -32,63 +29,90 @@ enabled = false
 [http]
 listen = "::"
 [multicast]
-interface = "{DEVICE}"
-group_range = "{group_range}"
-rate_mbit_s = 100
-start_delay_s = 1.5
+interface = "{device}"
+group_range = "{groups}"
+rate_mbit_s = {rate}
+start_delay_s = 1
 [metrics]
 listen = ""
 """
 
 
-def give_ipv6(lan: Lan) -> None:
-    """A route for groups, and addresses that need no wait: the link's own ones are checked for a second."""
-    for number, name in enumerate(("server", *RECEIVERS), 1):
-        lan[name].run("ip", "address", "add", f"fd00::{number}/64", "dev", DEVICE, "nodad")
+class Lab:
+    """The LAN, an image, and a daemon with settings of one's own."""
+
+    def __init__(self, lan: Lan, home: Path, image: Path) -> None:
+        self.lan, self.home, self.image = lan, home, image
+
+    def daemon(self, stack: ExitStack, groups: str, rate: int) -> Daemon:
+        settings = SETTINGS.format(device=DEVICE, groups=groups, rate=rate)
+        daemon = stack.enter_context(Daemon(self.home, settings, self.lan["server"]))
+        daemon.tell("content", "add", self.image, "--package", PACKAGE)
+        return daemon
+
+    def receive(self, name: str, server: str) -> Receiving:
+        return Receiving(self.lan[name], f"http://{server}:8080", PACKAGE, self.home / f"{name}.img")
+
+    def assert_identical(self, receiver: Receiving) -> None:
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.image, receiver.output)]
+        assert digests[0] == digests[1]
 
 
-def lose_of_groups(lan: Lan) -> None:
-    """At each receiver's port, one by one; `Lan.lose` knows IPv4 alone."""
-    rules = "".join(
-        f"oifname {lan[name].port} {groups} numgen random mod 1000 < {int(LOSS * 1000)} drop\n"
-        for name in RECEIVERS
-        for groups in ("ip daddr 224.0.0.0/4 udp length > 1000", "ip6 daddr ff00::/8 udp length > 1000")
-    )
-    table = f"table bridge losses {{\nchain forward {{\ntype filter hook forward priority 0;\n{rules}}}\n}}\n"
-    lan.switch.run("nft", table)
-
-
-@pytest.mark.parametrize(
-    ("group_range", "url"),
-    [
-        ("239.192.0.0/24", "http://[fd00::1]:8080"),
-        ("232.192.0.0/24", "http://{address}:8080"),
-        ("ff15::6470:0/112", "http://[fd00::1]:8080"),
-        ("ff15::6470:0/112", "http://{address}:8080"),
-        ("ff35::6470:0/112", "http://[fd00::1]:8080"),
-    ],
-    ids=["IPv4 joined over IPv6", "IPv4 of one source", "IPv6", "IPv6 joined over IPv4", "IPv6 of one source"],
-)
-def test_an_image_comes_through_such_a_group(
-    group_range: str, url: str, make_lan: Callable[..., Lan], tmp_path: Path
-) -> None:
-    if absent := missing("nft"):
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    absent = missing("nft")
+    if absent:
         pytest.skip("missing: " + ", ".join(absent))
-    lan = make_lan("server", *RECEIVERS, ipv6=True, checksum_offload=True)
-    give_ipv6(lan)
-    lan.split_trains("server")
-    lose_of_groups(lan)
-    image = tmp_path / "image.wim"
-    image.write_bytes(make_wim(chunk_bytes=1 << 20, resources=(random.Random(5).randbytes(12 << 20),)))
-    with Daemon(tmp_path, settings(group_range), lan["server"]) as daemon:
-        daemon.tell("content", "add", image, "--package", PACKAGE)
-        at = url.format(address=lan["server"].address)
-        receivers = [Receiving(lan[name], at, PACKAGE, tmp_path / f"{name}.wim") for name in RECEIVERS]
-        for receiver in receivers:
+    image = tmp_path / "lab.img"
+    image.write_bytes(os.urandom(IMAGE_BYTES))
+    with Lan("server", "r1", "r2", "r3", ipv6=True) as lan:
+        for name, address in (("server", SERVER6), ("r1", RECEIVER6)):
+            lan[name].run("ip", "-6", "address", "add", f"{address}/64", "dev", DEVICE, "nodad")
+        yield Lab(lan, tmp_path, image)
+
+
+@pytest.mark.parametrize("groups", ["232.192.0.0/24", "ff15::6470:0/112", "ff35::/32"])
+def test_a_group_of_every_kind_carries_the_whole_image(lab: Lab, groups: str) -> None:
+    server = f"[{SERVER6}]" if ":" in groups else lab.lan["server"].address
+    with ExitStack() as stack:
+        daemon = lab.daemon(stack, groups, rate=400)
+        receiver = lab.receive("r1", server)
+        receiver.complete()
+        members = told(daemon, "members")
+    lab.assert_identical(receiver)
+    assert [(m["mode"], m["state"]) for m in members] == [("multicast", "complete")]
+    assert members[0]["bytes_unicast"] == 0
+    assert members[0]["bytes_first_sent"] + members[0]["bytes_repair"] >= IMAGE_BYTES
+
+
+def told(daemon: Daemon, verb: str, *arguments: str) -> list[dict[str, Any]]:
+    """The members that the answer to an order lists."""
+    (session,) = json.loads(daemon.tell("session", "list", "--json"))["sessions"]
+    answer: dict[str, Any] = json.loads(daemon.tell("session", verb, session["session_id"], *arguments, "--json"))
+    return answer["members"]  # type: ignore[no-any-return]
+
+
+def test_receivers_that_are_moved_and_kicked_do_as_they_are_told(lab: Lab) -> None:
+    with ExitStack() as stack:
+        daemon = lab.daemon(stack, "239.192.0.0/24", rate=60)
+        moved, fallen, kicked = (lab.receive(name, lab.lan["server"].address) for name in ("r1", "r2", "r3"))
+        for receiver in (moved, fallen, kicked):
+            receiver.wait_for_share(0.2)
+        by_address = {m["address"]: m["member"] for m in told(daemon, "members")}
+        labels = [by_address[lab.lan[name].address] for name in ("r1", "r2", "r3")]
+        told(daemon, "move", labels[0], "--class", "1")
+        told(daemon, "kick", labels[1])
+        told(daemon, "kick", labels[2], "--no-fall-back")
+        assert kicked.process.wait(PATIENCE_S) != 0
+        kicked.kill()
+        for receiver in (moved, fallen):
             receiver.complete()
-    prefix = group_range.partition("/")[0].rstrip("0.:")[:4]
-    for receiver in receivers:
-        assert receiver.all("joined")[0]["group"].startswith(prefix)
-        assert sha256(receiver.output.read_bytes()).digest() == sha256(image.read_bytes()).digest()
-        assert receiver.all("completed")[0]["unicast_bytes"] == 0
-        assert receiver.all("progress")[-1]["lost"] > 0, "the network lost nothing"
+            lab.assert_identical(receiver)
+        ends = {m["address"]: m for m in told(daemon, "members")}
+        events = [json.loads(line)["event"] for line in daemon.tell("events", "--json").splitlines()]
+    of_moved, of_fallen, of_kicked = (ends[lab.lan[name].address] for name in ("r1", "r2", "r3"))
+    assert (of_moved["mode"], of_moved["speed_class"], of_moved["class_moves"]) == ("multicast", 1, 1)
+    assert of_fallen["mode"] == "unicast"
+    assert 0 < of_fallen["bytes_unicast"] < IMAGE_BYTES, "it kept what it had"
+    assert of_kicked["state"] == "kicked"
+    assert {"receiver_moved", "receiver_kicked", "receiver_completed"} <= set(events)
