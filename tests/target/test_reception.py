@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from dpd.protocol.multicast.geometry import SLAB_BYTES, SYMBOL_BYTES
 from dpd.protocol.multicast.message import Flag, Header, MessageType
 from dpd.service.receiver import GroupSocket, open_group
 from dpd.target import fall_back
+from dpd.target.bundle import build
 from dpd.target.distribution_point import DistributionPoint
 from dpd.target.receive import EXIT_CORRUPT, EXIT_KICKED, main
 
@@ -184,10 +186,17 @@ async def test_a_scheduled_start_is_told(tmp_path: Path, output: Path) -> None:
         assert_same(output, point)
 
 
-async def test_an_encrypted_session_is_received_over_a_join_by_tls(tmp_path: Path, output: Path) -> None:
+@pytest.mark.parametrize("is_bundle", [False, True], ids=["installed", "one file, standard library alone"])
+async def test_an_encrypted_session_is_received_over_a_join_by_tls(
+    tmp_path: Path, output: Path, is_bundle: bool
+) -> None:
     tls = write_certificate(tmp_path)
+    bundle = tmp_path / "receive.pyz"
+    build(bundle)
+    start = ("-I", "-S", str(bundle)) if is_bundle else ("-m", "dpd.target.receive")
     async with opened_point(tmp_path, tls=tls, encryption=True) as point:
-        with Receiving(point.secure_url, output, "--ca-file", str(tls[0])) as receiving:
+        program = (sys.executable, *start)
+        with Receiving(point.secure_url, output, "--ca-file", str(tls[0]), program=program) as receiving:
             assert await receiving.end() == 0
         assert_same(output, point)
     assert receiving.named("joined")
