@@ -133,3 +133,16 @@ def test_the_round_trip_is_smoothed() -> None:
     assert round_trip.smoothed_s == 0.008
     round_trip.update(0.016)
     assert round_trip.smoothed_s == pytest.approx(0.009)
+
+
+def test_a_wake_up_some_milliseconds_late_loses_no_rate() -> None:
+    rate, size = 1e9, 48_000
+    bucket = TokenBucket(rate, 2 * size, 0.0)
+    now, sent = 0.0, 0
+    while now < 1.0:
+        now = max(bucket.ready_at(now), now)
+        if int(now * 50) != int((now - 1e-4) * 50):  # the thread sleeps 8 ms too long, 50 times a second
+            now += 0.008
+        bucket.spend(size)
+        sent += size
+    assert sent * 8 == pytest.approx(rate * now, rel=0.02)

@@ -16,6 +16,7 @@ from dpd.protocol.multicast.geometry import COLUMNS
 from dpd.protocol.multicast.train import train_rows, train_symbols
 
 PEAK = 2.0  # times the rate, for as long as a late wake-up is made good
+CATCH_UP_S = 0.01  # of a late wake-up that is made good: what a busy machine does to a thread; more is lost
 MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
 STALL_S = 1.0
 # What is earned of waiting time while nobody is waited for: a receiver that is 95 % as fast as the others is waited for
@@ -26,11 +27,12 @@ WAIT_SHARE = 0.05
 class TokenBucket:
     """A ceiling in bit/s on the wire; a rate of 0 is no ceiling. One train may always leave a full bucket.
 
-    What a late wake-up left unsent, up to `depth_bytes`, is made good at PEAK times the rate and not at once.
+    What a late wake-up left unsent, up to `depth_bytes` and up to CATCH_UP_S, is made good at PEAK times the rate and not at
+    once.
     """
 
     def __init__(self, rate_bit_s: float, depth_bytes: int, now: float) -> None:
-        self._depth = depth_bytes
+        self._least_depth = depth_bytes
         self._level = float(depth_bytes)
         self._filled_at = now
         self._next_at = now  # not before, or trains would leave faster than PEAK times the rate
@@ -60,7 +62,7 @@ class TokenBucket:
 
     def _fill(self, now: float) -> None:
         earned = (now - self._filled_at) * self.rate_bit_s / 8
-        self._level = min(self._level + earned, self._depth)
+        self._level = min(self._level + earned, max(self._least_depth, self.rate_bit_s * CATCH_UP_S / 8))
         self._filled_at = now
 
 

@@ -10,7 +10,7 @@ from dpd.protocol.multicast.message import HEADER, HEADER_BYTES, Flag
 _COLUMN_BYTES = bytes(range(COLUMNS))
 # Offsets of header bytes that neighbours in a row share: type, flags, low bytes of session, slab and row.
 _SHARED = (0, 1, 7, 11, 13)
-_SAME = (0, 2, 3, 7, 11)  # type, epoch, low bytes of session and slab
+_SAME = (0, 7, 11)  # type, low bytes of session and slab
 _ROW_FLAGS = bytes((0, Flag.END_OF_SLAB))
 _ROW_OF = bytes(i // COLUMNS for i in range(ROWS * COLUMNS))
 _COLUMN_OF = bytes(i % COLUMNS for i in range(ROWS * COLUMNS))
