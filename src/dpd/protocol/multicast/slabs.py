@@ -8,7 +8,7 @@ from dpd.protocol.multicast.counters import ReceiverCounters
 from dpd.protocol.multicast.geometry import COLUMNS, SLAB_BYTES, SYMBOL_BYTES, Geometry
 
 START_ROWS = 16  # a slab first seen beyond this row is left for its next turn
-MAX_DAMAGES = 3  # a slab that is damaged so often is given up: it comes again, whole, or by unicast
+MAX_DAMAGES = 5  # a slab that is damaged so often is given up: it comes again, whole, or by unicast
 
 
 class Slabs:
