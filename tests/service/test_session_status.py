@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from dpd.service.session_status import SessionStatus
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
     with Library(tmp_path / "library", slab_bytes=SLAB_BYTES) as library:
         library.publish(write_image(tmp_path / "image"), PACKAGE)
-        yield Site(library, replace(SETTINGS, rate_mbit_s=20.0, member_timeout_s=60.0))
+        site = Site(library, replace(SETTINGS, rate_mbit_s=20.0, member_timeout_s=60.0))
+        yield site
+        await site.service.stop()
 
 
 def only(site: Site) -> SessionStatus:
@@ -48,7 +50,6 @@ async def test_a_session_is_idle_then_waits_then_sends(site: Site) -> None:
     assert status.bytes_sent == status.datagrams_sent * SYMBOL_BYTES
     site.service.complete(answer["session_id"], {"member": answer["member"]})
     assert (only(site).members, only(site).finished) == ((), 1)
-    await site.service.stop()
 
 
 async def test_counts_are_of_all_streams_and_rates_are_shared_by_them(site: Site) -> None:
@@ -65,4 +66,3 @@ async def test_counts_are_of_all_streams_and_rates_are_shared_by_them(site: Site
         assert time.monotonic() < deadline, "the classes share what the session may send"
         await asyncio.sleep(0.01)
     assert len({stream.group for stream in only(site).streams}) == 2
-    await site.service.stop()

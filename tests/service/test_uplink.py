@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from dpd.settings import Settings
 
 DEMANDS = st.lists(st.one_of(st.just(math.inf), st.floats(0, 1e9)), min_size=1, max_size=8)
 UPLINK_MBIT_S = 48.0
+
+Join = Callable[[str], tuple[HandReceiver, Stream]]
 
 
 @given(st.floats(1.0, 1e9), DEMANDS)
@@ -152,17 +154,28 @@ def test_a_new_stream_begins_with_little_until_it_gets_its_part(
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
     with Library(tmp_path / "library", slab_bytes=SLAB_BYTES) as library:
         for name in "ABC":
             library.publish(write_image(tmp_path / name, 4 * SLAB_BYTES, seed=ord(name)), name)
-        yield Site(library, replace(SETTINGS, uplink_mbit_s=UPLINK_MBIT_S, member_timeout_s=60.0))
+        site = Site(library, replace(SETTINGS, uplink_mbit_s=UPLINK_MBIT_S, member_timeout_s=60.0))
+        yield site
+        await site.service.stop()
 
 
-def join(site: Site, package: str) -> tuple[HandReceiver, Stream]:
-    """A receiver that says nothing and takes everything."""
-    answer = site.service.join(package, None, {"credit": 1 << 20, "slots": 1000}, "127.0.0.1")
-    return HandReceiver(answer), site.service._sessions[answer["session_id"]].streams[0].stream
+@pytest.fixture
+def join(site: Site) -> Iterator[Join]:
+    """Receivers that say nothing and take everything, by package."""
+    receivers: list[HandReceiver] = []
+
+    def join(package: str) -> tuple[HandReceiver, Stream]:
+        answer = site.service.join(package, None, {"credit": 1 << 20, "slots": 1000}, "127.0.0.1")
+        receivers.append(HandReceiver(answer))
+        return receivers[-1], site.service._sessions[answer["session_id"]].streams[0].stream
+
+    yield join
+    for receiver in receivers:
+        receiver.close()
 
 
 def sent_mbit_s(streams: list[Stream], seconds: float) -> list[float]:
@@ -172,9 +185,9 @@ def sent_mbit_s(streams: list[Stream], seconds: float) -> list[float]:
     return [(stream.wire_bytes - was) * 8e-6 / elapsed for stream, was in zip(streams, before, strict=True)]
 
 
-async def test_real_streams_share_the_uplink_and_never_exceed_it(site: Site) -> None:
+async def test_real_streams_share_the_uplink_and_never_exceed_it(site: Site, join: Join) -> None:
     """Two streams, each with a full bucket at the start: that much may come on top of the ceiling, once."""
-    joined = [join(site, package) for package in "AB"]
+    joined = [join(package) for package in "AB"]
     streams = [stream for _, stream in joined]
     deadline = time.monotonic() + PATIENCE_S
     while not all(stream.datagrams for stream in streams):
@@ -185,7 +198,8 @@ async def test_real_streams_share_the_uplink_and_never_exceed_it(site: Site) -> 
     assert first + second <= UPLINK_MBIT_S + spare
     assert first == pytest.approx(second, rel=0.1)
     assert first + second >= 0.5 * UPLINK_MBIT_S, "and it is used, as far as a busy machine lets it"
-    assert [stream.bucket.rate_bit_s for stream in streams] == [pytest.approx(UPLINK_MBIT_S * 5e5, rel=0.02)] * 2
+    assert [stream.bucket.rate_bit_s for stream in streams] == [pytest.approx(UPLINK_MBIT_S * 5e5, rel=0.1)] * 2
+    assert sum(stream.bucket.rate_bit_s for stream in streams) <= UPLINK_MBIT_S * 1e6 * 1.001
     answer = joined[1][0].answer
     site.service.complete(answer["session_id"], {"member": answer["member"]})
     time.sleep(0.3)
@@ -193,13 +207,10 @@ async def test_real_streams_share_the_uplink_and_never_exceed_it(site: Site) -> 
     assert nothing == 0
     assert 0.5 * UPLINK_MBIT_S < alone <= UPLINK_MBIT_S + spare
     assert streams[0].bucket.rate_bit_s >= 0.98 * UPLINK_MBIT_S * 1e6, "the share of the one that is done"
-    for receiver, _ in joined:
-        receiver.close()
-    await site.service.stop()
 
 
-async def test_a_ceiling_changes_live_by_verb_and_by_reload(site: Site) -> None:
-    receiver, stream = join(site, "C")
+async def test_a_ceiling_changes_live_by_verb_and_by_reload(site: Site, join: Join) -> None:
+    _, stream = join("C")
     site.service.set_uplink(16.0)
     assert site.service.uplink_mbit_s == 16.0
     deadline = time.monotonic() + PATIENCE_S
@@ -212,5 +223,3 @@ async def test_a_ceiling_changes_live_by_verb_and_by_reload(site: Site) -> None:
     while stream.bucket.rate_bit_s != 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    receiver.close()
-    await site.service.stop()
