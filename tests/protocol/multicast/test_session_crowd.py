@@ -44,7 +44,7 @@ def test_a_thousand_join_within_a_second_and_share_one_pass() -> None:
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
 def test_a_late_join_costs_the_part_that_it_missed(part: float) -> None:
-    slabs = 120
+    slabs = 80
     lights = [Light(i) for i in range(4)]
     lights[3].joins_at = START_S + part * slabs * SLAB_S
     group = crowd(lights, slabs, loss=0.0)

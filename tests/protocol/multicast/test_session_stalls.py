@@ -9,7 +9,7 @@ from tests.sim.channel import Independent
 from tests.sim.crowd import Crowd, Light
 
 SLAB_BYTES = 128 * 32 * 1408
-SLABS = 500  # 2.9 GB: 25 s on the line
+SLABS = 400  # 2.3 GB: 20 s on the line
 
 
 def crowd(receivers: int) -> Crowd:
