@@ -39,5 +39,6 @@ def test_one_that_sleeps_one_that_crawls_and_one_that_vanishes_keep_the_others_a
     assert others_s(group) <= 1.1 * alone_s
     group.run(limit_s=1.3 * SLABS * crawler.disk_s)
     assert sleeper.finished_at is not None
-    assert sleeper.finished_at <= 1.5 * alone_s
+    # Five seconds of slabs come again for it, between those that the crawler lacks.
+    assert sleeper.finished_at <= 1.1 * alone_s + 2 * 5.0
     assert crawler.finished_at is not None
