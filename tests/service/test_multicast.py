@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +29,7 @@ from dpd.protocol.multicast.geometry import COLUMNS, ROWS, SLAB_BYTES, Geometry
 from dpd.protocol.multicast.receiver import SessionFact
 from dpd.service import multicast
 from dpd.service.multicast import MulticastService, SessionStatus
-from dpd.settings import MulticastSettings, Settings
+from dpd.settings import Settings
 
 
 @pytest.fixture(scope="module")
