@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates of a day for tests, for localhost and 127.0.0.1."""
+"""Certificates of a day for tests, for localhost, 127.0.0.1 and what else is asked for."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 
-def write_certificate(directory: Path, name: str = "dp", *, passphrase: bytes = b"") -> tuple[Path, Path]:
+def write_certificate(
+    directory: Path, name: str = "dp", *, passphrase: bytes = b"", addresses: tuple[str, ...] = ()
+) -> tuple[Path, Path]:
     """Make `name`.pem and `name`.key, self-signed; the subject says the name."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [
+        x509.DNSName("localhost"),
+        *(x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", *addresses)),
+    ]
     certificate = (
         x509.CertificateBuilder(
             subject, subject, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
         )
-        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     secrecy: KeySerializationEncryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
