@@ -57,17 +57,18 @@ class Door:
 class Image:
     """The signed manifest (6), and the slabs that are verified and written."""
 
-    def __init__(self, door: Door, package: str, output: str) -> None:
+    def __init__(self, document: bytes, door: Door, output: str) -> None:
         self.door = door
-        envelope = json.loads(door.fetch(f"/content/{package}/manifest"))
-        manifest = self.manifest = envelope["manifest"]
-        self.key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(envelope["public_key"]))
+        envelope = json.loads(document)
+        manifest = envelope["manifest"]
+        self.public_key: str = envelope["public_key"]
+        self.key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
         canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
         self.key.verify(bytes.fromhex(envelope["signature"]), canonical)
         if (manifest["format"], manifest["slab_bytes"], manifest["fec"]) != ("dpd-manifest/1", SLAB, "rs-cauchy/1"):
             raise SystemExit("a manifest that this receiver does not know")
         self.version: int = manifest["source_version"]
-        self.path = f"/content/{package}/{self.version}"
+        self.path = f"/content/{manifest['package_id']}/{self.version}"
         self.size: int = manifest["size_bytes"]
         self.count: int = manifest["slab_count"]
         self.hashes = base64.b64decode(manifest["slab_hashes"])

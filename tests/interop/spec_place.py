@@ -210,10 +210,7 @@ class Place:
                 self._ask(assembly, now)
 
     def _ask(self, assembly: Assembly, now: float) -> None:
-        """Begin a round (8, rules 5 to 7)."""
-        if assembly.received < assembly.k * COLUMNS / 8:
-            self.assemblies.pop(assembly.slab)
-            return
+        """Begin a round (8, rules 5 and 6)."""
         spread, n = self.nack_ms / 1000, self.members
         wide = math.log(n) + 1
         wait = 0.0 if n <= 1 else spread / wide * math.log(1 + random.random() * (math.e**wide - 1))
@@ -261,6 +258,9 @@ class Place:
 
     def _send_nacks(self, now: float) -> None:
         due = [a for a in self.assemblies.values() if a.due <= now]
+        for assembly in [a for a in due if a.received < a.k * COLUMNS / 8]:  # rule 7: it comes round again
+            due.remove(assembly)
+            del self.assemblies[assembly.slab]
         for first in range(0, len(due), 32):
             some = due[first : first + 32]
             body = struct.pack(">QIB", self.member, self.seen or 0, len(some))

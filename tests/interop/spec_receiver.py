@@ -75,7 +75,7 @@ class SpecReceiver:
 
     def __init__(self, door: Door, package: str, output: str, interface: str) -> None:
         self.door, self.package, self.interface = door, package, interface
-        self.image = Image(door, package, output)
+        self.image = Image(door.fetch(f"/content/{package}/manifest"), door, output)
         self.session_id, self.member, self.credit = "", "", measure_credit()
         self.tally = dict.fromkeys((*TALLY, "recovered", "nacks", "moves", "unicast_bytes"), 0)
 
@@ -96,6 +96,8 @@ class SpecReceiver:
         """From a join until its place is of no more use (3)."""
         answer = self._join()
         self.session_id, self.member = answer["session_id"], answer["member"]
+        if answer["wire"] != 1 or answer["public_key"] != self.image.public_key:
+            raise SystemExit("the session is of another version or signed by another key")
         tell("joined", **{name: answer.get(name) for name in ("mode", "member", "class", "group", "cipher", "reason")})
         if answer["mode"] == "unicast":
             self._fetch_rest()

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 from bench.netns import DEVICE, Lan, missing
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.exceptions import InvalidSignature
 from tests.interop.daemon import DPD, Daemon
 from tests.interop.receiving import PATIENCE_S, Receiving
-from tests.interop.spec_image import Image
-from tests.interop.spec_place import FALL_BACK, Place
-from tests.interop.spec_slab import HEADER, Header, recover, slab_set
+from tests.interop.spec_image import Door, Image
+from tests.interop.spec_place import FALL_BACK, TALLY, Place
+from tests.interop.spec_slab import END_OF_SLAB, HEADER, REPAIR, Header, recover, slab_set
 from tests.service.certificates import write_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_an_encrypted_session_over_ipv6(lab: Lab) -> None:
     certificate, key = write_certificate(lab.home, addresses=(SERVER6,))
     with ExitStack() as stack:
         http = f'certificate = "{certificate}"\nprivate_key = "{key}"'
-        lab.daemon(stack, 'encryption = true\ngroup_range = "ff15::6470:0/112"', http)
+        lab.daemon(stack, 'encryption = true\ngroup_range = "ff15::6470:0/112"', http, rate=100)
         url = f"https://[{SERVER6}]:8443"
         receivers = [lab.receive(n, (*p, "--ca-file", certificate), url) for n, p in (("r1", OWN), ("r2", SPEC))]
         for receiver in receivers:
@@ -165,7 +165,7 @@ def test_it_follows_orders_and_goes_by_http_where_nothing_is_heard(lab: Lab) -> 
         moved.complete()
     lab.assert_identical((moved, fallen, deaf))
     assert [e["order"] for e in fallen.all("left")] == [FALL_BACK]
-    assert fallen.events[-1]["unicast_slabs"] == 2
+    assert fallen.events[-1]["unicast_slabs"] in (1, 2), "it kept what it had"
     assert deaf.events[-1]["unicast_slabs"] == 3
     assert moved.events[-1]["unicast_slabs"] == 0
 
@@ -202,13 +202,14 @@ def test_it_writes_the_slab_sets_of_the_vectors(vector: dict[str, Any]) -> None:
     assert slab_set(set(vector["slabs"]), vector["slab_count"]).hex() == vector["bytes"]
 
 
-def place_of_the_vectors(member: str = "00000000aabbccdd") -> Place:
-    image = Image.__new__(Image)
-    image.key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(VECTORS["ed25519"]["public_key"]))
-    image.count, image.verified = 1734, set()
+def image_of_the_vectors(path: Path) -> Image:
+    return Image(VECTORS["manifest"]["document"].encode(), Door("http://localhost", ""), str(path / "image"))
+
+
+def place_of_the_vectors(path: Path, member: str = "00000000aabbccdd") -> Place:
     cipher = {"cipher": "aes-128-gcm", "key": VECTORS["sealed"]["key"], "salt": VECTORS["sealed"]["salt"]}
     answer = {"session": 0x01020304, "epoch": 0x0506, "member": member, "friendly": False} | cipher
-    return Place(image, answer, 4096, {}, 0.0)
+    return Place(image_of_the_vectors(path), answer, 4096, dict.fromkeys((*TALLY, "recovered", "nacks"), 0), 0.0)
 
 
 def wire(name: str) -> bytes:
@@ -216,9 +217,21 @@ def wire(name: str) -> bytes:
     return bytes.fromhex(message["wire"])
 
 
-def test_it_believes_the_signed_vectors_and_no_others() -> None:
-    place = place_of_the_vectors()
-    place.tally["lost"] = 0
+def test_it_reads_the_signed_manifest_of_the_vectors(tmp_path: Path) -> None:
+    image = image_of_the_vectors(tmp_path)
+    content = b"".join(bytes([n % 251]) * 1408 for n in range(-(-image.size // 1408)))[: image.size]
+    assert image.count == 2
+    assert not image.store(0, content[1:])
+    assert image.store(1, content[5767168:] + bytes(100))  # with zeros that pad the row
+    assert image.store(0, content[:5767168])
+    assert (tmp_path / "image").read_bytes() == content
+    forged = VECTORS["manifest"]["document"].replace("LAB00001", "LAB00002")
+    with pytest.raises(InvalidSignature):
+        Image(forged.encode(), image.door, str(tmp_path / "other"))
+
+
+def test_it_believes_the_signed_vectors_and_no_others(tmp_path: Path) -> None:
+    place = place_of_the_vectors(tmp_path)
     damaged = bytearray(wire("BEAT"))
     damaged[30] ^= 1
     place.receive(bytes(damaged), 1.0)
@@ -227,13 +240,38 @@ def test_it_believes_the_signed_vectors_and_no_others() -> None:
     assert (place.has_heard, place.members, place.is_representative, place.nack_ms) == (True, 4, True, 9)
     place.receive(wire("CONTROL FALL_BACK"), 1.0)
     assert place.order == FALL_BACK
-    other = place_of_the_vectors("00000000aabbccde")
+    other = place_of_the_vectors(tmp_path, "00000000aabbccde")
     other.receive(wire("CONTROL FALL_BACK"), 1.0)
     assert other.order == 0
 
 
-def test_it_opens_the_sealed_vector() -> None:
-    vector, place = VECTORS["sealed"], place_of_the_vectors()
+def test_leaves_save_what_is_good_of_a_damaged_slab(tmp_path: Path) -> None:
+    """Slab 1 of the manifest's object is one row: two symbols and zeros."""
+    place = place_of_the_vectors(tmp_path)
+    place.cipher = None
+    symbols = [bytes([4096 % 251]) * 1408, (bytes([4097 % 251]) * 92).ljust(1408, b"\0"), *[bytes(1408)] * 30]
+    leaves = b"".join(hashlib.sha256(symbol).digest()[:8] for symbol in symbols)
+    place.image.door.fetch = lambda path, *_: leaves if path.endswith("/LAB00001/3/leaves/1") else b""  # type: ignore[method-assign]
+
+    def send(column: int, symbol: bytes, flags: int, tx_seq: int, now: float) -> None:
+        header = Header(0x11, flags, 0x0506, 0x01020304, 1, 0, column, 0, tx_seq, 0, 0, 2)
+        place.receive(HEADER.pack(*header) + symbol, now)
+
+    for column, symbol in enumerate(symbols):
+        send(column, symbol if column != 1 else b"forged".ljust(1408), END_OF_SLAB, column, 1.0)
+    assert place.image.verified == set()
+    place.outbox.clear()
+    place.handle_timeout(1.0)
+    nack = place.outbox[0]
+    assert nack[0] == 0x18
+    assert nack[28 + 13 :] == bytes([0, 0, 0, 1, 0, 1, *[0] * 30]), "column 1 lacks one symbol"
+    send(1, symbols[1], REPAIR | END_OF_SLAB, 32, 1.01)
+    assert place.image.verified == {1}
+    assert place.tally["bad_slabs"] == 1
+
+
+def test_it_opens_the_sealed_vector(tmp_path: Path) -> None:
+    vector, place = VECTORS["sealed"], place_of_the_vectors(tmp_path)
     header = bytes.fromhex(vector["header"])
     assert place.cipher
     sealed = place.cipher.encrypt(bytes.fromhex(vector["nonce"]), bytes([0xA5]) * 1408, header)

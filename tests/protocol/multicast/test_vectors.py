@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from dpd.content.manifest import SlabCheck, decode_signed, encode, join_signature
 from dpd.content.signature import verify_control
 from dpd.protocol.multicast import geometry, message
 from dpd.protocol.multicast.fec import StandardCodec, encode_parity
@@ -178,3 +179,16 @@ def test_sealed() -> None:
     assert Sealer(key, salt).seal([header, plain]) == [header, sealed]
     assert Opener(key, salt).open(header, sealed) == plain
     assert (len(header), len(plain), len(sealed)) == (HEADER_BYTES, SYMBOL_BYTES, SYMBOL_BYTES + 16)
+
+
+def test_manifest() -> None:
+    document = VECTORS["manifest"]["document"].encode()
+    manifest = decode_signed(document, PUBLIC_KEY)
+    size = manifest.size_bytes
+    content = b"".join(bytes([n % 251]) * SYMBOL_BYTES for n in range(-(-size // SYMBOL_BYTES)))[:size]
+    assert manifest.sha256 == hashlib.sha256(content).hexdigest()
+    slabs = [content[slice(*manifest.extent(slab))] for slab in range(manifest.slab_count)]
+    assert manifest.slab_hashes == tuple(hashlib.sha256(slab).digest() for slab in slabs)
+    assert all(SlabCheck(manifest).fits(slab, each) for slab, each in enumerate(slabs))
+    signature = Ed25519PrivateKey.from_private_bytes(SECRET).sign(encode(manifest))
+    assert join_signature(encode(manifest), PUBLIC_KEY, signature) == document
