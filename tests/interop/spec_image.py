@@ -27,7 +27,7 @@ def tell(event: str, **fields: Any) -> None:
 class Refused(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{status}: {text}")
-        self.status = status
+        self.status, self.text = status, text
 
 
 class Door:
