@@ -110,6 +110,8 @@ class SpecReceiver:
             self._fetch_rest()
         elif order == KICK:
             raise SystemExit("this receiver is served no more")
+        elif order != MOVE:  # END or silence: not all of a group at once
+            time.sleep(random.uniform(0.25, 0.5))
 
     def _join(self) -> dict[str, Any]:
         request = {
