@@ -257,6 +257,12 @@ class Lan:
         )
         return f"chain forward {{\n type filter hook forward priority 0;\n{jumps}}}\n"
 
+    def offload_receiving(self, name: str, *, on: bool) -> None:
+        """Let the host's device put datagrams together again behind the switch's loss (GRO), as a card's driver does. A
+        veth does so only where its other end has no TSO, or the kernel assumes that whole trains come by themselves."""
+        self.switch.run("ethtool", "-K", self.hosts[name].port, "tso", "off" if on else "on")
+        self.hosts[name].run("ethtool", "-K", DEVICE, "gro", "on" if on else "off")
+
     def limit_sending(self, name: str, mbit_s: float, queue_bytes: int = 1_500_000) -> None:
         """Send at most this fast, as the host's own network card: the bits of a wire, gaps between frames included. The default
         queue is that of 1000 full frames."""

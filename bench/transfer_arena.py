@@ -53,7 +53,7 @@ class Arena:
             self._lan.lose_nothing(name)
             if mode.loss_percent:
                 self._lan.lose(name, mode.loss_percent / 100)
-            self._lan[name].run("ethtool", "-K", DEVICE, "gro", "on" if mode.gro else "off")
+            self._lan.offload_receiving(name, on=mode.gro)
 
     def pump(self, mode: Mode) -> Run:
         """The lab's own limit, as if it were a transfer: without loss, which would hide what the receivers lose themselves."""

@@ -34,8 +34,8 @@ SHM = Path("/dev/shm")
 SYSTEMS: dict[str, type[System]] = {system.name: system for system in (Dpd, Udpcast, Uftp, Norm, Nginx, NginxHashed)}
 START_DELAY_S = 0.1  # udpcast knows how many receivers will come; dpd waits this long for a further one
 # MiB for dpd and unicast; the multicast peers, slower by the factors below and without a start worth naming, get a share.
-SIZES = {"wire": {1: 512, 4: 512, 8: 256}, "whole": {1: 1024, 4: 1024, 8: 1024}}
-PEERS_SHARE = {"wire": 4, "whole": 8}
+SIZES = {"wire": {1: 1024, 4: 1024, 8: 512}, "whole": {1: 1024, 4: 1024, 8: 1024}}
+PEERS_SHARE = {"wire": 8, "whole": 8}
 LINE_MIB = 128
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # of the whole machine
 RECEIVE_BUFFER_BYTES = 8 << 20  # what the peers' options ask for
@@ -64,7 +64,7 @@ def plans(options: argparse.Namespace) -> Iterator[Plan]:
             mib = options.size_mib or SIZES[lab].get(receivers, 256)
             peer_mib = options.size_mib or max(mib // PEERS_SHARE[lab], 1)
             for loss in _losses(options, lab, receivers):
-                yield Plan(Mode(lab, receivers, loss, 0.0, options.gro == "on"), mib, peer_mib)
+                yield Plan(Mode(lab, receivers, loss, 0.0, lab == "wire" and options.gro == "on"), mib, peer_mib)
 
 
 def _losses(options: argparse.Namespace, lab: Lab, receivers: int) -> list[float]:
@@ -134,7 +134,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--line", type=float, default=0, metavar="MBIT", help="limit the sender's line; wire lab only")
     parser.add_argument("--size-mib", type=int, help="for every system; default by lab and N, less for slow peers")
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--gro", choices=["off", "on"], default="on", help="at the receivers' devices")
+    parser.add_argument("--gro", choices=["off", "on"], default="on", help="at the receivers' devices, wire lab")
     parser.add_argument("--start-delay", type=float, default=START_DELAY_S, help="dpd's multicast.start_delay_s")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--no-pump", dest="pump", action="store_false", help="without the lab's own limit")

@@ -24,11 +24,11 @@ class Mode:
     receivers: int
     loss_percent: float = 0.0
     line_mbit_s: float = 0.0
-    gro: bool = True  # at the receivers' devices
+    gro: bool = True  # the receivers' devices put datagrams together
 
     def __str__(self) -> str:
         line = f", line {self.line_mbit_s:g} Mbit/s" if self.line_mbit_s else ""
-        gro = "" if self.gro else ", GRO off"
+        gro = "" if self.gro == (self.lab == "wire") else f", GRO {'on' if self.gro else 'off'}"
         return f"{self.lab}, N = {self.receivers}, loss {self.loss_percent:g} %{line}{gro}"
 
 

@@ -270,3 +270,21 @@ def test_an_error_of_the_socket_is_raised(wire: Wire) -> None:
     wire.sock.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         wire.reader.read(0.0)
+
+
+def test_a_train_longer_than_those_before_is_not_cut_when_many_are_read_at_once(wire: Wire) -> None:
+    storage = land(wire, 100)
+    lengths = [2] * 8 + [7, 2, 2, 5, 2, 2, 2, 2]
+    at = 0
+    for _ in range(8):  # so that the reader expects pairs, and many of them
+        wire.send_train(at, at + 1)
+        at += 2
+    wire.read_all()
+    for length in lengths:
+        wire.send_train(*range(at, at + length))
+        at += length
+    wire.read_all()
+    landed = sum(wire.landed)
+    assert landed >= 16 + 16
+    assert storage[: landed * SYMBOL_BYTES] == content(*range(landed))
+    assert wire.symbols == [datagram(number) for number in range(landed, at)]

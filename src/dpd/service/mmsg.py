@@ -24,7 +24,8 @@ _CONTROL_BYTES = 96  # the segment size, the count of drops and the time of arri
 _CMSG = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
 _INT = struct.Struct("@i")
 _TIMESPEC = struct.Struct("@qq")  # seconds, nanoseconds
-_PAIR_BYTES = 32  # of two struct iovec
+_PAIR_WORDS = 4  # of two struct iovec: address and length of a header, address and length of a symbol
+_PAIR_BYTES = _PAIR_WORDS * 8
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 
 
@@ -62,8 +63,8 @@ def address_of(buffer: bytearray | memoryview) -> int:
 class Headers:
     """Room for the headers of as many datagrams as a slab and a train have: header i belongs to symbol i of the runway."""
 
-    def __init__(self) -> None:
-        self.bytes = bytearray((ROWS * COLUMNS + TRAIN_DATAGRAMS) * HEADER_BYTES)
+    def __init__(self, count: int = ROWS * COLUMNS + TRAIN_DATAGRAMS) -> None:
+        self.bytes = bytearray(count * HEADER_BYTES)
         self.address = address_of(self.bytes)
 
 
@@ -82,12 +83,8 @@ class Runway:
             address_of(self._spare), SYMBOL_BYTES, TRAIN_DATAGRAMS
         )
         words[3::4] = array("Q", [SYMBOL_BYTES]) * count
-        self._iovecs = words
-        self._address = words.buffer_info()[0]
-
-    def iovecs(self, symbol: int) -> int:
-        """Address of the vectors from this symbol on."""
-        return self._address + symbol * _PAIR_BYTES
+        self.iovecs = words  # _PAIR_WORDS for each symbol
+        self.address = words.buffer_info()[0]
 
     def take(self, first: int, count: int) -> bytes:
         """A copy of what landed at these symbols."""
@@ -101,11 +98,42 @@ def progression(start: int, step: int, count: int) -> array[int]:
     return array("Q", range(start, start + step * count, step))
 
 
-class Reader:
-    """Up to `messages` messages from one socket at once."""
+class Overflow:
+    """Where the rest of a train goes that is longer than expected, when several are read at once: else it would land where
+    the next train does, or be cut off."""
 
-    def __init__(self, function: Any, descriptor: int, messages: int) -> None:
+    def __init__(self, messages: int) -> None:
+        count = messages * TRAIN_DATAGRAMS
+        self._headers = Headers(count + TRAIN_DATAGRAMS)
+        self._runway = Runway(memoryview(bytearray(count * SYMBOL_BYTES)), self._headers)
+        self._iovecs = self._runway.iovecs[: count * _PAIR_WORDS]
+        self._aimed = self._iovecs[:]
+        self._expected = 0
+        self.address = self._aimed.buffer_info()[0]
+
+    def aim(self, runway: Runway, first: int, messages: int, expected: int) -> None:
+        """Have the first `expected` datagrams of each message land on the runway, one message behind the other."""
+        if expected != self._expected:
+            self._aimed[:] = self._iovecs
+            self._expected = expected
+        words = expected * _PAIR_WORDS
+        at, aimed, iovecs = first * _PAIR_WORDS, self._aimed, runway.iovecs
+        for start in range(0, messages * TRAIN_DATAGRAMS * _PAIR_WORDS, TRAIN_DATAGRAMS * _PAIR_WORDS):
+            aimed[start : start + words] = iovecs[at : at + words]
+            at += words
+
+    def take(self, message: int, expected: int, count: int) -> tuple[bytes, bytes]:
+        """Headers and symbols of a message of `count` datagrams, those behind the first `expected`."""
+        at, more = message * TRAIN_DATAGRAMS + expected, max(count - expected, 0)
+        return bytes(self._headers.bytes[at * HEADER_BYTES : (at + more) * HEADER_BYTES]), self._runway.take(at, more)
+
+
+class Reader:
+    """Up to `messages` messages from one socket at once; `trains` of them, if they may be longer than expected."""
+
+    def __init__(self, function: Any, descriptor: int, messages: int, trains: int = 1) -> None:
         self._function, self._descriptor = function, descriptor
+        self.overflow = Overflow(trains)
         self._vector = (Mmsghdr * messages)()
         self._controls = bytearray(messages * _CONTROL_BYTES)
         words = memoryview(self._vector).cast("B").cast("Q")
@@ -121,12 +149,19 @@ class Reader:
         self._shape = (0, 0)
 
     def read(self, runway: Runway, first: int, messages: int, datagrams: int) -> list[int]:
-        """Read up to `messages` of up to `datagrams` each, the first at symbol `first` of the runway, each next one `datagrams`
-        behind it. Returns the size in bytes of each; empty when none waits. Raises OSError."""
-        self._iovs[:messages] = progression(runway.iovecs(first), datagrams * _PAIR_BYTES, messages)
-        if self._shape != (messages, datagrams):
-            self._shape = messages, datagrams
-            self._iov_counts[:messages] = array("Q", [2 * datagrams]) * messages
+        """Read up to `messages` of `datagrams` each, the first at symbol `first` of the runway, each next one `datagrams` behind
+        it; what is longer goes on in `overflow`, but for single datagrams. Returns the size in bytes of each; empty when
+        none waits. Raises OSError."""
+        room = datagrams
+        if messages > 1 and datagrams > 1:
+            room = TRAIN_DATAGRAMS
+            self.overflow.aim(runway, first, messages, datagrams)
+            self._iovs[:messages] = progression(self.overflow.address, room * _PAIR_BYTES, messages)
+        else:
+            self._iovs[:messages] = progression(runway.address + first * _PAIR_BYTES, room * _PAIR_BYTES, messages)
+        if self._shape != (messages, room):
+            self._shape = messages, room
+            self._iov_counts[:messages] = array("Q", [2 * room]) * messages
         self._control_sizes[:messages] = self._full[:messages]
         count = self._function(self._descriptor, self._vector, messages, socket.MSG_DONTWAIT, None)
         if count < 0:

@@ -63,7 +63,7 @@ class TrainReader:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         function = find_recvmmsg()
-        self._reader = Reader(function, sock.fileno(), LONE_AT_ONCE) if function else None
+        self._reader = Reader(function, sock.fileno(), LONE_AT_ONCE, TRAINS_AT_ONCE) if function else None
 
     def read(self, now: float) -> bool:
         """Hand over what one system call delivers. False: the socket was empty."""
@@ -125,8 +125,13 @@ class TrainReader:
                 segment = DATAGRAM_BYTES
             if size or not sizes[message]:
                 count = -(-size // DATAGRAM_BYTES)
-                headers = self._headers.bytes[at * HEADER_BYTES : (at + count) * HEADER_BYTES]
-                pieces.append((headers, runway.take(at, count), size, segment, arrival))
+                landed = min(count, span * train - done)
+                headers = self._headers.bytes[at * HEADER_BYTES : (at + landed) * HEADER_BYTES]
+                symbols = runway.take(at, landed)
+                if landed < count:
+                    more = reader.overflow.take(message, train, done + count)
+                    headers, symbols = headers + more[0], symbols + more[1]
+                pieces.append((headers, symbols, size, segment, arrival))
             message, done = message + span, 0
         for piece in pieces:
             self._hand_over(piece, now)
