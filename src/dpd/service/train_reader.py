@@ -24,6 +24,7 @@ from dpd.service.udp import SO_RXQ_OVFL, UDP_GRO
 
 TRAINS_AT_ONCE = 32  # of one length, read by one system call: 1.4 MB of rows
 LONE_AT_ONCE = 64
+DROPS_EVERY = 8  # reads between two looks at the kernel's count of drops, 4 us each
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; not in Python's socket module
 MAX_QUEUED_S = 5.0  # more than that is a clock that was set
 LONE_READS = 64  # in a row without a train, before reading many at once
@@ -58,7 +59,7 @@ class TrainReader:
         self._runways: dict[int, Runway] = {}  # by the id of their storage, which they keep alive
         self._train = TRAIN_DATAGRAMS  # datagrams in the latest train
         self._at_once = 1  # messages to read: more than one only while all are of one length
-        self._lone_reads = 0
+        self._reads = self._lone_reads = 0
         self._is_lone = False
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -83,7 +84,9 @@ class TrainReader:
         taken = 0
         if place is not None and whole:
             taken = self._machine.take_landed(self._headers.bytes, runway.storage, first, whole, now)
-        self._read_control(self._reader, len(sizes) - 1, 0, now)  # for its count of drops
+        self._reads += 1
+        if self._reads % DROPS_EVERY == 1:
+            self._read_control(self._reader, len(sizes) - 1, 0, now)  # for its count of drops
         if taken * DATAGRAM_BYTES != sum(sizes) or 0 in sizes:
             self._take_rest(self._reader, runway, first, train, sizes, taken, now)
         self._expect(sizes, train)
