@@ -251,11 +251,11 @@ class Lan:
         )
 
     def _forward_chain(self) -> str:
-        jumps = "".join(
-            f' oifname "{port}" ip protocol {{ tcp, udp }} jump {port}\n'
-            for port in (self.hosts[name].port for name in self._losses)
-        )
-        return f"chain forward {{\n type filter hook forward priority 0;\n{jumps}}}\n"
+        """One look at the port's number for each frame: a rule for each port by name cost a sender's core a tenth."""
+        ports = [self.hosts[name].port for name in self._losses]
+        jumps = ", ".join(f'"{port}" : jump {port}' for port in ports)
+        rule = f" ip protocol {{ tcp, udp }} oif vmap {{ {jumps} }}\n"
+        return f"chain forward {{\n type filter hook forward priority 0;\n{rule}}}\n"
 
     def offload_receiving(self, name: str, *, on: bool) -> None:
         """Let the host's device put datagrams together again behind the switch's loss (GRO), as a card's driver does. A
