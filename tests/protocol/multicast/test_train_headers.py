@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpd.protocol.multicast.geometry import COLUMNS
 from dpd.protocol.multicast.message import HEADER_BYTES, Flag, Header, MessageType, decode_header
+from dpd.protocol.multicast.train_headers import encode_repair_headers, encode_row_headers
 
 U8, U16, U32 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
 
