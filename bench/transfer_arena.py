@@ -15,7 +15,7 @@ from bench.transfer_results import Mode, Run
 from bench.transfer_systems import Stage, System
 from bench.transfer_watch import Watch, Wire, cpu_s, softirq_s, wait_for_quiet
 
-LIMIT_S = 60.0
+LIMIT_S = 30.0  # udpcast hangs now and then where there is loss
 MIB = 1 << 20
 SPLITTING = ("tx-udp-segmentation", "tso", "gso")
 

@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +40,9 @@ PEERS_SHARE = {"wire": 8, "whole": 8}
 LINE_MIB = 128
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # of the whole machine
 RECEIVE_BUFFER_BYTES = 8 << 20  # what the peers' options ask for
+SNOOPING_S = (
+    12.0  # until the bridge has learnt its groups every port hears everything, and the first pump is much too slow
+)
 LINE_RECEIVERS = {100: 8, 1000: 2}
 
 
@@ -101,10 +105,12 @@ def compare(options: argparse.Namespace) -> list[Run]:
         Lan(*names, checksum_offload=True) as lan,
         receive_buffers_allowed(RECEIVE_BUFFER_BYTES),
     ):
+        made_at = time.monotonic()
         arena = Arena(lan, Path(directory), start_delay_s=options.start_delay)
         systems = [SYSTEMS[name](arena.stage) for name in options.systems]
         for system in systems:
             print(f"{system.name:>14}: {system.version()}")
+        time.sleep(max(made_at + SNOOPING_S - time.monotonic(), 0.0))
         for plan in wanted:
             for run in _measure(arena, plan, systems, options):
                 print(f"# {run}", file=sys.stderr, flush=True)
