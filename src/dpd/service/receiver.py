@@ -46,7 +46,7 @@ GATHER_S = 0.0005
 # Where that gathers only a few, on slow lines, it is longer: eight receivers at 100 Mbit/s took 70 % of two cores for waking
 # up 2000 times a second each. The time of arrival is the kernel's, so that no queue is seen in it.
 MAX_GATHER_S = 0.004
-GATHERED = 32  # symbols at one wake-up
+GATHERED = 128  # symbols at one wake-up
 RENEW_S, MAX_RENEW_S = 1.0, 32.0  # of silence, and then again, twice as long each time
 READS = 8  # system calls between two looks at timers and outcomes: up to 5.7 MB
 

@@ -57,7 +57,9 @@ class Bench:
         self.facts: list[object] = []
 
     def join(self, member: int = 1, *, verified: int = 0, credit: int = 1 << 20, free_slabs: int = 1000) -> None:
+        """A receiver joins, and tells in its first REPORT that it has nothing to say about a window."""
         self.sender.add_member(member, verified=verified, credit=credit, free_slabs=free_slabs, now=self.now)
+        self.report(member, verified=verified, free=free_slabs)
 
     def pump(self, seconds: float = 0.0) -> list[Train]:
         """Let the sender do all it wants for a time. Returns the new trains."""

@@ -43,6 +43,7 @@ class Member:
     blame: int = 0  # symbols of repair that were sent because of its NACKs
     joined_at: float = 0.0
     reported_at: float = 0.0  # when the latest REPORT came
+    buffered: int = MIN_CREDIT  # symbols that its socket buffer holds, as told in the join
     slab_count: int = 0  # of the object
     verified_before: int = 0  # slabs that it had when it joined
     is_leaving: bool = False  # it has its orders
@@ -99,8 +100,7 @@ class Member:
         self.reported_at = now
         self.held = sum(1 << slab for slab in set(report.held))
         self.free_slabs = report.free_slabs
-        if report.window:
-            self.credit.limit = max(report.window, MIN_CREDIT)
+        self.credit.limit = max(report.window, MIN_CREDIT) if report.window else self.buffered
         self._count_loss(report.tally)
         self.tally = report.tally
         elapsed_us = (int(now * 1e6) - report.echo_time - report.echo_delay_us) & 0xFFFFFFFF

@@ -38,7 +38,7 @@ from dpd.protocol.multicast.message import (
     Ncf,
 )
 from dpd.protocol.multicast.orders import Orders
-from dpd.protocol.multicast.pacing import MIN_CREDIT, Credit, Standing, TokenBucket
+from dpd.protocol.multicast.pacing import FIRST_CREDIT, MIN_CREDIT, Credit, Standing, TokenBucket
 from dpd.protocol.multicast.policy import StreamView
 from dpd.protocol.multicast.repair import RepairQueue
 from dpd.protocol.multicast.schedule import Schedule
@@ -139,7 +139,7 @@ class Sender:
         self._orders.withdraw(member)
         joined = Member(
             member,
-            Credit(max(credit, MIN_CREDIT), latest),
+            Credit(max(min(credit, FIRST_CREDIT), MIN_CREDIT), latest),
             Standing(),
             free_slabs,
             verified,
@@ -148,6 +148,7 @@ class Sender:
             reported_seen=latest,
             joined_at=now,
             reported_at=now,
+            buffered=max(credit, MIN_CREDIT),
             slab_count=self.geometry.slab_count,
             verified_before=verified.bit_count(),
         )
