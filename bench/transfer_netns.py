@@ -37,7 +37,8 @@ START_DELAY_S = 0.1  # udpcast knows how many receivers will come; dpd waits thi
 # MiB for dpd and unicast; the multicast peers, slower by the factors below and without a start worth naming, get a share.
 SIZES = {"wire": {1: 1024, 4: 1024, 8: 512}, "whole": {1: 1024, 4: 1024, 8: 1024}}
 PEERS_SHARE = {"wire": 8, "whole": 8}
-LINE_MIB = 128
+LINE_MIB = {100: 512, 1000: 1024}  # else 128: the start of eight interpreters on two cores would be 5 % of a shorter run
+LINE_START_DELAY_S = 0.3  # they do not all join within 0.1 s, and who comes late gets the first slabs once more
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # of the whole machine
 RECEIVE_BUFFER_BYTES = 8 << 20  # what the peers' options ask for
 SNOOPING_S = (
@@ -77,8 +78,13 @@ def _losses(options: argparse.Namespace, lab: Lab, receivers: int) -> list[float
     return options.loss or ([0.0, 1.0, 5.0] if receivers == 8 else [0.0, 1.0])
 
 
+def _start_delay_s(options: argparse.Namespace) -> float:
+    given: float | None = options.start_delay
+    return given if given is not None else LINE_START_DELAY_S if options.line else START_DELAY_S
+
+
 def _line_plans(options: argparse.Namespace) -> Iterator[Plan]:
-    mib = options.size_mib or LINE_MIB
+    mib = options.size_mib or LINE_MIB.get(int(options.line), 128)
     for receivers in options.receivers or [LINE_RECEIVERS.get(int(options.line), 4)]:
         for loss in options.loss or ([0.0, 1.0, 5.0] if receivers == 8 else [0.0, 1.0]):
             yield Plan(Mode("wire", receivers, loss, options.line, options.gro == "on"), mib, mib)
@@ -106,7 +112,7 @@ def compare(options: argparse.Namespace) -> list[Run]:
         receive_buffers_allowed(RECEIVE_BUFFER_BYTES),
     ):
         made_at = time.monotonic()
-        arena = Arena(lan, Path(directory), start_delay_s=options.start_delay)
+        arena = Arena(lan, Path(directory), start_delay_s=_start_delay_s(options))
         systems = [SYSTEMS[name](arena.stage) for name in options.systems]
         for system in systems:
             print(f"{system.name:>14}: {system.version()}")
@@ -141,7 +147,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size-mib", type=int, help="for every system; default by lab and N, less for slow peers")
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--gro", choices=["off", "on"], default="on", help="at the receivers' devices, wire lab")
-    parser.add_argument("--start-delay", type=float, default=START_DELAY_S, help="dpd's multicast.start_delay_s")
+    parser.add_argument("--start-delay", type=float, help="dpd's multicast.start_delay_s; default 0.1, on a line 0.3")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--no-pump", dest="pump", action="store_false", help="without the lab's own limit")
     parser.add_argument("--quick", action="store_true", help="N = 4, 128 MiB, one run")

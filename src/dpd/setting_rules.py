@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import field
 from typing import Any
@@ -44,6 +45,22 @@ def is_address(value: str) -> bool:
 
 def is_ipv4(value: str) -> bool:
     return is_address(value) and ipaddress.ip_address(value).version == 4
+
+
+def is_network(value: str) -> bool:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        return False
+    return True
+
+
+def is_mac(value: str) -> bool:
+    return re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", value) is not None
+
+
+def is_guid(value: str) -> bool:
+    return re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value) is not None
 
 
 def split_endpoint(value: str) -> tuple[str, int]:

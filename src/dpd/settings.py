@@ -75,11 +75,28 @@ DEFAULT_RULES = (
 
 
 @dataclass(frozen=True, slots=True)
+class PxeSubnet:
+    """[[pxe.subnet]]: what differs for the machines of one network, IPv4 or IPv6; the longest prefix that fits counts.
+
+    Empty texts and zeros mean: as without this table.
+    """
+
+    network: str = rules.text("", "a network such as 10.1.0.0/16 or fd00:1::/64", rules.is_network)
+    server_address: str = rules.text("", '"" or an IP address', lambda v: v == "" or rules.is_address(v))
+    response_delay_s: int = rules.number(0, 0, 32, "seconds; 0 means as pxe.response_delay_s")
+    unknown_computers: str = rules.choice("", "", "allow", "deny", "pending")
+    max_blksize: int = rules.number(0, 0, 65464, "bytes of a TFTP block; 0 means as tftp.max_blksize")
+    ramdisk_block_size: int = rules.number(0, 0, 65464, "bytes; 0 means as boot.ramdisk_block_size")
+    ramdisk_window_size: int = rules.number(0, 0, 64, "blocks; 0 means as boot.ramdisk_window_size")
+
+
+@dataclass(frozen=True, slots=True)
 class PxeSettings:
-    """[pxe]: the proxyDHCP answers on ports 67 and 4011."""
+    """[pxe]: the proxyDHCP answers on ports 67 and 4011, and on 547 for IPv6."""
 
     enabled: bool = rules.flag(True, live=False)
     respond: bool = rules.flag(True)
+    mode: str = rules.choice("normal", "normal", "boot_port_only", "sniff", live=False)
     listen: str = rules.text("0.0.0.0", "an IPv4 address", rules.is_ipv4, live=False)
     port: int = rules.number(67, 0, 65535, "UDP port", live=False)
     boot_port: int = rules.number(4011, 0, 65535, "UDP port", live=False)
@@ -89,6 +106,22 @@ class PxeSettings:
         "", '"" (the address of the interface asked) or an IPv4 address', lambda v: v == "" or rules.is_ipv4(v)
     )
     response_delay_s: int = rules.number(0, 0, 32, "seconds the client must have been asking; iPXE is exempt")
+    ipv6: bool = rules.flag(False, live=False)
+    port6: int = rules.number(547, 0, 65535, "UDP port of DHCPv6 servers", live=False)
+    unknown_computers: str = rules.choice("allow", "allow", "deny", "pending")
+    pin_file: str = rules.optional_path("a file with the PIN that unknown machines are asked for")
+    ticket_lifetime_s: int = rules.number(3600, 60, 86400, "seconds that a boot may take")
+    max_required_boots_per_hour: int = rules.number(0, 0, 1000000, "required boots in an hour; 0 means no brake")
+    ignore_macs: tuple[str, ...] = rules.key(
+        (), "a list of addresses such as aa:bb:cc:dd:ee:ff", lambda v: all(map(rules.is_mac, v))
+    )
+    ignore_macs_file: str = rules.optional_path("a file with one address in each line")
+    duplicate_ids: tuple[str, ...] = rules.key(
+        (),
+        "a list of addresses and GUIDs that several machines share",
+        lambda v: all(rules.is_mac(each) or rules.is_guid(each) for each in v),
+    )
+    subnet: tuple[PxeSubnet, ...] = rules.key((), "an array of tables", lambda _: True)
     rule: tuple[PxeRule, ...] = rules.key(DEFAULT_RULES, "an array of tables", lambda _: True)
 
 
@@ -97,6 +130,11 @@ class BootSettings:
     """[boot]: the boot files which TFTP and HTTP serve. Names are looked up in an index of this directory."""
 
     directory: str = rules.path("/var/lib/dpd/boot", live=False)
+    default_image: str = rules.text("", '"" (the rules\' loaders) or the id of a boot image')
+    loader_generation: str = rules.choice("2011", "2011", "2023")
+    ramdisk_block_size: int = rules.number(4096, 512, 65464, "bytes of a TFTP block when Windows loads its image")
+    ramdisk_window_size: int = rules.number(8, 1, 64, "blocks in flight when Windows loads its image")
+    chain_manifest: str = rules.optional_path("the manifest of the Secure Boot chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +152,15 @@ class TftpSettings:
         1.0, 0.2, 60, "seconds before the first retransmission; adapts to the client afterwards"
     )
     attempts: int = rules.number(6, 1, 30, "retransmissions before a transfer is given up")
+    single_port: bool = rules.flag(False, live=False)
+    port_low: int = rules.number(0, 0, 65535, "UDP port of transfers; 0 means that the kernel chooses", live=False)
+    port_high: int = rules.number(0, 0, 65535, "UDP port of transfers", live=False)
+    multicast: bool = rules.flag(False, live=False)
+    allowed_networks: tuple[str, ...] = rules.key(
+        (), "a list of networks; empty means every one", lambda v: all(map(rules.is_network, v))
+    )
+    requests_per_s: int = rules.number(200, 1, 1000000, "read requests in a second from one address")
+    requests_per_s_per_network: int = rules.number(5000, 1, 1000000, "read requests in a second from a /24 or /64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +349,11 @@ def _check_combinations(settings: Settings, path: str) -> None:
     pxe, http, multicast, control = settings.pxe, settings.http, settings.multicast, settings.control
     if pxe.port == pxe.boot_port != 0:
         raise SettingsError(f"{path}: pxe.boot_port = {pxe.boot_port}: expected another port than pxe.port")
+    tftp = settings.tftp
+    if bool(tftp.port_low) != bool(tftp.port_high) or tftp.port_low > tftp.port_high:
+        raise SettingsError(
+            f"{path}: tftp.port_low = {tftp.port_low}: expected at most tftp.port_high = {tftp.port_high}, or 0 for both"
+        )
     if multicast.port_low > multicast.port_high:
         raise SettingsError(
             f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"

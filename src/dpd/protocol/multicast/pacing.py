@@ -17,7 +17,9 @@ from dpd.protocol.multicast.train import train_rows, train_symbols
 
 PEAK = 2.0  # times the rate, for as long as a late wake-up is made good
 CATCH_UP_S = 0.01  # of a late wake-up that is made good: what a busy machine does to a thread; more is lost
-FIRST_CREDIT = 1024  # before a receiver has told its window; a whole socket buffer at once lost 5400 symbols at 100 Mbit/s
+FIRST_CREDIT = (
+    1024  # before a receiver has told its window; a whole socket buffer at once lost 5400 symbols at 100 Mbit/s
+)
 MIN_CREDIT = 2 * COLUMNS  # a train under way and one to come, or the sender could never send
 STALL_S = 1.0
 # What is earned of waiting time while nobody is waited for: a receiver that is 95 % as fast as the others is waited for

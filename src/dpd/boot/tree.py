@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a boot image looks like to the machine that boots it: names, each with bytes behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class BootContext:
+    """For whom a name is resolved. `server` is our address as the machine reaches it, an IPv6 one without brackets."""
+
+    ticket_id: str
+    mac: str
+    guid: str
+    arch: str
+    server: str
+    http_port: int
+    outcome: str
+    code: str = ""
+    message: str = ""
+    ramdisk_block_size: int = 0  # bytes; 0: the loader's own
+    ramdisk_window_size: int = 0  # blocks; 0: the loader's own
+
+    @property
+    def host(self) -> str:
+        """The server as URLs have it."""
+        return f"[{self.server}]" if ":" in self.server else self.server
+
+
+@dataclass(frozen=True, slots=True)
+class BootObject:
+    """One file of a boot image, stored or made in memory. `open` gives a descriptor that the caller closes; it may block."""
+
+    name: str
+    size_bytes: int
+    etag: str
+    mtime_ns: int
+    open: Callable[[], int]
+
+
+class BootImages(Protocol):
+    """The boot images that this distribution point has."""
+
+    def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
+        """The file of an image that a machine means by a name, in any case and with any slashes."""
+
+    def holds(self, name: str) -> bool:
+        """Whether any image has a file of that name: then who has no ticket for it is told so, and not "not found"."""
+
+    def loader(self, image_id: str, arch: str, client_class: str, context: BootContext) -> str:
+        """What a machine is told to load first: a file name for PXE clients, a URL for UEFI HTTP boot, a script's for iPXE.
+        "" where the image has nothing for that architecture."""
+
+
+def in_memory(name: str, content: bytes, mtime_ns: int = 0) -> BootObject:
+    """A file that was made for one machine; it is never on a disk."""
+    return BootObject(name, len(content), hashlib.sha256(content).hexdigest()[:32], mtime_ns, lambda: _as_file(content))
+
+
+def _as_file(content: bytes) -> int:
+    descriptor = os.memfd_create("dpd-boot", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One judgement of names for TFTP and HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dpd.boot.tree import BootContext, BootObject, in_memory
+from dpd.content.boot_files import BootFiles
+from dpd.service.boot_tree import BootTree, Denial, NotServed
+from dpd.site.decision import Outcome
+from dpd.site.tickets import BootTicket
+from dpd.telemetry.journal import BootJournal
+
+MAC, ADDRESS = "52:54:00:00:00:01", "192.0.2.7"
+NOW = 1000.0
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.ticket: BootTicket | None = None
+
+    def ticket_at(self, address: str) -> BootTicket | None:
+        return self.ticket if address == ADDRESS else None
+
+
+class Images:
+    """Two images; both have a BCD of their own."""
+
+    def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
+        if image_id == "LAB00005" and name.lower().endswith("bcd"):
+            return in_memory(name, f"for {context.mac}".encode())
+        return None
+
+    def holds(self, name: str) -> bool:
+        return name.lower().endswith(("bcd", "secret.wim"))
+
+    def loader(self, image_id: str, arch: str, client_class: str, context: BootContext) -> str:
+        return ""
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, desk: Desk) -> BootTree:
+    (tmp_path / "ipxe.efi").write_bytes(b"loader")
+    journal = BootJournal()
+    journal.bind(ADDRESS, MAC)
+    return BootTree(BootFiles(tmp_path), journal, desk=desk, images=Images(), clock=lambda: NOW)
+
+
+def ticket(image: str = "LAB00005", expires_at: float = NOW + 60) -> BootTicket:
+    return BootTicket("0" * 16, MAC, "", "uefi-x64", "192.0.2.1", Outcome.BOOT, image, "", "", NOW - 1, expires_at)
+
+
+def content(found: BootObject | NotServed) -> bytes:
+    assert isinstance(found, BootObject)
+    with os.fdopen(found.open(), "rb") as file:
+        return file.read()
+
+
+def denial(found: BootObject | NotServed) -> Denial:
+    assert isinstance(found, NotServed)
+    assert found.message
+    return found.reason
+
+
+def test_loaders_are_public(tree: BootTree) -> None:
+    assert content(tree.find("\\IPXE.EFI", "203.0.113.9")) == b"loader"
+
+
+def test_a_ticket_opens_its_image(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = ticket()
+    assert content(tree.find("\\Boot\\BCD", ADDRESS)) == f"for {MAC}".encode()
+
+
+def test_without_a_ticket_the_name_is_known_and_not_served(tree: BootTree) -> None:
+    assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.NO_TICKET
+    assert tree.journal.story(MAC)[-1].fields == {"file": "\\Boot\\BCD", "reason": "no_ticket"}
+
+
+def test_a_ticket_of_another_address_is_none(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = ticket()
+    assert denial(tree.find("\\Boot\\BCD", "192.0.2.66")) is Denial.NO_TICKET
+
+
+def test_an_expired_ticket_opens_nothing(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = ticket(expires_at=NOW)
+    assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.TICKET_EXPIRED
+
+
+def test_a_ticket_for_one_image_opens_no_other(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = ticket("LAB00006")
+    assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.OTHER_IMAGE
+
+
+def test_names_that_nobody_has_are_not_found(tree: BootTree) -> None:
+    assert denial(tree.find("pxelinux.cfg/default", ADDRESS)) is Denial.NOT_FOUND
+
+
+@pytest.mark.parametrize("name", ["../etc/passwd", "C:\\secret", "a\0b", "", "x" * 300])
+def test_tricks_are_refused_by_name(tree: BootTree, name: str) -> None:
+    assert denial(tree.find(name, ADDRESS)) is Denial.BAD_NAME
