@@ -33,6 +33,7 @@ from bench.machine import Spread, print_facts, ratio, spread, table, version_of 
 from dpd.content.boot_files import BootFiles  # noqa: E402
 from dpd.content.library import Library  # noqa: E402
 from dpd.protocol.multicast.geometry import SLAB_BYTES  # noqa: E402
+from dpd.service.boot_tree import BootTree  # noqa: E402
 from dpd.service.http import HttpService  # noqa: E402
 from dpd.settings import HttpSettings  # noqa: E402
 from dpd.telemetry.journal import BootJournal  # noqa: E402
@@ -81,7 +82,7 @@ async def _serve(home: Path, port: int) -> None:
         service = HttpService(
             HttpSettings(listen="127.0.0.1", port=port),
             library=library,
-            boot_files=BootFiles(home / "boot"),
+            boot_tree=BootTree(BootFiles(home / "boot"), BootJournal()),
             multicast=None,
             journal=BootJournal(),
         )

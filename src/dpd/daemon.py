@@ -26,6 +26,7 @@ from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.service.multicast import MulticastService
 from dpd.service.probe import ProbeService
@@ -66,6 +67,7 @@ Build: TypeAlias = Callable[[Settings, Stores], Services]
 def build_services(settings: Settings, stores: Stores) -> Services:
     """The services that the settings enable."""
     library, boot_files, journal = stores.library, stores.boot_files, stores.journal
+    boot_tree = BootTree(boot_files, journal)
     multicast = None
     if settings.multicast.enabled:
         multicast = MulticastService(settings.multicast, library=library, epoch=library.next_epoch())
@@ -76,7 +78,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     if settings.http.enabled:
         services += [] if probe is None else [probe]
         http = HttpService(
-            settings.http, library=library, boot_files=boot_files, multicast=multicast, journal=journal, probe=probe
+            settings.http, library=library, boot_tree=boot_tree, multicast=multicast, journal=journal, probe=probe
         )
         services.append(http)
     if settings.tftp.enabled:

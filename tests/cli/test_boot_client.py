@@ -14,6 +14,7 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.errors import DpdError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.service.pxe import PxeService
 from dpd.service.tftp import TftpService
@@ -33,7 +34,7 @@ async def test_a_client_is_told_its_loader_and_fetches_it_both_ways(tmp_path: Pa
         http = HttpService(
             HttpSettings(listen="127.0.0.1", port=0),
             library=library,
-            boot_files=boot_files,
+            boot_tree=BootTree(boot_files, journal),
             multicast=None,
             journal=journal,
         )

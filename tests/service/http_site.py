@@ -17,6 +17,7 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.errors import ContentNotFound, MalformedMessage, SessionError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.settings import HttpSettings
 from dpd.telemetry.journal import BootJournal
@@ -128,7 +129,9 @@ async def opened_site(tmp_path: Path, *, certificate: str = "", private_key: str
             private_key=private_key,
             max_connections=4,
         )
-        service = HttpService(settings, library=library, boot_files=BootFiles(boot), multicast=door, journal=journal)
+        service = HttpService(
+            settings, library=library, boot_tree=BootTree(BootFiles(boot), journal), multicast=door, journal=journal
+        )
         await service.start()
         yield Site(service, library, tmp_path, journal, door)
         await service.stop()

@@ -25,6 +25,7 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.errors import ServiceError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.settings import HttpSettings
 from dpd.telemetry.journal import BootJournal
@@ -41,7 +42,7 @@ class TestLifecycle:
         second = HttpService(
             HttpSettings(listen="127.0.0.1", port=site.port),
             library=site.library,
-            boot_files=BootFiles(site.directory),
+            boot_tree=BootTree(BootFiles(site.directory), site.journal),
             multicast=None,
             journal=site.journal,
         )
@@ -83,8 +84,8 @@ class TestLifecycle:
 
         async def scenario(library: Library) -> bytes:
             settings = HttpSettings(listen="127.0.0.1", port=0)
-            boot_files = BootFiles(tmp_path / "boot")
-            service = HttpService(settings, library=library, boot_files=boot_files, multicast=None, journal=journal)
+            boot_tree = BootTree(BootFiles(tmp_path / "boot"), journal)
+            service = HttpService(settings, library=library, boot_tree=boot_tree, multicast=None, journal=journal)
             await service.start()
             assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
             assert isinstance(service._loop, asyncio.SelectorEventLoop)
@@ -99,7 +100,7 @@ class TestLifecycle:
         service = HttpService(
             HttpSettings(listen="::", port=0),
             library=site.library,
-            boot_files=BootFiles(site.directory / "boot"),
+            boot_tree=BootTree(BootFiles(site.directory / "boot"), site.journal),
             multicast=site.door,
             journal=site.journal,
         )

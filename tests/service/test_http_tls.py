@@ -23,6 +23,7 @@ from tests.service.http_site import IMAGE, LARGE_BYTES, Site, opened_site, until
 from dpd.content.boot_files import BootFiles
 from dpd.errors import ServiceError, SettingsError
 from dpd.service import connections
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.settings import Settings
 
@@ -165,9 +166,9 @@ class TestCertificate:
     async def test_the_start_fails_where_it_cannot_be_used_or_its_port_is_taken(self, site: Site) -> None:
         def service(**changes: Any) -> HttpService:
             settings = replace(site.service._settings, **changes)
-            boot_files = BootFiles(site.directory / "boot")
+            boot_tree = BootTree(BootFiles(site.directory / "boot"), site.journal)
             return HttpService(
-                settings, library=site.library, boot_files=boot_files, multicast=None, journal=site.journal
+                settings, library=site.library, boot_tree=boot_tree, multicast=None, journal=site.journal
             )
 
         with pytest.raises(SettingsError, match=r'http\.certificate = "/none": no such file'):

@@ -21,6 +21,7 @@ from tests.service.multicast_site import PACKAGE, SETTINGS, write_image
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.service.multicast import MulticastService
 from dpd.settings import HttpSettings
@@ -62,7 +63,7 @@ async def opened_point(
         http = HttpService(
             HttpSettings(listen="127.0.0.1", port=0, tls_port=0, certificate=certificate, private_key=private_key),
             library=library,
-            boot_files=BootFiles(home / "boot"),
+            boot_tree=BootTree(BootFiles(home / "boot"), BootJournal()),
             multicast=multicast,
             journal=BootJournal(),
         )

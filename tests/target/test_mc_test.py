@@ -17,6 +17,7 @@ from tests.target.canned import serving
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.service.probe import ProbeService
 from dpd.settings import HttpSettings, MulticastSettings
@@ -35,7 +36,7 @@ async def point(tmp_path: Path) -> AsyncIterator[tuple[str, ProbeService]]:
         http = HttpService(
             HttpSettings(listen="127.0.0.1", port=0),
             library=library,
-            boot_files=BootFiles(tmp_path / "boot"),
+            boot_tree=BootTree(BootFiles(tmp_path / "boot"), BootJournal()),
             multicast=None,
             journal=BootJournal(),
             probe=probe,

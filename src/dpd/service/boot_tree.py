@@ -30,6 +30,9 @@ class Denial(StrEnum):
     OTHER_IMAGE = "other_image"
 
 
+TICKET_DENIALS = (Denial.NO_TICKET, Denial.TICKET_EXPIRED, Denial.OTHER_IMAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class NotServed:
     """No file, and one sentence for the client and the log."""

@@ -16,13 +16,14 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.errors import ServiceError, SettingsError
+from dpd.service.boot_tree import BootTree
 from dpd.service.certificate import Certificate
 from dpd.service.connections import Connections
 from dpd.service.doors import MulticastDoor, ProbeDoor
-from dpd.service.routes import HttpStats, Routes
+from dpd.service.file_answers import HttpStats
+from dpd.service.routes import Routes
 from dpd.service.udp import explain_bind
 from dpd.settings import HttpSettings, Settings
 from dpd.telemetry.journal import BootJournal
@@ -52,7 +53,7 @@ class HttpService:
         settings: HttpSettings,
         *,
         library: Library,
-        boot_files: BootFiles,
+        boot_tree: BootTree,
         multicast: MulticastDoor | None,
         journal: BootJournal,
         probe: ProbeDoor | None = None,
@@ -61,7 +62,7 @@ class HttpService:
         self.loop_lag = LoopLag()
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._routes = Routes(library, boot_files, multicast, journal, self.stats, probe)
+        self._routes = Routes(library, boot_tree, multicast, journal, self.stats, probe)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._servers: list[asyncio.Server] = []
