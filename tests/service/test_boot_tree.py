@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,28 @@ NOW = 1000.0
 class Desk:
     def __init__(self) -> None:
         self.ticket: BootTicket | None = None
+        self.runs: list[str] = []
+        self.pins: list[tuple[str, str]] = []
 
     def ticket_at(self, address: str) -> BootTicket | None:
         return self.ticket if address == ADDRESS else None
+
+    def run_started(self, address: str) -> None:
+        self.runs.append(address)
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        self.pins.append((address, pin))
+        return pin == "1234"
 
 
 class Images:
     """Two images; both have a BCD of their own."""
 
     def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
+        if not image_id and name == "boot.ipxe":
+            return in_memory(name, f"code {context.code}".encode())
+        if image_id == "LAB00005" and name == "boot.wim":
+            return replace(in_memory(name, b"wim"), completes_boot=True)
         if image_id == "LAB00005" and name.lower().endswith("bcd"):
             return in_memory(name, f"for {context.mac}".encode())
         return None
@@ -98,6 +112,27 @@ def test_an_expired_ticket_opens_nothing(tree: BootTree, desk: Desk) -> None:
 def test_a_ticket_for_one_image_opens_no_other(tree: BootTree, desk: Desk) -> None:
     desk.ticket = ticket("LAB00006")
     assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.OTHER_IMAGE
+
+
+def test_who_waits_for_approval_gets_its_script_and_nothing_else(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = replace(ticket(""), outcome=Outcome.WAIT, code="K7M2QX")
+    assert content(tree.find("boot.ipxe", ADDRESS)) == b"code K7M2QX"
+    assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.OTHER_IMAGE
+
+
+def test_the_last_file_of_a_boot_image_is_told_to_policy(tree: BootTree, desk: Desk) -> None:
+    desk.ticket = ticket()
+    for name in ("\\Boot\\BCD", "boot.wim"):
+        found = tree.find(name, ADDRESS)
+        assert isinstance(found, BootObject)
+        tree.sent(found, ADDRESS)
+    assert desk.runs == [ADDRESS]
+
+
+def test_a_pin_is_for_policy_to_judge(tree: BootTree, desk: Desk) -> None:
+    assert tree.enter_pin(ADDRESS, "1234")
+    assert not tree.enter_pin(ADDRESS, "0000")
+    assert desk.pins == [(ADDRESS, "1234"), (ADDRESS, "0000")]
 
 
 def test_names_that_nobody_has_are_not_found(tree: BootTree) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ class Images:
     """One image with one file, which is made for each machine."""
 
     def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
-        return in_memory("boot.ipxe", SCRIPT + context.mac.encode()) if name == "boot.ipxe" else None
+        if name == "boot.ipxe":
+            return replace(in_memory("boot.ipxe", SCRIPT + context.mac.encode()), completes_boot=True)
+        return None
 
     def holds(self, name: str) -> bool:
         return name == "boot.ipxe"
@@ -40,6 +43,18 @@ class Images:
 
 
 class Desk(Tickets):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[str] = []
+        self.pins: list[str] = []
+
+    def run_started(self, address: str) -> None:
+        self.runs.append(address)
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        self.pins.append(pin)
+        return True
+
     def ticket_at(self, address: str) -> BootTicket | None:
         return self.of_mac(self.mac_of(address))
 
@@ -93,3 +108,18 @@ async def test_an_expired_ticket_gets_nothing(site: Site, desk: Desk) -> None:
 async def test_a_name_that_nobody_has_is_not_found(site: Site) -> None:
     status, _, body = await site.ask("/boot/pxelinux.0")
     assert (status, json.loads(body)["error"]["code"]) == (404, "not_found")
+
+
+async def test_who_received_the_end_of_the_last_file_has_begun_to_run(site: Site, desk: Desk) -> None:
+    desk.grant()
+    await site.ask("/boot/boot.ipxe", Range="bytes=0-9")
+    await site.ask("/boot/boot.ipxe", method="HEAD")
+    assert desk.runs == []
+    await site.ask("/boot/boot.ipxe")
+    assert desk.runs == ["127.0.0.1"]
+
+
+async def test_a_pin_goes_to_policy_and_the_answer_is_the_script(site: Site, desk: Desk) -> None:
+    desk.grant()
+    status, _, body = await site.ask("/boot/pin?pin=1234")
+    assert (status, body, desk.pins) == (200, SCRIPT + MAC.encode(), ["1234"])

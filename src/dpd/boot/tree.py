@@ -34,20 +34,23 @@ class BootContext:
 
 @dataclass(frozen=True, slots=True)
 class BootObject:
-    """One file of a boot image, stored or made in memory. `open` gives a descriptor that the caller closes; it may block."""
+    """One file of a boot image, stored or made in memory. `open` gives a descriptor that the caller closes; it may block.
+    `completes_boot`: with this the machine has all that it boots from us, the WIM of WinPE or the initrd."""
 
     name: str
     size_bytes: int
     etag: str
     mtime_ns: int
     open: Callable[[], int]
+    completes_boot: bool = False
 
 
 class BootImages(Protocol):
     """The boot images that this distribution point has."""
 
     def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
-        """The file of an image that a machine means by a name, in any case and with any slashes."""
+        """The file of an image that a machine means by a name, in any case and with any slashes. `image_id` is "" where a
+        machine waits for approval: then only the script is there that shows its code."""
 
     def holds(self, name: str) -> bool:
         """Whether any image has a file of that name: then who has no ticket for it is told so, and not "not found"."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from dpd.boot.tree import BootContext, BootImages, BootObject
 from dpd.content.boot_files import BootFiles, explain_miss, explain_name
+from dpd.site.decision import Outcome
 from dpd.site.tickets import BootTicket
 from dpd.telemetry.journal import BootJournal
 
@@ -47,12 +48,24 @@ class TicketDesk(Protocol):
     def ticket_at(self, address: str) -> BootTicket | None:
         """The ticket of the machine that was seen at this address, also one that has run out."""
 
+    def run_started(self, address: str) -> None:
+        """That machine has all that it boots from us."""
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        """Whoever sits at that machine has typed a PIN. False: a wrong one, or one too many."""
+
 
 class NoTickets:
     """A distribution point without policy."""
 
     def ticket_at(self, address: str) -> BootTicket | None:
         return None
+
+    def run_started(self, address: str) -> None:
+        pass
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        return False
 
 
 class NoImages:
@@ -93,7 +106,7 @@ class BootTree:
         if explanation := explain_name(name):
             return self._deny(address, name, Denial.BAD_NAME, f"bad file name: {explanation}")
         ticket = self._desk.ticket_at(address)
-        if ticket is not None and ticket.boot_image and ticket.grants_now(self._clock()):
+        if ticket is not None and _opens_images(ticket) and ticket.grants_now(self._clock()):
             found = self._images.lookup(ticket.boot_image, name, self._context_of(ticket, address))
             if found is not None:
                 return found
@@ -102,6 +115,15 @@ class BootTree:
         if not self._images.holds(name):
             return NotServed(Denial.NOT_FOUND, explain_miss(name))
         return self._deny(address, name, *self._why_not(ticket))
+
+    def sent(self, file: BootObject, address: str) -> None:
+        """The machine at that address has received the file to its end."""
+        if file.completes_boot:
+            self._desk.run_started(address)
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        """Whoever sits at that machine has typed a PIN."""
+        return self._desk.enter_pin(address, pin)
 
     def _why_not(self, ticket: BootTicket | None) -> tuple[Denial, str]:
         if ticket is None:
@@ -114,6 +136,11 @@ class BootTree:
         shown = "".join(c if c.isprintable() else "?" for c in name[:80])
         self.journal.note_address(address, "refused_file", file=shown, reason=reason.value)
         return NotServed(reason, message)
+
+
+def _opens_images(ticket: BootTicket) -> bool:
+    """Who waits for approval gets nothing but its script."""
+    return bool(ticket.boot_image) or ticket.outcome is Outcome.WAIT
 
 
 def plain_context(ticket: BootTicket, address: str) -> BootContext:

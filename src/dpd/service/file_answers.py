@@ -43,13 +43,14 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A file that a request found. `open` blocks and returns a descriptor."""
+    """A file that a request found. `open` blocks and returns a descriptor; `on_sent` is called when the client has its end."""
 
     kind: str
     name: str
     representation: Representation
     open: Callable[[], int]
     location: str = ""
+    on_sent: Callable[[], None] = lambda: None
 
 
 class FileAnswers:
@@ -93,6 +94,8 @@ class FileAnswers:
             log.error("file cannot be sent whole", extra={"file": served.name, "reason": str(error)})
             raise ConnectionResetError("cut") from None  # the head is out: there is no other way to tell the client
         self.tell(request, served.name, step="finished", **fields)
+        if selection.offset + selection.length == served.representation.size_bytes:
+            served.on_sent()
 
     def tell(self, request: web.BaseRequest, file: str, *, step: str, **fields: str | int) -> None:
         """Into the machine's story, and into the log: one line for each download when it has ended."""

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 65536
 BODY_S = 30.0
 RETRY_AFTER_S = 5
+SCRIPT_NAME = "boot.ipxe"  # what an iPXE is told to fetch
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -116,6 +117,8 @@ class Routes:
                 return "test", read, partial(self._test, "status", test_id)
             case ["mc", "test", test_id, ("run" | "result") as verb]:
                 return "test", write, partial(self._test, verb, test_id)
+            case ["boot", "pin"]:
+                return "pin", (hdrs.METH_GET,), self._enter_pin
             case ["healthz"]:
                 return "other", read, _tell_health
             case segments:
@@ -134,7 +137,13 @@ class Routes:
             bump(self._stats.refused_files, found.reason.value)
             raise Refusal(403 if found.reason in TICKET_DENIALS else 404, found.reason.value, found.message)
         representation = Representation(f'"{found.etag}"', found.mtime_ns // 10**9, found.size_bytes)
-        return await self._files.send(request, Served("boot", found.name, representation, found.open))
+        on_sent = partial(self._boot_tree.sent, found, address)
+        return await self._files.send(request, Served("boot", found.name, representation, found.open, on_sent=on_sent))
+
+    async def _enter_pin(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A machine that waits sends what was typed at it; whatever it was, the answer is the script it has now."""
+        self._boot_tree.enter_pin(address_of(request), request.rel_url.query.get("pin", ""))
+        return await self._send_boot_file(["boot", SCRIPT_NAME], request)
 
     async def _send_content(self, package_id: str, version: str | None, request: web.BaseRequest) -> web.StreamResponse:
         content = await asyncio.to_thread(self._library.find, package_id, _parse_version(version))
