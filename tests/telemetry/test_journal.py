@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stories of boots: order, joining by address, and bounds."""
 
-from dpd.telemetry.journal import EVENTS_PER_CAPACITY, EVENTS_PER_MACHINE, BootEvent, BootJournal
+from dpd.telemetry.journal import EVENTS_PER_CAPACITY, EVENTS_PER_MACHINE, MACS_PER_GUID, BootEvent, BootJournal
 
 ONE, TWO, THREE = "52:54:00:00:00:01", "52:54:00:00:00:02", "52:54:00:00:00:03"
 
@@ -78,3 +78,54 @@ def test_a_story_returned_is_a_copy() -> None:
     journal.note(ONE, "discover")
     journal.story(ONE).clear()
     assert len(journal.story(ONE)) == 1
+
+
+def test_a_machine_is_found_by_its_guid() -> None:
+    journal = BootJournal()
+    journal.note(ONE, "discover", guid="4c4c4544-0000-0000-0000-000000000001")
+    assert journal.find("4c4c4544-0000-0000-0000-000000000001") == [ONE]
+    assert journal.find("4c4c4544-0000-0000-0000-000000000002") == []
+
+
+def test_a_guid_that_two_machines_tell_is_in_both_stories_once() -> None:
+    told: list[str] = []
+    journal = BootJournal()
+    journal.watch_duplicates(lambda: told.append("again"))
+    for mac in (ONE, ONE, TWO, ONE, TWO):
+        journal.note(mac, "discover", guid="feed")
+    conflicts = {mac: [event.fields for event in journal.story(mac) if event.event == "conflict"] for mac in (ONE, TWO)}
+    assert conflicts == {
+        ONE: [{"kind": "duplicate_guid", "guid": "feed", "others": TWO}],
+        TWO: [{"kind": "duplicate_guid", "guid": "feed", "others": ONE}],
+    }
+    assert told == ["again"]
+    assert journal.find("feed") == [ONE, TWO]
+
+
+def test_guids_are_forgotten_before_they_fill_memory() -> None:
+    journal = BootJournal(capacity=4)
+    for number in range(100):
+        journal.note(f"52:54:00:00:00:{number:02x}", "discover", guid="feed")
+        journal.note(ONE, "discover", guid=f"guid-{number}")
+    assert len(journal.find("feed")) == MACS_PER_GUID or journal.find("feed") == []
+    assert journal.find("guid-1") == []
+    assert journal.find("guid-99") == [ONE]
+
+
+def test_relays_are_known_with_their_last_question() -> None:
+    times = iter(range(1000))
+    journal = BootJournal(clock=lambda: next(times))
+    for number in range(300):
+        journal.note(ONE, "discover", relay=f"10.{number // 256}.{number % 256}.1")
+    assert len(journal.relays()) == 256
+    assert list(journal.relays())[-1] == "10.1.43.1"
+    journal.note(TWO, "discover")
+    assert len(journal.relays()) == 256
+
+
+def test_the_last_address_of_a_machine() -> None:
+    journal = BootJournal()
+    journal.bind("10.0.0.5", ONE)
+    journal.bind("10.0.0.6", ONE)
+    journal.bind("10.0.0.7", TWO)
+    assert (journal.address_of(ONE), journal.address_of(THREE)) == ("10.0.0.6", "")

@@ -3,6 +3,22 @@
 
 DHCP knows machines by MAC, TFTP and HTTP by address; `bind` joins the two. What goes first when room is short is the
 machine that was silent the longest, so a flood of invented MACs costs history and never memory.
+
+The events, a closed set, and their fields:
+
+discover, boot_request   what was asked on port 67 (547) and on 4011: xid, client_class, client_arch, guid, relay, secs, profile,
+                         family (4 or 6), address
+decision                 what policy said: outcome, cause, computer, deployment, boot_image
+offer, boot_reply        what was answered: rule, loader, destination, server
+ignored                  why nothing was answered: reason, detail; lease_request: address, lease_server
+ticket                   id, boot_image, expires_in_s
+tftp, http               one transfer: file, verdict (tftp) or step (http), detail, bytes, blksize, windowsize, retransmits, answered
+refused_file             file, reason: no_ticket, ticket_expired, other_image, bad_name, chain_broken; detail
+send_failed              destination
+approval                 state: pending, approved, denied; by
+foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
+wire_request             a TFTP request of this machine that reached the network card: file, server
+conflict                 kind: duplicate_guid (guid, others)
 """
 
 from __future__ import annotations
@@ -12,9 +28,14 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 EVENTS_PER_MACHINE = 64  # some five boots
 EVENTS_PER_CAPACITY = 8  # mean room for each machine when all are there: about 16 MB in all at the default capacity
+MACS_PER_GUID = 8
+RELAYS = 256
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +57,9 @@ class BootJournal:
         self._stories: OrderedDict[str, deque[BootEvent]] = OrderedDict()  # the machine heard of last stands last
         self._macs: OrderedDict[str, str] = OrderedDict()  # by address
         self._event_count = 0
+        self._macs_by_guid: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._relays: OrderedDict[str, float] = OrderedDict()
+        self._on_duplicate: Callable[[], None] = lambda: None
 
     def note(self, mac: str, event: str, **fields: str | int) -> None:
         """Add a step to a machine's story."""
@@ -45,10 +69,7 @@ class BootJournal:
     def bind(self, address: str, mac: str) -> None:
         """From now on this address is that machine's."""
         with self._lock:
-            self._macs[address] = mac
-            self._macs.move_to_end(address)
-            while len(self._macs) > self._capacity:
-                self._macs.popitem(last=False)
+            _keep(self._macs, address, mac, self._capacity)
 
     def note_address(self, address: str, event: str, **fields: str | int) -> None:
         """Add a step to the story of the machine that has this address; nothing happens where none is known."""
@@ -67,7 +88,46 @@ class BootJournal:
         with self._lock:
             return list(self._stories)
 
+    def find(self, guid: str) -> list[str]:
+        """MACs of the machines that told this GUID, the one heard of last at the end."""
+        with self._lock:
+            return list(self._macs_by_guid.get(guid, ()))
+
+    def relays(self) -> dict[str, float]:
+        """When each relay last passed a question on; at most RELAYS of them, the one heard of last at the end."""
+        with self._lock:
+            return dict(self._relays)
+
+    def address_of(self, mac: str) -> str:
+        """The address at which a machine was seen last, "" where at none."""
+        with self._lock:
+            return next((address for address, owner in reversed(self._macs.items()) if owner == mac), "")
+
+    def watch_duplicates(self, on_duplicate: Callable[[], None]) -> None:
+        """Have each further MAC of a GUID told. The callback must not come back to the journal."""
+        self._on_duplicate = on_duplicate
+
     def _note(self, mac: str, event: str, fields: dict[str, str | int]) -> None:
+        self._add(mac, event, fields)
+        relay, guid = fields.get("relay"), fields.get("guid")
+        if isinstance(relay, str) and relay:
+            _keep(self._relays, relay, self._clock(), RELAYS)
+        if isinstance(guid, str) and guid:
+            self._note_guid(mac, guid)
+
+    def _note_guid(self, mac: str, guid: str) -> None:
+        """Two MACs with one GUID may be one machine with two cards, or two boards whose maker gave both the same."""
+        known = self._macs_by_guid.get(guid, ())
+        others = tuple(other for other in known if other != mac)
+        _keep(self._macs_by_guid, guid, (*others, mac)[-MACS_PER_GUID:], self._capacity)
+        if mac in known or not others:
+            return
+        self._on_duplicate()
+        self._add(mac, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": " ".join(others)})
+        for other in others:
+            self._add(other, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": mac})
+
+    def _add(self, mac: str, event: str, fields: dict[str, str | int]) -> None:
         story = self._stories.setdefault(mac, deque(maxlen=EVENTS_PER_MACHINE))
         self._event_count += len(story) < EVENTS_PER_MACHINE
         story.append(BootEvent(self._clock(), event, fields))
@@ -77,3 +137,11 @@ class BootJournal:
                 return
             _, dropped = self._stories.popitem(last=False)
             self._event_count -= len(dropped)
+
+
+def _keep(known: OrderedDict[str, _T], key: str, value: _T, room: int) -> None:
+    """Put it last; the first ones go where there are too many."""
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > room:
+        known.popitem(last=False)
