@@ -34,7 +34,8 @@ class BootContext:
 
 @dataclass(frozen=True, slots=True)
 class BootObject:
-    """One file of a boot image, stored or made in memory. `open` gives a descriptor that the caller closes; it may block.
+    """One file of a boot image, stored or made in memory. `open` gives a descriptor that the caller closes; where `may_block`,
+    in a thread: a few system calls do not count as that, taking a file out of a WIM does.
     `completes_boot`: with this the machine has all that it boots from us, the WIM of WinPE or the initrd."""
 
     name: str
@@ -43,6 +44,7 @@ class BootObject:
     mtime_ns: int
     open: Callable[[], int]
     completes_boot: bool = False
+    may_block: bool = True
 
 
 class BootImages(Protocol):
@@ -62,7 +64,8 @@ class BootImages(Protocol):
 
 def in_memory(name: str, content: bytes, mtime_ns: int = 0) -> BootObject:
     """A file that was made for one machine; it is never on a disk."""
-    return BootObject(name, len(content), hashlib.sha256(content).hexdigest()[:32], mtime_ns, lambda: _as_file(content))
+    etag = hashlib.sha256(content).hexdigest()[:32]
+    return BootObject(name, len(content), etag, mtime_ns, lambda: _as_file(content), may_block=False)
 
 
 def _as_file(content: bytes) -> int:

@@ -111,7 +111,8 @@ class BootTree:
             if found is not None:
                 return found
         if (file := self.boot_files.lookup(name)) is not None:
-            return BootObject(file.name, file.size_bytes, file.etag, file.mtime_ns, partial(self.boot_files.open, file))
+            opened = partial(self.boot_files.open, file)
+            return BootObject(file.name, file.size_bytes, file.etag, file.mtime_ns, opened, may_block=False)
         if not self._images.holds(name):
             return NotServed(Denial.NOT_FOUND, explain_miss(name))
         return self._deny(address, name, *self._why_not(ticket))
