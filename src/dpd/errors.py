@@ -26,6 +26,14 @@ class ContentCorrupt(ContentError):
     """Bytes are not what their format, length or hash says."""
 
 
+class MalformedImage(ContentCorrupt):
+    """A boot loader whose bytes are no sound PE image. `reason` is a short closed label."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
 class LibraryFull(ContentError):
     """No room for what is to be added."""
 
