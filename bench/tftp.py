@@ -232,6 +232,7 @@ def report(contenders: list[Contender]) -> int:
 def serve(endpoint: str, folder: Path) -> None:
     """The child: the service as the daemon runs it, on uvloop where that is installed."""
     from dpd.content.boot_files import BootFiles
+    from dpd.service.boot_tree import BootTree
     from dpd.service.tftp import TftpService
     from dpd.settings import TftpSettings
     from dpd.telemetry.journal import BootJournal
@@ -239,7 +240,8 @@ def serve(endpoint: str, folder: Path) -> None:
     async def run() -> None:
         address, _, port = endpoint.partition(":")
         settings = TftpSettings(listen=address, port=int(port))
-        await TftpService(settings, BootFiles(folder), journal=BootJournal()).start()
+        journal = BootJournal()
+        await TftpService(settings, BootTree(BootFiles(folder), journal), journal=journal).start()
         await asyncio.Event().wait()
 
     try:

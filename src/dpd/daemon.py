@@ -82,7 +82,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
         )
         services.append(http)
     if settings.tftp.enabled:
-        services.append(TftpService(settings.tftp, boot_files, journal=journal))
+        services.append(TftpService(settings.tftp, boot_tree, journal=journal, subnets=settings.pxe.subnet))
     if settings.pxe.enabled:
         # Last, so that no client is sent to a server that does not listen yet.
         services.append(PxeService(settings.pxe, http_port=settings.http.port, journal=journal))

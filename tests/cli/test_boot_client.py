@@ -42,7 +42,7 @@ async def test_a_client_is_told_its_loader_and_fetches_it_both_ways(tmp_path: Pa
         pxe = PxeService(
             PxeSettings(listen="127.0.0.1", port=0, boot_port=0), http_port=http.ports["http"], journal=journal
         )
-        tftp = TftpService(TftpSettings(listen="127.0.0.1", port=0), boot_files, journal=journal)
+        tftp = TftpService(TftpSettings(listen="127.0.0.1", port=0), BootTree(boot_files, journal), journal=journal)
         await pxe.start()
         await tftp.start()
         try:

@@ -18,7 +18,7 @@ from dpd.service.multicast import MulticastStats
 from dpd.service.probe import ProbeStats
 from dpd.service.pxe import PxeStats
 from dpd.service.querier import QuerierStats
-from dpd.service.tftp import TftpStats
+from dpd.service.tftp_reading import TftpStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.stats import bump
 

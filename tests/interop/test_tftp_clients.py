@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dpd.content.boot_files import BootFiles
+from dpd.service.boot_tree import BootTree
 from dpd.service.tftp import TftpService
 from dpd.settings import TftpSettings
 from dpd.telemetry.journal import BootJournal
@@ -81,7 +82,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def service(directory: Path) -> AsyncIterator[TftpService]:
-    service = TftpService(TftpSettings(listen="127.0.0.1", port=0), BootFiles(directory), journal=BootJournal())
+    journal = BootJournal()
+    tree = BootTree(BootFiles(directory), journal)
+    service = TftpService(TftpSettings(listen="127.0.0.1", port=0), tree, journal=journal)
     await service.start()
     yield service
     await service.stop()

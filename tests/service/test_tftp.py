@@ -6,77 +6,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.service.tftp_site import SETTINGS, Client, idle, live, tree_of
 
+from dpd.boot.tree import BootContext, BootObject, in_memory
 from dpd.content.boot_files import BootFiles
-from dpd.errors import ServiceError
-from dpd.protocol.tftp.packet import Ack, Data, Error, Message, OptionAck, ReadRequest, WriteRequest, decode, encode
+from dpd.errors import ContentNotFound, ServiceError
+from dpd.protocol.tftp.packet import Ack, Data, Error, OptionAck, ReadRequest, WriteRequest, encode
 from dpd.service import tftp
+from dpd.service.boot_tree import BootTree
 from dpd.service.tftp import TftpService
 from dpd.service.udp import open_udp
-from dpd.settings import Settings, TftpSettings
+from dpd.settings import PxeSettings, PxeSubnet
+from dpd.site.decision import Outcome
+from dpd.site.tickets import BootTicket
 from dpd.telemetry.journal import BootJournal
 
 MAC = "52:54:00:12:34:56"
-SETTINGS = TftpSettings(listen="0.0.0.0", port=0, timeout_s=5.0)
 CONTENT = bytes(range(256)) * 4000  # four extents
-
-
-class Client:
-    """One socket that says and hears TFTP without blocking the loop."""
-
-    def __init__(self, service: TftpService, server: str = "127.0.0.1") -> None:
-        self.server = (server, service.ports["tftp"])
-        self.sock = open_udp("127.0.0.1", 0, broadcast=True)
-        self.peer = self.server
-
-    def ask(self, name: str, mode: str = "octet", /, **options: int) -> None:
-        asked = tuple((option, str(value)) for option, value in options.items())
-        self.sock.sendto(encode(ReadRequest(name, mode, asked)), self.server)
-
-    def say(self, message: Message | bytes) -> None:
-        self.sock.sendto(message if isinstance(message, bytes) else encode(message), self.peer)
-
-    async def hear(self) -> Message:
-        loop = asyncio.get_running_loop()
-        wire, self.peer = await asyncio.wait_for(loop.sock_recvfrom(self.sock, 65536), 5)
-        return decode(wire)
-
-    def heard_nothing(self) -> bool:
-        """To be asked after the server has answered something sent later."""
-        try:
-            self.sock.recv(65536, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        return False
-
-    async def read(self, name: str, **options: int) -> bytes:
-        """The whole file, acknowledged window by window."""
-        self.ask(name, **options)
-        content, block, blksize, window = bytearray(), 0, 512, 1
-        while True:
-            match await self.hear():
-                case OptionAck(granted):
-                    blksize = int(dict(granted).get("blksize", 512))
-                    window = int(dict(granted).get("windowsize", 1))
-                    self.say(Ack(0))
-                case Data(number, payload):
-                    assert number == (block + 1) & 0xFFFF
-                    block += 1
-                    content += payload
-                    last = len(payload) < blksize
-                    if last or block % window == 0:
-                        self.say(Ack(number))
-                    if last:
-                        return bytes(content)
-                case other:
-                    raise AssertionError(other)
 
 
 @pytest.fixture
@@ -96,7 +49,7 @@ def journal() -> BootJournal:
 
 @pytest.fixture
 async def service(directory: Path, journal: BootJournal) -> AsyncIterator[TftpService]:
-    service = TftpService(SETTINGS, BootFiles(directory), journal=journal)
+    service = TftpService(SETTINGS, BootTree(BootFiles(directory), journal), journal=journal)
     await service.start()
     yield service
     await service.stop()
@@ -107,16 +60,6 @@ def client(service: TftpService) -> Iterator[Client]:
     client = Client(service)
     with closing(client.sock):
         yield client
-
-
-async def idle(service: TftpService) -> None:
-    """Once no transfer runs; the request port stays open."""
-    await asyncio.wait_for(service._idle.wait(), 5)
-
-
-def live(service: TftpService, **changes: object) -> None:
-    """What the daemon does after SIGHUP."""
-    service.apply(Settings(tftp=replace(SETTINGS, **changes)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{}, {"blksize": 1456}, {"blksize": 1468, "windowsize": 16, "tsize": 0}])
@@ -172,11 +115,9 @@ async def test_ipv6_is_served_as_well(directory: Path, journal: BootJournal) -> 
         open_udp("::1", 0).close()
     except ServiceError:
         pytest.skip("this machine has no IPv6 loopback")
-    service = TftpService(replace(SETTINGS, listen="::"), BootFiles(directory), journal=journal)
+    service = TftpService(replace(SETTINGS, listen="::"), BootTree(BootFiles(directory), journal), journal=journal)
     await service.start()
-    client = Client(service, server="::1")
-    client.sock.close()
-    client.sock = open_udp("::1", 0)
+    client = Client(service, server="::1", own="::1")
     with closing(client.sock):
         assert await client.read("Boot/BCD", blksize=1428, windowsize=8) == CONTENT
         assert client.peer[0] == "::1"
@@ -187,12 +128,8 @@ async def test_ipv6_is_served_as_well(directory: Path, journal: BootJournal) -> 
     ("name", "message"),
     [
         ("absent.efi", 'no boot file "absent.efi": not in the index'),
-        ("../small", 'no boot file "../small": the name holds ".."'),
-        ("Boot/../../etc/shadow", 'no boot file "Boot/../../etc/shadow": the name holds ".."'),
         ("/etc/passwd", 'no boot file "/etc/passwd": not in the index'),
-        ("C:\\Boot\\BCD", 'no boot file "C:\\Boot\\BCD": the name starts with a drive letter'),
         ("\\\\server\\share\\x", 'no boot file "\\\\server\\share\\x": not in the index'),
-        ("a" * 300, f'no boot file "{"a" * 77}...": the name has 300 characters, at most 255 are allowed'),
         ("Boot", 'no boot file "Boot": not in the index'),
     ],
 )
@@ -203,6 +140,134 @@ async def test_a_name_outside_the_index_gets_error_1(
     assert await client.hear() == Error(1, message)
     assert service.stats.refused == {"not_found": 1}
     assert service.stats.transfers == {"refused": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../small", 'bad file name: the name holds ".."'),
+        ("Boot/../../etc/shadow", 'bad file name: the name holds ".."'),
+        ("..\\..\\small", 'bad file name: the name holds ".."'),
+        ("C:\\Boot\\BCD", "bad file name: the name starts with a drive letter"),
+        ("a" * 300, "bad file name: the name has 300 characters, at most 255 are allowed"),
+    ],
+)
+async def test_a_name_that_no_file_can_have_gets_error_2(
+    service: TftpService, client: Client, name: str, message: str
+) -> None:
+    client.ask(name, tsize=0)
+    assert await client.hear() == Error(2, message)
+    assert service.stats.refused == {"bad_name": 1}
+
+
+class Image:
+    """The tree of one image with one file, for whoever has its ticket. `opened` lets a slow disk finish."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.fails = False
+
+    def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
+        stored = in_memory(name, b"image of " + context.mac.encode())
+        if image_id != "LAB00005" or name != "boot.wim":
+            return None
+        return replace(stored, open=lambda: self.open(stored), completes_boot=True, may_block=True)
+
+    def open(self, stored: BootObject) -> int:
+        assert self.opened.wait(5)
+        if self.fails:
+            raise ContentNotFound("the WIM is gone")
+        return stored.open()
+
+    def holds(self, name: str) -> bool:
+        return name == "boot.wim"
+
+    def loader(self, image_id: str, arch: str, client_class: str, context: BootContext) -> str:
+        return ""
+
+
+class Desk:
+    def __init__(self, *, lifetime_s: float = 60) -> None:
+        self.runs: list[str] = []
+        self.ticket = BootTicket(
+            "0" * 16, MAC, "", "uefi-x64", "127.0.0.1", Outcome.BOOT, "LAB00005", "", "", 0.0, lifetime_s
+        )
+
+    def ticket_at(self, address: str) -> BootTicket | None:
+        return self.ticket if address == "127.0.0.1" else None
+
+    def run_started(self, address: str) -> None:
+        self.runs.append(address)
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        return False
+
+
+async def with_image(service: TftpService, desk: Desk) -> Image:
+    image = Image()
+    service._tree = BootTree(service._tree.boot_files, service.journal, desk=desk, images=image, clock=lambda: 30.0)
+    return image
+
+
+async def test_a_ticket_opens_its_image_while_others_are_served(service: TftpService, client: Client) -> None:
+    """A WIM that is taken apart holds up nobody but him who waits for it, and he may ask again meanwhile."""
+    desk = Desk()
+    image = await with_image(service, desk)
+    client.ask("boot.wim")
+    client.ask("boot.wim")
+    other = Client(service)
+    with closing(other.sock):
+        assert await other.read("small") == b"small"
+    assert client.heard_nothing()
+    image.opened.set()
+    assert await client.hear() == Data(1, b"image of " + MAC.encode())
+    assert desk.runs == []
+    client.say(Ack(1))
+    await idle(service)
+    assert desk.runs == ["127.0.0.1"]
+    assert service.stats.ignored == {"repeated_request": 1}
+
+
+async def test_without_a_ticket_error_2_says_so(service: TftpService) -> None:
+    await with_image(service, Desk())
+    client = Client(service, own="127.0.0.9")
+    with closing(client.sock):
+        client.ask("boot.wim")
+        assert await client.hear() == Error(
+            2, "no boot ticket: this address has not asked for a network boot and been granted it"
+        )
+    assert service.stats.refused == {"no_ticket": 1}
+
+
+async def test_an_expired_ticket_gets_error_2(service: TftpService, client: Client) -> None:
+    await with_image(service, Desk(lifetime_s=10))
+    client.ask("boot.wim")
+    assert await client.hear() == Error(2, "the boot ticket has expired: boot the machine anew")
+    assert service.stats.refused == {"ticket_expired": 1}
+
+
+async def test_an_image_that_cannot_be_opened_is_refused(service: TftpService, client: Client) -> None:
+    image = await with_image(service, Desk())
+    image.fails = True
+    image.opened.set()
+    client.ask("boot.wim")
+    assert await client.hear() == Error(2, "the file cannot be read now")
+    assert service.stats.refused == {"unreadable": 1}
+    await idle(service)
+
+
+async def test_a_file_opened_too_late_is_closed_again(service: TftpService, client: Client) -> None:
+    image = await with_image(service, Desk())
+    client.ask("boot.wim")
+    other = Client(service)
+    with closing(other.sock):
+        assert await other.read("small") == b"small"
+    before = len(os.listdir("/proc/self/fd"))
+    await service.stop()
+    image.opened.set()
+    await idle(service)
+    assert len(os.listdir("/proc/self/fd")) < before  # the request port is closed, the file is not left open
+    assert client.heard_nothing()
 
 
 @pytest.mark.parametrize(
@@ -266,9 +331,7 @@ async def test_one_address_cannot_take_every_transfer(service: TftpService, clie
     client.ask("small")
     await client.hear()
     second = Client(service)
-    other = Client(service)
-    other.sock.close()
-    other.sock = open_udp("127.0.0.9", 0)
+    other = Client(service, own="127.0.0.9")
     with closing(second.sock), closing(other.sock):
         second.ask("small")
         assert await other.read("small") == b"small"
@@ -320,19 +383,6 @@ async def test_a_silent_client_is_given_up(service: TftpService, client: Client)
     assert service.stats.retransmits == 1
 
 
-async def test_a_stranger_on_a_transfers_port_gets_error_5(service: TftpService, client: Client) -> None:
-    client.ask("small")
-    await client.hear()
-    stranger = Client(service)
-    with closing(stranger.sock):
-        stranger.peer = client.peer
-        stranger.say(Ack(1))
-        assert await stranger.hear() == Error(5, "unknown transfer")
-    client.say(Ack(1))
-    await idle(service)
-    assert service.stats.transfers == {"completed": 1}
-
-
 async def test_drain_lets_a_running_transfer_end_and_takes_no_other(service: TftpService, client: Client) -> None:
     client.ask("small", tsize=0)
     assert isinstance(await client.hear(), OptionAck)
@@ -366,63 +416,50 @@ async def test_a_file_that_changed_is_refused_until_reload(
     client.ask("small")
     assert await client.hear() == Error(2, "the file cannot be read now")
     assert "reload dpd to serve the new one" in caplog.records[0].reason  # type: ignore[attr-defined]
-    service.boot_files.refresh()
+    service._tree.boot_files.refresh()
     assert await client.read("small") == b"changed"
-
-
-async def test_a_file_cut_while_it_is_read_ends_with_an_error(
-    service: TftpService, client: Client, directory: Path
-) -> None:
-    client.ask("Boot/BCD", tsize=0)
-    await client.hear()
-    os.truncate(directory / "Boot" / "BCD", 1000)
-    client.say(Ack(0))
-    assert await client.hear() == Error(0, "the file became shorter while it was read")
-
-
-async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
-    service: TftpService, client: Client, directory: Path
-) -> None:
-    descriptor = os.open(directory / "Boot" / "BCD", os.O_RDONLY)
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
-    assert await client.read("Boot/BCD", blksize=1468, windowsize=16) == CONTENT
-    assert service.stats.disk_reads > 0
-
-
-async def test_an_error_of_the_disk_ends_one_transfer_and_tells_its_client(
-    service: TftpService, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(*_: object) -> bytes:
-        raise OSError(5, "Input/output error")
-
-    client.ask("Boot/BCD", tsize=0)
-    await client.hear()
-    with monkeypatch.context() as patch:
-        patch.setattr(tftp, "read_cached", broken)  # a disk that fails is not to be had otherwise
-        client.say(Ack(0))
-        assert await client.hear() == Error(0, "server error")
-    assert service.stats.failures == 1
-    assert service.stats.transfers == {"aborted": 1}
-    assert caplog.records[0].getMessage() == "tftp transfer failed"
-    assert await client.read("small") == b"small"
-
-
-async def test_many_clients_at_once_leave_no_descriptor_behind(service: TftpService) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    clients = [Client(service) for _ in range(12)]
-    contents = await asyncio.gather(*(client.read("Boot/BCD", blksize=1468, windowsize=8) for client in clients))
-    assert contents == [CONTENT] * len(clients)
-    await idle(service)
-    for client in clients:
-        client.sock.close()
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_a_port_in_use_is_told(service: TftpService, directory: Path) -> None:
     port = service.ports["tftp"]
-    second = TftpService(replace(SETTINGS, port=port), BootFiles(directory), journal=BootJournal())
+    second = TftpService(replace(SETTINGS, port=port), tree_of(directory), journal=BootJournal())
     with pytest.raises(ServiceError, match=rf"^TFTP \(0\.0\.0\.0 UDP {port}\): port {port} is in use; `ss -Hulpn"):
         await second.start()
     await second.stop()
+
+
+async def test_a_block_fits_the_interface_and_the_subnet(service: TftpService, client: Client) -> None:
+    """Loopback has a packet of 65536 bytes; what the operator says of a subnet counts alone."""
+    live(service, max_blksize=65464)
+    client.ask("Boot/BCD", blksize=65464)
+    assert await client.hear() == OptionAck((("blksize", "65464"),))
+    client.say(Error(8, "enough"))
+    await idle(service)
+    subnet = PxeSubnet(network="127.0.0.0/8", max_blksize=1200)
+    live(service, pxe=PxeSettings(subnet=(subnet,)), max_blksize=65464)
+    client.peer = client.server
+    client.ask("Boot/BCD", blksize=65464)
+    assert await client.hear() == OptionAck((("blksize", "1200"),))
+
+
+async def test_who_asks_too_often_meets_silence(service: TftpService, client: Client) -> None:
+    live(service, requests_per_s=2)
+    for _ in range(3):
+        client.ask("absent")
+    for _ in range(2):
+        assert isinstance(await client.hear(), Error)
+    other = Client(service, own="127.0.0.9")
+    with closing(other.sock):
+        assert await other.read("small") == b"small"
+    assert client.heard_nothing()
+    assert service.stats.refused["client_rate"] == 1
+
+
+async def test_other_networks_meet_silence(service: TftpService, client: Client) -> None:
+    live(service, allowed_networks=("127.0.0.9/32",))
+    client.ask("small")
+    other = Client(service, own="127.0.0.9")
+    with closing(other.sock):
+        assert await other.read("small") == b"small"
+    assert client.heard_nothing()
+    assert service.stats.refused == {"address": 1}

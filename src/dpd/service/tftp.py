@@ -6,71 +6,64 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
-from dpd.content.boot_files import BootFile, BootFiles, explain_miss, read_cached
-from dpd.errors import ContentError, MalformedMessage, ServiceError
+from dpd.boot.tree import BootObject
+from dpd.errors import DpdError, MalformedMessage, ServiceError
 from dpd.protocol.machine import Address, Datagram
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, WriteRequest, decode, encode
-from dpd.protocol.tftp.transfer import Event, ExtentNeeded, Finished, Ignored, Malformed, ReadTransfer, Verdict
-from dpd.service.driver import Driver
-from dpd.service.udp import UdpReader, open_udp, send_datagram
-from dpd.settings import Settings, TftpSettings
+from dpd.protocol.tftp.transfer import ReadTransfer, Verdict
+from dpd.service.boot_tree import BootTree, Denial, NotServed
+from dpd.service.tftp_limits import Admission, BlockSizes
+from dpd.service.tftp_ports import TransferPorts
+from dpd.service.tftp_reading import Reading, TftpStats
+from dpd.service.udp import UdpReader, send_datagram
+from dpd.settings import PxeSubnet, Settings, TftpSettings
 from dpd.telemetry.journal import BootJournal
-from dpd.telemetry.stats import bump, counter, counts, gauge
+from dpd.telemetry.stats import bump
 
 log = logging.getLogger(__name__)
 
 READ_THREADS = 4  # for extents that are not in the page cache; a disk gains little from more
-RRQ = b"\0\x01"
-
-
-@dataclass(slots=True)
-class TftpStats:
-    """What the TFTP service counts."""
-
-    requests: int = counter("Read requests that were well-formed.")
-    transfers: dict[str, int] = counts("Requests by their end; refused ones never became a transfer.", "verdict")
-    active: int = gauge("Transfers running now.")
-    payload_bytes: int = counter("File bytes that clients confirmed.")
-    datagrams: int = counter("Datagrams of transfers sent, retransmits included.")
-    retransmits: int = counter("Datagrams sent again.")
-    refused: dict[str, int] = counts("Requests that were not served, answered or not.", "reason")
-    malformed: dict[str, int] = counts("Datagrams that are no TFTP.", "reason")
-    ignored: dict[str, int] = counts("Well-formed datagrams that changed nothing.", "reason")
-    send_failures: int = counter("Trains that the kernel would not send; they count as lost.")
-    disk_reads: int = counter("Extents that were not in the page cache and went to a thread.")
-    failures: int = counter("Errors of this server that ended a transfer or a request; each is in the log.")
+RRQ, WRQ = b"\0\1", b"\0\2"
 
 
 class TftpService:
-    """Serves boot files to whoever asks, within the limits of [tftp]."""
+    """Serves boot files to whoever asks, within the limits of [tftp] and of the boot tree. `subnets` are those of [pxe]."""
 
     name = "tftp"
 
-    def __init__(self, settings: TftpSettings, boot_files: BootFiles, *, journal: BootJournal) -> None:
+    def __init__(
+        self,
+        settings: TftpSettings,
+        boot_tree: BootTree,
+        *,
+        journal: BootJournal,
+        subnets: Sequence[PxeSubnet] = (),
+    ) -> None:
         self.stats = TftpStats()
         self.ports: dict[str, int] = {}
         self.journal = journal
-        self.boot_files = boot_files
-        self.pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tftp-read")
-        self._settings = settings
+        self._tree = boot_tree
+        self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tftp-read")
+        self._sockets = TransferPorts(settings)
         self._reader: UdpReader | None = None
-        self._running: dict[Address, _Reading] = {}
+        self._running: dict[Address, Reading] = {}
+        self._opening: dict[Address, ReadRequest] = {}
         self._running_per_client: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._stopped = False
+        self._limit(settings, subnets)
 
     async def start(self) -> None:
         """Bind the request port. Raises ServiceError."""
-        sock = open_udp(self._settings.listen, self._settings.port, pktinfo=True, purpose="TFTP")
+        sock = self._sockets.open_requests()
         self.ports = {"tftp": sock.getsockname()[1]}
         self._reader = UdpReader(sock, self._on_datagram)
 
@@ -81,14 +74,20 @@ class TftpService:
 
     async def stop(self) -> None:
         """End now; clients of running transfers are told."""
+        self._stopped = True
         self._close_port()
         for reading in list(self._running.values()):
             reading.abort("the server is stopping")
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, settings: Settings) -> None:
         """New limits for new transfers; running ones keep theirs."""
-        self._settings = settings.tftp
+        self._limit(settings.tftp, settings.pxe.subnet)
+
+    def _limit(self, settings: TftpSettings, subnets: Sequence[PxeSubnet]) -> None:
+        self._settings = settings
+        self._admission = Admission(settings)
+        self._block_sizes = BlockSizes(settings, subnets)
 
     def _close_port(self) -> None:
         if self._reader is not None:
@@ -102,17 +101,25 @@ class TftpService:
             self.stats.failures += 1
             log.exception("tftp request failed", extra={"peer": datagram.source[0]})
 
+    def _on_misled(self, datagram: Datagram) -> None:
+        """One that came to a transfer's socket before that had its client: a turn of the loop later, as if it came now."""
+        asyncio.get_running_loop().call_soon(self._on_datagram, datagram)
+
     def _receive(self, datagram: Datagram) -> None:
         if datagram.local != datagram.answer_from or datagram.source[1] == 0:
             # Sent to a broadcast or multicast address (the kernel would answer from another one), or from a port that
             # nobody can be answered on: silence, or one datagram makes many servers talk (RFC 1123 section 4.2.3.4).
             bump(self.stats.refused, "broadcast" if datagram.source[1] else "port_zero")
             return
+        answerable = datagram.payload[:2] in (RRQ, WRQ)
+        if answerable and (refusal := self._admission.refusal(datagram.source[0], time.monotonic())):
+            bump(self.stats.refused, refusal)
+            return
         try:
             message = decode(datagram.payload)
         except MalformedMessage as error:
             bump(self.stats.malformed, error.reason)
-            if datagram.payload.startswith(RRQ):
+            if answerable:
                 self._send_error(datagram, ErrorCode.ILLEGAL_OPERATION, str(error))
             return
         if isinstance(message, ReadRequest):
@@ -125,10 +132,12 @@ class TftpService:
     def _receive_read(self, request: ReadRequest, datagram: Datagram) -> None:
         self.stats.requests += 1
         earlier = self._running.get(datagram.source)
+        if (earlier is not None and earlier.request == request and not earlier.answered) or (
+            datagram.source in self._opening
+        ):
+            bump(self.stats.ignored, "repeated_request")  # the retransmission timer answers, not every copy
+            return
         if earlier is not None:
-            if earlier.request == request and earlier.transfer.untouched:
-                bump(self.stats.ignored, "repeated_request")  # the retransmission timer answers, not every copy
-                return
             # ROMs with one fixed port do this. No ERROR: it would reach the new request as its answer.
             earlier.end(Verdict.ABORTED, "the client asked anew from the same port")
         if busy := self._busy(datagram.source[0]):
@@ -139,62 +148,101 @@ class TftpService:
             # A netascii client changes line ends back; with the bytes as they are that would corrupt every loader.
             self._refuse(datagram, request.filename, "mode", ErrorCode.ILLEGAL_OPERATION, "only mode octet is served")
             return
-        file = self.boot_files.lookup(request.filename)
-        if file is None:
-            reason = explain_miss(request.filename)
-            self._refuse(datagram, request.filename, "not_found", ErrorCode.FILE_NOT_FOUND, reason)
+        found = self._tree.find(request.filename, plain(datagram.source))
+        if isinstance(found, NotServed):
+            code = ErrorCode.FILE_NOT_FOUND if found.reason is Denial.NOT_FOUND else ErrorCode.ACCESS_VIOLATION
+            self._refuse(datagram, request.filename, found.reason.value, code, found.message)
             return
-        self._begin(request, file, datagram)
+        self._open(request, found, datagram)
 
     def _busy(self, client: str) -> str:
-        if len(self._running) >= self._settings.max_transfers:
+        if len(self._running) + len(self._opening) >= self._settings.max_transfers:
             return "max_transfers"
         if self._running_per_client[client] >= self._settings.max_transfers_per_client:
             return "max_transfers_per_client"
         return ""
 
-    def _begin(self, request: ReadRequest, file: BootFile, datagram: Datagram) -> None:
+    def _open(self, request: ReadRequest, file: BootObject, datagram: Datagram) -> None:
+        if file.may_block:
+            self._opening[datagram.source] = request
+            self._note_change(datagram.source[0], +1)
+            future = asyncio.get_running_loop().run_in_executor(self._pool, file.open)
+            future.add_done_callback(partial(self._on_opened, request, file, datagram))
+            return
         # Opened on the loop: 10 us for a file two folders deep, a thread hop costs 36 (both measured on one core).
         try:
-            descriptor = self.boot_files.open(file)
-        except ContentError as error:
-            log.warning("tftp boot file refused", extra={"file": file.name, "reason": str(error)})
-            self._refuse(datagram, file.name, "unreadable", ErrorCode.ACCESS_VIOLATION, "the file cannot be read now")
-            return
+            descriptor = file.open()
+        except (DpdError, OSError) as error:
+            self._refuse_unreadable(datagram, file, error)
+        else:
+            self._begin(request, file, descriptor, datagram)
+
+    def _on_opened(
+        self, request: ReadRequest, file: BootObject, datagram: Datagram, opened: asyncio.Future[int]
+    ) -> None:
+        del self._opening[datagram.source]
         try:
-            sock = open_udp(datagram.answer_from or self._settings.listen, 0, purpose="TFTP transfer")
+            if opened.cancelled():
+                return
+            error = opened.exception()
+            if isinstance(error, (DpdError, OSError)):
+                self._refuse_unreadable(datagram, file, error)
+            elif error is not None:
+                self.stats.failures += 1
+                log.error("tftp boot file failed", extra={"file": file.name}, exc_info=error)
+            elif self._stopped:
+                os.close(opened.result())
+            else:
+                self._begin(request, file, opened.result(), datagram)
+        finally:
+            self._note_change(datagram.source[0], -1)
+
+    def _begin(self, request: ReadRequest, file: BootObject, descriptor: int, datagram: Datagram) -> None:
+        assert self._reader is not None
+        local = datagram.answer_from or self._settings.listen
+        try:
+            sock = self._sockets.open_transfer(local, self.ports["tftp"], datagram.source, self._on_misled)
         except (ServiceError, OSError) as error:
             os.close(descriptor)
             log.warning("tftp transfer has no socket", extra={"reason": str(error)})
             self._refuse(datagram, file.name, "no_socket", ErrorCode.NOT_DEFINED, "the server has no free socket")
             return
         settings = self._settings
-        limits = Limits(settings.max_blksize, settings.max_windowsize, settings.timeout_s, settings.attempts)
+        blksize = self._block_sizes.largest(datagram.source[0], datagram.interface)
+        limits = Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts)
         transfer = ReadTransfer(request, datagram.source, file.size_bytes, limits)
-        reading = _Reading(self, request, file, descriptor, transfer, sock)
-        self._note_begin(reading)
+        reading = Reading(
+            *(request, file, descriptor, transfer, sock),
+            pool=self._pool,
+            stats=self.stats,
+            note_end=self._on_end,
+        )
+        self._running[reading.client] = reading
+        self._note_change(reading.client[0], +1)
         reading.driver.start()
 
-    def _note_begin(self, reading: _Reading) -> None:
-        self._running[reading.transfer.client] = reading
-        self._running_per_client[reading.transfer.client[0]] += 1
+    def _note_change(self, client: str, difference: int) -> None:
+        """A transfer, or the opening of its file, begins or ends."""
+        self._running_per_client[client] += difference
+        if not self._running_per_client[client]:
+            del self._running_per_client[client]
         self.stats.active = len(self._running)
-        self._idle.clear()
-
-    def note_end(self, reading: _Reading, verdict: Verdict, detail: str) -> None:
-        """A transfer is over: forget it, count it, tell it."""
-        transfer, client = reading.transfer, reading.transfer.client
-        del self._running[client]
-        self._running_per_client[client[0]] -= 1
-        if not self._running_per_client[client[0]]:
-            del self._running_per_client[client[0]]
-        self.stats.active = len(self._running)
-        if not self._running:
+        if self._running_per_client:
+            self._idle.clear()
+        else:
             self._idle.set()
+
+    def _on_end(self, reading: Reading, verdict: Verdict, detail: str) -> None:
+        """A transfer is over: forget it, count it, tell it."""
+        transfer, client = reading.transfer, reading.client
+        del self._running[client]
+        self._note_change(client[0], -1)
         self.stats.payload_bytes += transfer.bytes_acked
         self.stats.datagrams += transfer.datagrams_sent
         self.stats.retransmits += transfer.retransmits
         self.stats.send_failures += reading.driver.send_failures
+        if verdict is Verdict.COMPLETED:
+            self._tree.sent(reading.file, plain(client))
         self._tell(
             client,
             reading.file.name,
@@ -207,6 +255,10 @@ class TftpService:
             seconds=round(time.monotonic() - reading.began_at, 3),
         )
 
+    def _refuse_unreadable(self, datagram: Datagram, file: BootObject, error: Exception) -> None:
+        log.warning("tftp boot file refused", extra={"file": file.name, "reason": str(error)})
+        self._refuse(datagram, file.name, "unreadable", ErrorCode.ACCESS_VIOLATION, "the file cannot be read now")
+
     def _refuse(self, datagram: Datagram, name: str, reason: str, code: ErrorCode, message: str) -> None:
         bump(self.stats.refused, reason)
         self._send_error(datagram, code, message)
@@ -215,6 +267,8 @@ class TftpService:
     def _send_error(self, datagram: Datagram, code: ErrorCode, message: str) -> None:
         """From the request port itself: a refusal needs no socket of its own, and clients take it from any port."""
         assert self._reader is not None
+        if self._reader.sock.fileno() < 0:  # the file was opened while the server began to drain
+            return
         sent = send_datagram(
             self._reader.sock, encode(Error(code, message)), datagram.source, local=datagram.answer_from
         )
@@ -226,71 +280,9 @@ class TftpService:
         told = {"file": name, "verdict": verdict.value, "detail": detail}
         log.info("tftp transfer", extra={"peer": client[0], **told, **figures})
         whole = {key: value for key, value in figures.items() if isinstance(value, int)}
-        self.journal.note_address(client[0].removeprefix("::ffff:"), "tftp", **told, **whole)
+        self.journal.note_address(plain(client), "tftp", **told, **whole)
 
 
-class _Reading:
-    """One running transfer: its machine, its file, and its socket by way of the driver."""
-
-    def __init__(
-        self,
-        service: TftpService,
-        request: ReadRequest,
-        file: BootFile,
-        descriptor: int,
-        transfer: ReadTransfer,
-        sock: socket.socket,
-    ) -> None:
-        self.request, self.file, self.transfer = request, file, transfer
-        self.began_at = time.monotonic()
-        self.driver = Driver(transfer, sock, self, service.pool)
-        self._service, self._descriptor, self._sock = service, descriptor, sock
-        self._ended = False
-
-    def abort(self, reason: str) -> None:
-        """End it and tell the client why."""
-        self.transfer.fail(reason)
-        self.driver.pump()
-
-    def end(self, verdict: Verdict, detail: str) -> None:
-        """Over, without a word to the client; only the first end counts."""
-        if not self._ended:
-            self._ended = True
-            self.driver.close()
-            self._service.note_end(self, verdict, detail)
-
-    def on_event(self, event: Event) -> None:
-        match event:
-            case ExtentNeeded():
-                self._read(event)
-            case Finished(verdict, detail):
-                self.end(verdict, detail)
-            case Ignored(reason):
-                bump(self._service.stats.ignored, reason)
-            case Malformed(reason):
-                bump(self._service.stats.malformed, reason)
-
-    def on_failure(self, error: Exception) -> None:
-        self._service.stats.failures += 1
-        fields = {"peer": self.transfer.client[0], "file": self.file.name}
-        if isinstance(error, OSError):
-            log.error("tftp transfer failed", extra={**fields, "reason": str(error)})
-        else:
-            log.error("tftp transfer failed", extra=fields, exc_info=error)
-        with suppress(OSError):
-            send_datagram(self._sock, encode(Error(ErrorCode.NOT_DEFINED, "server error")), self.transfer.client)
-        self.end(Verdict.ABORTED, f"server error: {error}")
-
-    def on_released(self) -> None:
-        os.close(self._descriptor)
-
-    def _read(self, extent: ExtentNeeded) -> None:
-        content = read_cached(self._descriptor, extent.offset, extent.length)
-        if content is not None:
-            self.transfer.provide_extent(extent.offset, content)
-            return
-        self._service.stats.disk_reads += 1
-        self.driver.request(
-            partial(os.pread, self._descriptor, extent.length, extent.offset),
-            partial(self.transfer.provide_extent, extent.offset),
-        )
+def plain(client: Address) -> str:
+    """The address as tickets and the journal have it: an IPv4 client of an IPv6 socket is one of IPv4."""
+    return client[0].removeprefix("::ffff:")

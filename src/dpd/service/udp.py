@@ -60,11 +60,18 @@ _PKTINFO = struct.Struct("@i4s4s")  # struct in_pktinfo: interface index, local 
 
 
 def open_udp(
-    address: str, port: int, *, broadcast: bool = False, pktinfo: bool = False, purpose: str = "UDP"
+    address: str,
+    port: int,
+    *,
+    broadcast: bool = False,
+    pktinfo: bool = False,
+    reuse_address: bool = False,
+    purpose: str = "UDP",
 ) -> socket.socket:
     """A bound, non-blocking socket. Raises ServiceError that says what stands in the way and how to clear it.
 
-    `pktinfo`: each datagram tells its interface and the address it was sent to. `purpose` is for the message.
+    `pktinfo`: each datagram tells its interface and the address it was sent to. `reuse_address`: others that say so too may
+    have the port as well. `purpose` is for the message.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -72,6 +79,8 @@ def open_udp(
         sock.setblocking(False)
         if broadcast:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if reuse_address:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if pktinfo and family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         elif pktinfo:
