@@ -22,6 +22,8 @@ from bench.netns import Lan
 QEMU = "qemu-system-x86_64"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+SECURE_OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")  # with the authorities of Microsoft enrolled
+SECURE_OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 IPXE_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")  # what QEMU puts on a virtio card: BIOS and UEFI in one
 CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware paints its serial line like a terminal
 
@@ -29,11 +31,11 @@ CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware pa
 class Guest:
     """A context manager: inside it the machine runs; `wait_for` reads its serial line."""
 
-    def __init__(self, lan: Lan, mac: str, *firmware: str | Path) -> None:
+    def __init__(self, lan: Lan, mac: str, *firmware: str | Path, program: str = QEMU) -> None:
         self._mac = mac
         tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])
         self._command = [
-            *(QEMU, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
+            *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
             *("-serial", "stdio", "-device", "virtio-rng-pci"),  # newer EDK2 boots no network without a random source
             *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_OID, mac))),  # without it option 97 is all zeros
             *("-netdev", f"tap,id=lan,ifname={tap},script=no,downscript=no"),
@@ -48,21 +50,20 @@ class Guest:
         return cls(lan, mac, "-M", "pc,graphics=off", "-device", f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0")
 
     @classmethod
-    def uefi(cls, lan: Lan, mac: str, directory: Path, *, http: bool = False) -> Guest:
+    def uefi(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
         """OVMF with EDK2's own network driver and PXE client (an empty romfile takes iPXE's ROM off the card), or its
         HTTP boot, which is what is left when PXE is switched off in the firmware."""
-        variables = Path(shutil.copy(OVMF_VARIABLES, directory / f"vars-{mac.replace(':', '')}.fd"))
-        flash = "if=pflash,format=raw,unit={},file={},readonly={}"
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
-        return cls(
-            lan,
-            mac,
-            *("-M", "q35"),
-            *("-drive", flash.format(0, OVMF_CODE, "on"), "-drive", flash.format(1, variables, "off")),
-            *("-device", f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0,romfile="),
-            *switches,
-        )
+        return cls(lan, mac, "-M", "q35", *_ovmf(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
+
+    @classmethod
+    def secure_uefi(cls, lan: Lan, mac: str, directory: Path) -> Guest:
+        """The same with Secure Boot on, by PXE: the flash can be written in system management mode alone."""
+        switches = ("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+        guarded = ("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
+        flash = _ovmf(mac, directory, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
+        return cls(lan, mac, "-M", "q35,smm=on", *guarded, *flash, *switches)
 
     def __enter__(self) -> Self:
         self._process = self._switch.start(*self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -99,3 +100,11 @@ class Guest:
         received: bytes = stream.read1()  # type: ignore[attr-defined]
         self._received += received
         return bool(received)
+
+
+def _ovmf(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
+    """The firmware with a variable store of its own, and a network card that it drives itself."""
+    own = Path(shutil.copy(variables, directory / f"vars-{mac.replace(':', '')}.fd"))
+    flash = "if=pflash,format=raw,unit={},file={},readonly={}"
+    card = f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0,romfile="
+    return ["-drive", flash.format(0, code, "on"), "-drive", flash.format(1, own, "off"), "-device", card]
