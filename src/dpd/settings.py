@@ -146,7 +146,7 @@ class TftpSettings:
     port: int = rules.number(69, 0, 65535, "UDP port", live=False)
     max_blksize: int = rules.number(1468, 512, 65464, "bytes, RFC 2348")
     max_windowsize: int = rules.number(64, 1, 65535, "blocks, RFC 7440")
-    max_transfers: int = rules.number(512, 1, 65536, "transfers at once")
+    max_transfers: int = rules.number(2048, 1, 65536, "transfers at once")
     max_transfers_per_client: int = rules.number(16, 1, 65536, "transfers at once from one address")
     timeout_s: float = rules.number(
         1.0, 0.2, 60, "seconds before the first retransmission; adapts to the client afterwards"

@@ -16,7 +16,6 @@ from typing import Protocol
 
 from dpd.boot.tree import BootContext, BootImages, BootObject
 from dpd.content.boot_files import BootFiles, explain_miss, explain_name
-from dpd.site.decision import Outcome
 from dpd.site.tickets import BootTicket
 from dpd.telemetry.journal import BootJournal
 
@@ -106,7 +105,7 @@ class BootTree:
         if explanation := explain_name(name):
             return self._deny(address, name, Denial.BAD_NAME, f"bad file name: {explanation}")
         ticket = self._desk.ticket_at(address)
-        if ticket is not None and _opens_images(ticket) and ticket.grants_now(self._clock()):
+        if ticket is not None and ticket.grants_now(self._clock()):
             found = self._images.lookup(ticket.boot_image, name, self._context_of(ticket, address))
             if found is not None:
                 return found
@@ -137,11 +136,6 @@ class BootTree:
         shown = "".join(c if c.isprintable() else "?" for c in name[:80])
         self.journal.note_address(address, "refused_file", file=shown, reason=reason.value)
         return NotServed(reason, message)
-
-
-def _opens_images(ticket: BootTicket) -> bool:
-    """Who waits for approval gets nothing but its script."""
-    return bool(ticket.boot_image) or ticket.outcome is Outcome.WAIT
 
 
 def plain_context(ticket: BootTicket, address: str) -> BootContext:
