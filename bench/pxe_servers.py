@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers of `pxe_storm`: each gives the same loader to UEFI x64 machines by proxyDHCP and TFTP, on a core of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from bench.machine import version_of
+from bench.netns import DEVICE, Host, Lan
+
+DPD = Path(sys.executable).with_name("dpd")
+LOADER = Path("/usr/lib/ipxe/snponly.efi")  # 170 KB; Debian's ipxe
+UEFI_X64 = 7  # option 93
+READY_S = 20.0
+CORE = min(os.sched_getaffinity(0))
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+DPD_TOML = """
+[daemon]
+state_dir = "{folder}/state"
+log_format = "json"
+[pxe]
+unknown_computers = "deny"
+[[pxe.rule]]
+name = "uefi-x64"
+client_class = "PXEClient"
+client_arch = [{arch}]
+loader = "{loader}"
+[tftp]
+max_transfers = 2048
+[boot]
+directory = "{folder}/boot"
+[multicast]
+enabled = false
+[control]
+socket = "{folder}/control.sock"
+[metrics]
+listen = ""
+"""
+
+
+class PxeServer:
+    """A server process in the namespace `server`, pinned to one core; it ends with the LAN."""
+
+    name: ClassVar[str]
+
+    def __init__(self, lan: Lan, folder: Path, macs: list[str]) -> None:
+        self._host, self._folder = lan["server"], folder
+        self._process = self.start(self._host)
+        self.wait_until_ready()
+        self.know(macs)
+
+    @staticmethod
+    def version() -> str:
+        raise AssertionError("each server has its own")
+
+    def start(self, host: Host) -> subprocess.Popen[bytes]:
+        """The process."""
+        raise AssertionError("each server has its own")
+
+    def wait_until_ready(self) -> None:
+        """Until port 4011 is taken, which both servers bind."""
+        deadline = time.monotonic() + READY_S
+        while ":4011 " not in self._host.run("ss", "-Hulpn"):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.name} did not get ready; its log is {self._folder}/log")
+            time.sleep(0.05)
+
+    def know(self, macs: list[str]) -> None:
+        """Tell the server of the machines, where it wants to know."""
+
+    def cpu_s(self) -> float:
+        """User and system time of all its threads so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def launch(self, host: Host, *command: str | Path) -> subprocess.Popen[bytes]:
+        """On CORE alone; what it says goes into the folder."""
+        with (self._folder / "log").open("ab") as log:
+            return host.start("taskset", "--cpu-list", str(CORE), *command, stdout=log)
+
+
+class Dpd(PxeServer):
+    """`dpd serve` with everything on that a site has on: policy, tickets, the journal, its log."""
+
+    name = "dpd"
+
+    @staticmethod
+    def version() -> str:
+        return version_of(str(DPD), "--version")
+
+    def start(self, host: Host) -> subprocess.Popen[bytes]:
+        (self._folder / "state").mkdir()
+        config = self._folder / "dpd.toml"
+        config.write_text(DPD_TOML.format(folder=self._folder, arch=UEFI_X64, loader=LOADER.name), encoding="ascii")
+        return self.launch(host, DPD, "serve", "--config", config)
+
+
+class Dnsmasq(PxeServer):
+    """dnsmasq as proxyDHCP and TFTP server, with room for all at once; its log goes to a file, as dpd's does."""
+
+    name = "dnsmasq"
+
+    @staticmethod
+    def version() -> str:
+        return version_of("dnsmasq", "--version")
+
+    def start(self, host: Host) -> subprocess.Popen[bytes]:
+        return self.launch(
+            host,
+            *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
+            *(f"--interface={DEVICE}", f"--dhcp-range={host.address},proxy,255.255.0.0", "--pid-file="),
+            *(f"--pxe-service={UEFI_X64},boot,{LOADER.name}", "--enable-tftp", f"--tftp-root={self._folder}/boot"),
+            *("--tftp-max=2048", f"--log-facility={self._folder}/dnsmasq.log"),
+        )
+
+
+SERVERS: tuple[type[PxeServer], ...] = (Dpd, Dnsmasq)
