@@ -20,6 +20,7 @@ MAGIC_COOKIE = b"\x63\x82\x53\x63"
 MIN_BYTES = 300  # RFC 1542 section 2.1: shorter messages are dropped by old relays
 MAX_BYTES = 4096  # no network-boot client comes near; bounds the work that one datagram can ask for
 MAX_OPTION = 255
+UNSPECIFIED = "0.0.0.0"
 
 _HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _NO_ADDRESS = bytes(4)
@@ -59,10 +60,10 @@ class Message:
     hops: int = 0
     secs: int = 0
     flags: int = 0
-    ciaddr: str = "0.0.0.0"
-    yiaddr: str = "0.0.0.0"
-    siaddr: str = "0.0.0.0"
-    giaddr: str = "0.0.0.0"
+    ciaddr: str = UNSPECIFIED
+    yiaddr: str = UNSPECIFIED
+    siaddr: str = UNSPECIFIED
+    giaddr: str = UNSPECIFIED
     sname: bytes = b""
     file: bytes = b""
 
@@ -133,7 +134,7 @@ def _read_options(data: bytes, sname: bytes, file: bytes) -> tuple[dict[int, byt
 
 
 def _dotted(octets: bytes) -> str:
-    return "0.0.0.0" if octets == _NO_ADDRESS else unpack_address(octets)
+    return UNSPECIFIED if octets == _NO_ADDRESS else unpack_address(octets)
 
 
 def _scan(area: bytes, position: int, found: dict[int, bytes]) -> None:

@@ -37,7 +37,9 @@ class Option(IntEnum):
     CLIENT_ARCH = 93  # RFC 4578
     CLIENT_INTERFACE = 94  # RFC 4578
     CLIENT_MACHINE_ID = 97  # RFC 4578
+    TFTP_SERVERS = 150  # RFC 5859
     IPXE = 175  # site-specific code that iPXE took; encapsulates its features
+    BCD = 252  # private: where Microsoft's boot manager finds its store; the same number as WPAD
 
 
 class PxeTag(IntEnum):
@@ -63,6 +65,7 @@ class DiscoveryControl(IntFlag):
 class RelayTag(IntEnum):
     """Sub-options of option 82."""
 
+    CIRCUIT_ID = 1
     LINK_SELECTION = 5  # RFC 3527
     SERVER_ID_OVERRIDE = 11  # RFC 5107
     SOURCE_PORT = 19  # RFC 8357

@@ -9,26 +9,13 @@ from enum import StrEnum
 
 from dpd.protocol.dhcp.message import Message
 from dpd.protocol.dhcp.options import Option, decode_client_arch, decode_machine_id, decode_user_classes
+from dpd.protocol.pxe.architectures import arch_name, processor
 
-# Option 93 (IANA "Processor Architecture Types") as the closed set of names that counters and logs use. RFC 4578 as
-# printed swapped 7 and 9 (erratum of 2016); firmware of that time sends 9 for x64, so both have one name.
-ARCH_NAMES = {
-    0: "bios",
-    6: "uefi-x86",
-    7: "uefi-x64",
-    9: "uefi-x64",
-    10: "uefi-arm32",
-    11: "uefi-arm64",
-    15: "uefi-x86-http",
-    16: "uefi-x64-http",
-    18: "uefi-arm32-http",
-    19: "uefi-arm64-http",
-    20: "bios-http",
-    25: "uefi-riscv32",
-    27: "uefi-riscv64",
-    39: "uefi-loongarch64",
-}
 INFINIBAND_GUID_BYTES = 8
+U_BOOT = b"U-Boot"
+# What option 60 of a network-boot client starts with. Huawei's servers say HW-Client where the specification has
+# PXEClient, U-Boot its own name and processor ("U-Boot.armv8").
+VENDOR_WORDS = (b"PXEClient", b"HTTPClient", b"HW-Client", U_BOOT)
 
 
 class ClientClass(StrEnum):
@@ -41,12 +28,14 @@ class ClientClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The loader for one class and some architectures; an empty `client_arch` fits every one."""
+    """The loader for one class and some architectures; an empty `client_arch` fits every one. `flow` is the form of the answer
+    where it is not to be the one of the client's profile."""
 
     name: str
     client_class: ClientClass
     loader: str
     client_arch: tuple[int, ...] = ()
+    flow: str = ""
 
     def fits(self, machine: Machine) -> bool:
         """Whether the rule speaks of this machine."""
@@ -57,7 +46,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Who asks. `guid` is "" where the firmware has none of its own; `vendor_class` is the first word of option 60."""
+    """Who asks. `guid` is "" where the firmware has none of its own; `vendor_class` is the first word of option 60, one of
+    VENDOR_WORDS."""
 
     mac: str
     guid: str
@@ -68,15 +58,22 @@ class Machine:
     @property
     def arch_name(self) -> str:
         """The first known architecture by name, out of a closed set."""
-        return next((ARCH_NAMES[code] for code in self.client_arch if code in ARCH_NAMES), "other")
+        return arch_name(self.client_arch)
+
+    @property
+    def processor(self) -> str:
+        """What a loader for this machine must be made for: `arch_name` without "-http"."""
+        return processor(self.arch_name)
 
 
 def vendor_class(message: Message) -> str:
     """The first word of option 60 when it is one of network boot, else ""."""
-    word = (message.option(Option.VENDOR_CLASS) or b"")[:10]
-    if word[:9] == b"PXEClient":
-        return ClientClass.PXE.value
-    return ClientClass.HTTP.value if word == b"HTTPClient" else ""
+    told = message.option(Option.VENDOR_CLASS) or b""
+    for word in VENDOR_WORDS:
+        if told.startswith(word):
+            # A U-Boot that only wants an address says the same; one that boots tells its architecture, too.
+            return word.decode() if word != U_BOOT or message.option(Option.CLIENT_ARCH) is not None else ""
+    return ""
 
 
 def identify(message: Message) -> Machine:
@@ -85,10 +82,16 @@ def identify(message: Message) -> Machine:
     return Machine(
         mac=_hardware_address(message).hex(":"),
         guid=decode_machine_id(message.option(Option.CLIENT_MACHINE_ID) or b""),
-        client_class=ClientClass.IPXE if is_ipxe(message) else ClientClass(word),
+        client_class=_client_class(message, word),
         client_arch=_client_arch(message),
         vendor_class=word,
     )
+
+
+def _client_class(message: Message, word: str) -> ClientClass:
+    if is_ipxe(message):
+        return ClientClass.IPXE
+    return ClientClass.HTTP if word == ClientClass.HTTP else ClientClass.PXE
 
 
 def is_ipxe(message: Message) -> bool:

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OFFER or ACK itself: header, options in the form that the client's profile asks for, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dpd.protocol.dhcp.message import BOOT_REPLY, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType, encode
+from dpd.protocol.dhcp.options import (
+    BootItem,
+    DiscoveryControl,
+    MenuItem,
+    MenuPrompt,
+    Option,
+    PxeOptions,
+    encode_pxe_options,
+    pack_address,
+)
+from dpd.protocol.machine import Address
+from dpd.protocol.pxe.exchange import EVERYONE, Policy, Question, Reply
+from dpd.protocol.pxe.profiles import Flow, Profile, asks_for
+from dpd.protocol.pxe.rules import ClientClass
+
+MAX_FILE = 127  # the header field `file` has 128 bytes with its NUL
+MACHINE_ID_BYTES = 17
+MIN_MESSAGE = 576  # RFC 2132 section 9.10: nobody may take less; IP and UDP headers count
+IP_AND_UDP_BYTES = 28
+# Left out in this order where the client cannot take all: siaddr says the same.
+DISPENSABLE = (Option.TFTP_SERVERS, Option.TFTP_SERVER)
+# First words of the loaders that look for option 252, which to others is a proxy setting (WPAD).
+MICROSOFT_LOADERS = ("bootmgfw", "bootmgr", "pxeboot", "wdsmgfw", "wdsnbp", "abortpxe")
+
+Options = list[tuple[Option, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the client is given: a loader under a rule's name or a boot image's, or a menu."""
+
+    rule: str = ""
+    loader: str = ""
+    menu: PxeOptions | None = None
+    bcd_name: str = ""
+    flow: Flow | None = None  # in place of the profile's
+
+
+def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
+    """The OFFER or ACK that hands out the content, and where it goes."""
+    message, server, loader = question.message, question.server, content.loader
+    kind = MessageType.OFFER if question.is_discover else MessageType.ACK
+    flow = content.flow or question.profile.flow
+    in_header = flow is not Flow.HTTP
+    answer = Message(
+        op=BOOT_REPLY,
+        htype=message.htype,
+        hops=message.hops,
+        xid=message.xid,
+        # yiaddr is 0: behind a relay only a broadcast reaches the client (RFC 2131 section 4.1)
+        flags=message.flags | (BROADCAST_FLAG if question.relay.address else 0),
+        ciaddr=message.ciaddr if kind == MessageType.ACK else UNSPECIFIED,
+        siaddr=server,
+        giaddr=message.giaddr,
+        chaddr=message.chaddr,
+        # shim reads siaddr and `file` of the header alone; UEFI HTTP boot reads option 67 alone
+        sname=server.encode() if in_header else b"",
+        file=loader.encode("ascii") if in_header and len(loader) <= MAX_FILE else b"",
+        options=tuple((int(code), value) for code, value in _options(question, content, flow, kind)),
+    )
+    payload = _fit(answer, room_of(message))
+    destination = _destination(question, policy)
+    return Reply(payload, destination, kind, question.machine, content.rule, loader, server, question.profile.name)
+
+
+def _options(question: Question, content: Content, flow: Flow, kind: MessageType) -> Options:
+    message, server = question.message, question.server
+    options: Options = [
+        (Option.MESSAGE_TYPE, bytes((kind,))),
+        (Option.SERVER_ID, pack_address(question.relay.server_id or server)),  # RFC 5107
+        *_class(question, flow),
+        *_echo_machine_id(message),
+    ]
+    if flow is not Flow.HTTP:
+        options += _vendor(question, content, flow)
+        options.append((Option.TFTP_SERVER, server.encode()))
+    if flow is not Flow.HTTP and asks_for(message, Option.TFTP_SERVERS):
+        options.append((Option.TFTP_SERVERS, pack_address(server)))
+    if content.loader:
+        options.append((Option.BOOT_FILE, content.loader.encode("ascii")))
+    if content.bcd_name and is_microsofts(content.loader) and flow is not Flow.HTTP:
+        options.append((Option.BCD, content.bcd_name.encode("ascii") + b"\0"))
+    return options + _echo_relay_agent(message)
+
+
+def _class(question: Question, flow: Flow) -> Options:
+    """Option 60 says what the client said, without its numbers. U-Boot looks for PXEClient whatever it says itself."""
+    word = question.machine.vendor_class
+    if flow is Flow.BARE:
+        return [(Option.VENDOR_CLASS, ClientClass.PXE.encode())] if word != ClientClass.PXE else []
+    return [(Option.VENDOR_CLASS, word.encode())]
+
+
+def _vendor(question: Question, content: Content, flow: Flow) -> Options:
+    """Option 43: a menu, or "the file is given here", with the item a client chose: iPXE drops an answer without it."""
+    vendor = content.menu or _given_file(question.profile, flow, question.item)
+    return [] if vendor is None else [(Option.VENDOR, encode_pxe_options(vendor))]
+
+
+def _given_file(profile: Profile, flow: Flow, item: BootItem | None) -> PxeOptions | None:
+    if profile.menu_text:
+        control = DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST
+        return PxeOptions(control, menu=(MenuItem(0, profile.menu_text),), prompt=MenuPrompt(0, "PXE"))
+    if flow is Flow.DIRECT:
+        return PxeOptions(discovery_control=DiscoveryControl.FILE_IS_GIVEN, item=item)
+    return PxeOptions(item=item) if flow is Flow.BINL and item is not None else None
+
+
+def is_microsofts(loader: str) -> bool:
+    """Whether a loader looks for its BCD store in option 252."""
+    name = loader.replace("\\", "/").rpartition("/")[2].lower()
+    return name.startswith(MICROSOFT_LOADERS)
+
+
+def _echo_machine_id(message: Message) -> Options:
+    """RFC 4578 section 2.3: back as it came, even where it identifies nobody."""
+    value = message.option(Option.CLIENT_MACHINE_ID)
+    return [(Option.CLIENT_MACHINE_ID, value)] if value is not None and len(value) == MACHINE_ID_BYTES else []
+
+
+def _echo_relay_agent(message: Message) -> Options:
+    """RFC 3046 section 2.2: back byte for byte."""
+    value = message.option(Option.RELAY_AGENT)
+    return [] if value is None else [(Option.RELAY_AGENT, value)]
+
+
+def room_of(message: Message) -> int:
+    """The payload that the client takes (option 57); what a relay adds it takes off again."""
+    told = message.option(Option.MAX_MESSAGE_SIZE) or b""
+    relayed = message.option(Option.RELAY_AGENT)
+    return (
+        max(int.from_bytes(told, "big"), MIN_MESSAGE) - IP_AND_UDP_BYTES + (0 if relayed is None else len(relayed) + 2)
+    )
+
+
+def _fit(answer: Message, room: int) -> bytes:
+    """The bytes, without what is dispensable where they were too many. Never by option 52: shim needs `file`."""
+    payload = encode(answer)
+    left_out: tuple[int, ...] = ()
+    for code in DISPENSABLE:
+        if len(payload) <= room:
+            break
+        left_out += (code,)
+        payload = encode(replace(answer, options=tuple(each for each in answer.options if each[0] not in left_out)))
+    return payload
+
+
+def _destination(question: Question, policy: Policy) -> Address:
+    """RFC 2131 section 4.1 with yiaddr 0; at port 4011 back to the sender, since EDK2 asks from 4011, iPXE from 68."""
+    message, relay = question.message, question.relay
+    host, port = question.arrival.source
+    if question.arrival.at_boot_port:
+        return (EVERYONE if host == UNSPECIFIED else host, port)
+    if relay.address:
+        return (relay.address, port if relay.answer_to_source_port else policy.relay_port)  # RFC 8357
+    if message.ciaddr != UNSPECIFIED:
+        return (message.ciaddr, policy.client_port)
+    return (EVERYONE, policy.client_port)

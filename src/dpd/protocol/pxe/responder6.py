@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network boot beside a DHCPv6 lease server: one packet in, a Reply6 or the reason for silence out (RFC 5970, RFC 8415).
+
+`hear6` says whether a packet is for us and who asks; `answer6` makes the answer once policy has chosen a loader. Answers
+carry no address: EDK2 takes an ADVERTISE without one, with the vendor class of PXE, as that of a proxy.
+
+What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp6.c of EDK2):
+* PXE: after its lease the firmware asks once more, at port 4011 of the address in option 59, and boots what that answer
+  names. So the ADVERTISE names our own address, too.
+* UEFI HTTP boot pairs the URL of an ADVERTISE without addresses with any lease and asks nobody again. Its vendor class
+  must have 16 bytes or more. Early versions read the URL up to a zero byte, so option 59 goes last.
+* No option 60: EDK2 reads it as the size of the file and gives up on any other text.
+* No preference: at 255 EDK2 would choose at once, before the lease server has spoken; and it does not need one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote
+
+from dpd.protocol.dhcp6.message import Message, MessageType, Options, Packet, Relay, encode
+from dpd.protocol.dhcp6.options import (
+    Option,
+    VendorClass,
+    decode_identity_association,
+    encode_vendor_class,
+)
+from dpd.protocol.machine import Address
+from dpd.protocol.pxe.identity6 import INTEL, Identity, identify6, vendor_word
+from dpd.protocol.pxe.rules import ClientClass, Machine
+
+RELAY_SOURCE_PORT = 135  # RFC 8357
+ECHOED_BY_RELAY = (Option.INTERFACE_ID, RELAY_SOURCE_PORT)
+SAFE_IN_PATH = "/~"  # beside letters, digits and _.-; EDK2 and iPXE both decode %5C
+
+
+class Reason6(StrEnum):
+    """Why a packet gets no answer; the closed set of labels for counters."""
+
+    NOT_A_REQUEST = "not_a_request"  # a server's message, perhaps our own
+    NOT_NETWORK_BOOT = "not_network_boot"  # an ordinary DHCP client
+    NO_CLIENT_ID = "no_client_id"
+    NO_HARDWARE_ADDRESS = "no_hardware_address"
+    LEASE_REQUEST = "lease_request"  # the client takes or keeps its lease, from the lease server
+    WRONG_PORT = "wrong_port"
+    OTHER_SERVER = "other_server"
+    OTHER_MESSAGE_TYPE = "other_message_type"
+    UNICAST = "unicast"  # RFC 8415 section 16.2 and 16.12: clients begin by multicast, relays may use either
+    SWITCHED_OFF = "switched_off"
+    TOO_EARLY = "too_early"  # response_delay_s not over yet
+    NO_RULE = "no_rule"
+    NO_OWN_ADDRESS = "no_own_address"
+    OTHER_INTERFACE = "other_interface"
+    DENIED = "denied"  # policy wants silence
+    ABORTED = "aborted"  # policy wants the next boot device
+
+
+@dataclass(frozen=True, slots=True)
+class Terms6:
+    """What the operator wants, as plain values; `server_id` is our DUID."""
+
+    server_id: bytes
+    respond: bool = True
+    response_delay_s: int = 0
+    relay_port: int = 547
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival6:
+    """How a packet came: from whom, whether on port 4011, whether to a multicast group, and what is known of its DUID."""
+
+    source: Address
+    at_boot_port: bool = False
+    by_multicast: bool = True
+    known_mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question6:
+    """A packet that is ours to answer, and who asks."""
+
+    packet: Packet
+    arrival: Arrival6
+    machine: Machine
+    duid: bytes
+
+    @property
+    def elapsed_s(self) -> int:
+        """How long the client has been asking."""
+        return elapsed_s(self.packet.message)
+
+    @property
+    def relay(self) -> str:
+        """The address of the link that the client is on, as its relay tells it; "" where it was heard directly."""
+        return relay_address(self.packet)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply6:
+    """An answer, and where it goes."""
+
+    payload: bytes
+    destination: Address
+    message_type: MessageType
+    machine: Machine
+    rule: str
+    loader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored6:
+    """Silence and why; the identity is known where the message was one of network boot, `leased` where it took a lease."""
+
+    reason: Reason6
+    identity: Identity | None = None
+    leased: tuple[str, ...] = ()
+
+
+def hear6(packet: Packet, arrival: Arrival6, terms: Terms6) -> Question6 | Ignored6:
+    """Whether this packet is to be answered now. Raises MalformedMessage for broken options of a network-boot client."""
+    message = packet.message
+    if message.type in _TELLING or any(relay.type == MessageType.RELAY_REPLY for relay in packet.relays):
+        return Ignored6(Reason6.NOT_A_REQUEST)
+    if message.type not in _ASKING:
+        return Ignored6(Reason6.OTHER_MESSAGE_TYPE)
+    if not vendor_word(message)[0]:
+        return Ignored6(Reason6.NOT_NETWORK_BOOT)
+    identity = identify6(packet, arrival.source[0], arrival.known_mac)
+    if not identity.duid:
+        return Ignored6(Reason6.NO_CLIENT_ID)
+    if not identity.machine.mac:
+        return Ignored6(Reason6.NO_HARDWARE_ADDRESS)
+    reason = _reason_by_type(packet, arrival, terms) or _reason_to_wait(message, identity.machine, terms)
+    if reason is Reason6.LEASE_REQUEST:
+        return Ignored6(reason, identity, leased_addresses(message))
+    return Ignored6(reason, identity) if reason else Question6(packet, arrival, identity.machine, identity.duid)
+
+
+_ASKING = (MessageType.SOLICIT, MessageType.REQUEST, MessageType.INFORMATION_REQUEST, MessageType.RENEW)
+_TELLING = (MessageType.ADVERTISE, MessageType.REPLY, MessageType.RECONFIGURE)
+
+
+def _reason_by_type(packet: Packet, arrival: Arrival6, terms: Terms6) -> Reason6 | None:
+    message = packet.message
+    server_id = message.option(Option.SERVER_ID)
+    if message.type == MessageType.RENEW:
+        return Reason6.LEASE_REQUEST
+    if message.type == MessageType.REQUEST and not arrival.at_boot_port:
+        return None if server_id == terms.server_id else Reason6.LEASE_REQUEST
+    if message.type == MessageType.REQUEST:
+        # Firmware before 2018 leaves the lease server's id in it, so to us alone it may name anybody.
+        return Reason6.OTHER_SERVER if arrival.by_multicast and server_id != terms.server_id else None
+    if arrival.at_boot_port:
+        return Reason6.WRONG_PORT
+    if not (arrival.by_multicast or packet.relays):
+        return Reason6.UNICAST
+    return Reason6.OTHER_SERVER if server_id not in (None, terms.server_id) else None
+
+
+def _reason_to_wait(message: Message, machine: Machine, terms: Terms6) -> Reason6 | None:
+    if not terms.respond:
+        return Reason6.SWITCHED_OFF
+    delayed = message.type == MessageType.SOLICIT and machine.client_class != ClientClass.IPXE
+    return Reason6.TOO_EARLY if delayed and elapsed_s(message) < terms.response_delay_s else None
+
+
+def elapsed_s(message: Message) -> int:
+    """Option 8, which counts hundredths of a second."""
+    return int.from_bytes(message.option(Option.ELAPSED_TIME) or b"", "big") // 100
+
+
+def relay_address(packet: Packet) -> str:
+    """The link address of the relay nearest to the client that tells one (RFC 8415 section 13.1); "" where none does."""
+    told = (relay.link_address for relay in reversed(packet.relays))
+    return next((address for address in told if address != "::"), "")
+
+
+def leased_addresses(message: Message) -> tuple[str, ...]:
+    """The addresses that a client takes from its lease server."""
+    found: list[str] = []
+    for code, value in message.options:
+        if code == Option.IA_NA:
+            found += decode_identity_association(value).addresses
+    return tuple(found)
+
+
+def boot_url(loader: str, client_class: ClientClass, server: str, http_port: int) -> str:
+    """Option 59: a loader of the rules, or of a boot image, as the URL that this client takes. `server` is our address."""
+    host = f"[{server.partition('%')[0]}]"
+    filled = loader.replace("{server}", host).replace("{http_port}", str(http_port))
+    if "://" in filled:
+        return filled
+    path = quote(filled.lstrip("/"), safe=SAFE_IN_PATH)
+    return f"http://{host}:{http_port}/boot/{path}" if client_class == ClientClass.HTTP else f"tftp://{host}/{path}"
+
+
+def answer6(question: Question6, url: str, rule: str, terms: Terms6) -> Reply6:
+    """The ADVERTISE or REPLY that hands out a loader, inside the relays that the question came through."""
+    message, machine = question.packet.message, question.machine
+    kind = MessageType.ADVERTISE if message.type == MessageType.SOLICIT else MessageType.REPLY
+    options: Options = (
+        (int(Option.CLIENT_ID), question.duid),
+        (int(Option.SERVER_ID), terms.server_id),
+        (int(Option.VENDOR_CLASS), encode_vendor_class(VendorClass(INTEL, (machine.vendor_class.encode(),)))),
+        (int(Option.BOOT_FILE_URL), url.encode("ascii")),
+    )
+    relays = tuple(map(_mirrored, question.packet.relays))
+    payload = encode(Packet(Message(kind, message.transaction_id, options), relays))
+    return Reply6(payload, _destination(question, terms), kind, machine, rule, url)
+
+
+def _mirrored(relay: Relay) -> Relay:
+    """RFC 8415 section 19.3: hop count, link and peer address, and Interface-Id go back as they came."""
+    kept = tuple(pair for pair in relay.options if pair[0] in ECHOED_BY_RELAY)
+    return Relay(MessageType.RELAY_REPLY, relay.hop_count, relay.link_address, relay.peer_address, kept)
+
+
+def _destination(question: Question6, terms: Terms6) -> Address:
+    """Back to the sender; a relay hears at its own port unless it asks for another (RFC 8357)."""
+    relays = question.packet.relays
+    if not relays or question.arrival.at_boot_port or relays[0].option(RELAY_SOURCE_PORT) is not None:
+        return question.arrival.source
+    return question.arrival.source[0], terms.relay_port
