@@ -25,6 +25,7 @@ class BootContext:
     message: str = ""
     ramdisk_block_size: int = 0  # bytes; 0: the loader's own
     ramdisk_window_size: int = 0  # blocks; 0: the loader's own
+    asks_pin: bool = False  # what it waits for is a PIN, typed at the machine
 
     @property
     def host(self) -> str:
@@ -59,7 +60,7 @@ class BootImages(Protocol):
 
     def loader(self, image_id: str, arch: str, client_class: str, context: BootContext) -> str:
         """What a machine is told to load first: a file name for PXE clients, a URL for UEFI HTTP boot, a script's for iPXE.
-        "" where the image has nothing for that architecture."""
+        "" where the loader of the rules comes first, or the image has nothing for that architecture."""
 
 
 def in_memory(name: str, content: bytes, mtime_ns: int = 0) -> BootObject:

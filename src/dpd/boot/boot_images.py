@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boot images of this distribution point: <directory>/<id>/<version>/, each with meta.json and the files themselves.
+
+Versions stand side by side. The newest is what an id means; a boot that began with one version ends with it, so that no
+machine gets a loader of one and a WIM of another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dpd.boot import ipxe_script
+from dpd.boot.image_folder import FILES, RECORD, Progress, new_folder, publish, remove, sweep
+from dpd.boot.image_kinds import NewImage, lay_out
+from dpd.boot.image_record import BootImage, Kind, check_image_id, decode, encode
+from dpd.boot.names import SCRIPT_NAME, SCRIPT_NAMES, spellings, split_name
+from dpd.boot.tree import BootContext, BootObject, in_memory
+from dpd.content.boot_files import BootFile, BootFiles
+from dpd.errors import ContentError, ContentNotFound
+
+log = logging.getLogger(__name__)
+
+PINNED = 8192  # tickets whose version is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """One version, open for look-ups."""
+
+    image: BootImage
+    files: BootFiles
+    by_name: dict[str, BootFile]
+
+    def find(self, parts: tuple[str, ...]) -> BootFile | None:
+        return next((self.by_name[key] for key in spellings(parts) if key in self.by_name), None)
+
+
+class BootImageStore:
+    """`is_public(name)` tells whether the boot directory has a file, such as wimboot. Every method may be called from any
+    thread; look-ups read a table that changes as a whole."""
+
+    def __init__(self, directory: Path, *, is_public: Callable[[str], bool] = lambda name: False) -> None:
+        self.directory = directory
+        self._is_public = is_public
+        self._changing = threading.Lock()
+        self._pinning = threading.Lock()
+        self._pinned: OrderedDict[tuple[str, str], int] = OrderedDict()
+        sweep(directory)
+        self._versions: dict[str, dict[int, _Version]] = {}
+        for version in _load(directory):
+            self._versions.setdefault(version.image.image_id, {})[version.image.version] = version
+        self._names = _all_names(self._versions)
+
+    # ---- what the operator asks
+
+    def images(self) -> list[BootImage]:
+        """All of them, by id, oldest version first."""
+        ids = sorted(self._versions.items())
+        return [version.image for _, versions in ids for _, version in sorted(versions.items())]
+
+    def find(self, image_id: str, version: int | None = None) -> BootImage:
+        """This version, or the newest. Raises ContentNotFound."""
+        found = self._version(image_id, version)
+        if found is None:
+            which = f"boot image {image_id!r}" + ("" if version is None else f" version {version}")
+            raise ContentNotFound(f"{which} is not here; `dpd boot-image list` shows what is")
+        return found.image
+
+    def add(self, new: NewImage, progress: Progress = lambda done, total: None) -> BootImage:
+        """Take a new version in. Raises ContentError, ContentCorrupt, LibraryFull."""
+        check_image_id(new.image_id)
+        with self._changing, new_folder(self.directory) as folder:
+            newest = max(self._versions.get(new.image_id, {0: None}))
+            image = lay_out(new, folder / FILES, newest + 1, time.time(), progress)
+            folder.joinpath(RECORD).write_bytes(encode(image))
+            place = self.directory / image.image_id / str(image.version)
+            publish(folder, place)
+            self._put(_open(place, image))
+        return image
+
+    def remove(self, image_id: str, version: int | None = None) -> BootImage:
+        """Take this version out, or the newest. Raises ContentNotFound, ContentError."""
+        with self._changing:
+            image = self.find(image_id, version)
+            remaining = {n: each for n, each in self._versions[image_id].items() if n != image.version}
+            self._replace(image_id, remaining)
+            try:
+                remove(self.directory, self.directory / image_id / str(image.version))
+            except OSError as error:
+                raise ContentError(f"{image}: taken out, but its files stay: {error.strerror}") from None
+        return image
+
+    # ---- what machines ask
+
+    def arches(self, image_id: str) -> frozenset[str]:
+        """The firmware that can boot the newest version, by the names of option 93; empty where there is no such image."""
+        found = self._version(image_id)
+        return frozenset() if found is None else found.image.firmware
+
+    def lookup(self, image_id: str, name: str, context: BootContext) -> BootObject | None:
+        """The file that a machine means by a name. Only a machine that boots gets files; any gets its script."""
+        parts = split_name(name)
+        version = self._pinned_version(image_id, context.ticket_id) if image_id else None
+        if parts[-1:] and parts[-1] in SCRIPT_NAMES:
+            script = self._script(version, context)
+            return None if script is None else in_memory(parts[-1], script.encode())
+        if version is None or context.outcome not in ("boot", "prompt"):
+            return None
+        file = version.find(parts)
+        return None if file is None else _object(version, file)
+
+    def holds(self, name: str) -> bool:
+        """Whether any image has a file of that name."""
+        return any(key in self._names for key in spellings(split_name(name)))
+
+    def loader(self, image_id: str, arch: str, client_class: str, context: BootContext) -> str:
+        """What a machine is told to load first. "" also where the loader of the rules, an iPXE, is to come first."""
+        version = self._version(image_id)
+        if version is None or arch not in version.image.firmware:
+            return ""
+        if client_class == "iPXE":
+            return SCRIPT_NAME
+        name = "" if version.image.via_ipxe else self._firmware_loader(version, context)
+        if not name or client_class != "HTTPClient":
+            return name
+        return ipxe_script.url(context, name)
+
+    def _firmware_loader(self, version: _Version, context: BootContext) -> str:
+        if version.image.kind is Kind.EFI and context.outcome == "boot":
+            return version.image.files[0]
+        return ""
+
+    def _script(self, version: _Version | None, context: BootContext) -> str | None:
+        match context.outcome:
+            case "wait":
+                return ipxe_script.ask_pin(context) if context.asks_pin else ipxe_script.wait(context)
+            case "abort":
+                return ipxe_script.abort(context)
+            case "boot" | "prompt" if version is not None:
+                make = ipxe_script.prompt if context.outcome == "prompt" else ipxe_script.boot
+                wimboot = ipxe_script.WIMBOOT.get(version.image.architecture, "")
+                return make(version.image, context, has_wimboot=bool(wimboot) and self._is_public(wimboot))
+        return None
+
+    # ---- the table
+
+    def _version(self, image_id: str, version: int | None = None) -> _Version | None:
+        versions = self._versions.get(image_id)
+        if not versions:
+            return None
+        return versions.get(max(versions) if version is None else version)
+
+    def _pinned_version(self, image_id: str, ticket_id: str) -> _Version | None:
+        newest = self._version(image_id)
+        if newest is None or not ticket_id:
+            return newest
+        with self._pinning:
+            number = self._pinned.setdefault((ticket_id, image_id), newest.image.version)
+            self._pinned.move_to_end((ticket_id, image_id))
+            while len(self._pinned) > PINNED:
+                self._pinned.popitem(last=False)
+        return self._version(image_id, number) or newest
+
+    def _put(self, version: _Version) -> None:
+        image = version.image
+        self._replace(image.image_id, {**self._versions.get(image.image_id, {}), image.version: version})
+
+    def _replace(self, image_id: str, versions: dict[int, _Version]) -> None:
+        others = {name: each for name, each in self._versions.items() if name != image_id}
+        self._versions = others | ({image_id: versions} if versions else {})
+        self._names = _all_names(self._versions)
+
+
+def _load(directory: Path) -> Iterator[_Version]:
+    """Every version that is whole; one that is not is told and left where it is."""
+    for place in sorted(directory.glob("*/*")):
+        if not place.name.isdigit() or not place.is_dir():
+            continue
+        try:
+            image = decode((place / RECORD).read_bytes())
+            if (image.image_id, str(image.version)) != (place.parent.name, place.name):
+                raise ContentError(f"meta.json is of {image}")
+            yield _open(place, image)
+        except (OSError, ContentError) as error:
+            log.error("boot image left out", extra={"path": str(place), "error": str(error)})
+
+
+def _open(place: Path, image: BootImage) -> _Version:
+    files = BootFiles(place / FILES)
+    found = {file.name: file for file in files.files()}
+    if missing := [name for name in image.files if name not in found]:
+        raise ContentError(f"{image}: {missing[0]} is missing below {place}; add the boot image again")
+    return _Version(image, files, {name.casefold(): file for name, file in found.items()})
+
+
+def _object(version: _Version, file: BootFile) -> BootObject:
+    return BootObject(
+        os.path.basename(file.name),
+        file.size_bytes,
+        file.etag,
+        file.mtime_ns,
+        partial(version.files.open, file),
+        completes_boot=file.name == version.image.last_file,
+        may_block=False,
+    )
+
+
+def _all_names(versions: dict[str, dict[int, _Version]]) -> frozenset[str]:
+    def names() -> Iterable[str]:
+        for each in versions.values():
+            for version in each.values():
+                yield from version.by_name
+
+    return frozenset(names())
