@@ -73,7 +73,7 @@ def test_room_is_what_the_client_says_and_never_less_than_everybody_has() -> Non
 def test_where_room_is_short_the_server_stands_in_the_header_alone() -> None:
     asked = captured("edk2-x64-discover", o57=None, o55=bytes((66, 150)))
     wide = captured("edk2-x64-discover", o55=bytes((66, 150)))
-    grant = Grant(loader="bootmgfw.efi?" + "x" * 100, image="i", bcd_name="\\" + "b" * 160)
+    grant = Grant(loader="bootmgfw.efi?" + "x" * 100, image="i", bcd_name="\\" + "b" * 135)
     reply = respond(asked, AT_67, POLICY, grant)
     assert isinstance(reply, Reply)
     offer = decode(reply.payload)
