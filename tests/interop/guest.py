@@ -33,21 +33,21 @@ class Guest:
 
     def __init__(self, lan: Lan, mac: str, *firmware: str | Path, program: str = QEMU) -> None:
         self._mac = mac
-        tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])
+        self.tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])  # its port of the switch
         self._command = [
             *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
             *("-serial", "stdio", "-device", "virtio-rng-pci"),  # newer EDK2 boots no network without a random source
             *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_OID, mac))),  # without it option 97 is all zeros
-            *("-netdev", f"tap,id=lan,ifname={tap},script=no,downscript=no"),
+            *("-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no"),
             *map(str, firmware),
         ]
         self._switch = lan.switch
         self._received = bytearray()
 
     @classmethod
-    def bios(cls, lan: Lan, mac: str) -> Guest:
+    def bios(cls, lan: Lan, mac: str, card: str = "virtio-net-pci") -> Guest:
         """SeaBIOS, and the network card's boot ROM, which is iPXE; `graphics=off` brings both to the serial line."""
-        return cls(lan, mac, "-M", "pc,graphics=off", "-device", f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0")
+        return cls(lan, mac, "-M", "pc,graphics=off", "-device", f"{card},netdev=lan,mac={mac},bootindex=0")
 
     @classmethod
     def uefi(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
