@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges of a boot's second half: another server's part in it, the loader's way to the machine, and what came after."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from dpd.site.answer_causes import chain_broken
+from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Judge, number_of, text_of
+from dpd.telemetry.boot_story import Attempt, fetched
+from dpd.telemetry.journal import BootEvent
+
+AT_ONCE_S = 15.0  # firmware that was given no file starts over sooner than one whose TFTP times out, which takes 24 s
+AGAIN_S = 180.0  # between a loader that did not start and the next attempt
+SMALL_BLOCK_BYTES = 512  # passes everywhere
+
+_REFUSALS: dict[str, tuple[BootCause, str, str]] = {
+    "ticket_expired": (
+        BootCause.TICKET_EXPIRED,
+        "The machine's boot ticket had expired when it asked for {file}.",
+        "Boot it anew; if its boots really take that long, raise pxe.ticket_lifetime_s.",
+    ),
+    "no_ticket": (
+        BootCause.NO_TICKET,
+        "The machine asked for {file} without a boot ticket: no network boot was granted to it at that address.",
+        "Boot it over the network, so that policy is asked first; behind NAT, boot images cannot be told apart by address.",
+    ),
+    "other_image": (
+        BootCause.OTHER_IMAGE,
+        "The machine asked for {file}, which is of another boot image than its ticket.",
+        "If policy changed while it was booting, boot it anew.",
+    ),
+    "bad_name": (
+        BootCause.FILE_MISSING,
+        "The machine asked for the impossible file name {file}.",
+        "Look at what loader it runs.",
+    ),
+}
+
+
+def refused(case: Case) -> Finding | None:
+    """A file that it may not have, or not any more."""
+    event = case.unmended("refused_file")
+    if event is None:
+        return None
+    if text_of(event, "reason") == "chain_broken":
+        return chain_broken(text_of(event, "detail"))
+    if text_of(event, "reason") not in _REFUSALS:
+        return None
+    cause, sentence, next_step = _REFUSALS[text_of(event, "reason")]
+    return Finding(cause, sentence.format(file=text_of(event, "file", "a file")), next_step)
+
+
+def blocked_here(case: Case) -> Finding | None:
+    """Its request for a file is at the network card and not at the TFTP port."""
+    event = case.unmended("wire_request", "tftp")
+    if event is None or event.event != "wire_request":
+        return None
+    sentence = f"The machine's TFTP requests for {text_of(event, 'file', 'its loader')} reach this host's network card and never dpd: a firewall on this host drops them."
+    return Finding(BootCause.TFTP_BLOCKED, sentence, "Let UDP port 69 in, and the ports of transfers: `nft list ruleset` or `iptables -L -n` shows what drops them.")  # fmt: skip
+
+
+def broken_transfer(case: Case) -> Finding | None:
+    """A transfer that began and did not end well."""
+    event = case.unmended("tftp", "http")
+    if event is None:
+        return None
+    if event.event == "http":
+        return _broken_off(event) if text_of(event, "step") == "broken" else None
+    verdict = text_of(event, "verdict")
+    if verdict == "refused":
+        return _missing(case, event)
+    if verdict not in ("timeout", "aborted"):
+        return None
+    if number_of(event, "bytes"):
+        return _broken_off(event)
+    return _no_byte(event) or (_broken_off(event) if case.is_over else None)
+
+
+def _no_byte(event: BootEvent) -> Finding | None:
+    """Not one block was confirmed: nothing comes back at all, or small datagrams do and large ones do not."""
+    file, blksize = text_of(event, "file", "the loader"), number_of(event, "blksize")
+    was_answered = number_of(event, "answered") > 0
+    if was_answered and blksize > SMALL_BLOCK_BYTES and number_of(event, "retransmits"):
+        sentence = f"The machine confirmed that it wants {file} in blocks of {blksize} bytes, and then not one block of that size arrived: the path's MTU is smaller than that."  # fmt: skip
+        return Finding(BootCause.MTU_HOLE, sentence, f"Set max_blksize of the machine's [[pxe.subnet]] (for a tunnel 1228 or 512 are safe), or mend the path: `ping -M do -s {blksize + 4}` shows where it ends.")  # fmt: skip
+    if not was_answered and text_of(event, "verdict") == "timeout":
+        sentence = f"The machine's TFTP request for {file} came, and it confirmed none of dpd's answers: something drops UDP from this server's transfer ports on the way to it."  # fmt: skip
+        return Finding(BootCause.TFTP_BLOCKED, sentence, "Let UDP from this host pass, also from high ports; a firewall that cannot follow TFTP needs tftp.single_port or tftp.port_low and port_high.")  # fmt: skip
+    return None
+
+
+def _missing(case: Case, event: BootEvent) -> Finding | None:
+    """Optional files are asked for and missing in every boot; the loader itself is another matter."""
+    if _plain(text_of(event, "file")) != _plain(case.loader):
+        return None
+    sentence = (
+        f"The machine was told to load {case.loader}, and dpd refused it: {text_of(event, 'detail', 'no such file')}."
+    )
+    return Finding(BootCause.FILE_MISSING, sentence, "Put the file into the boot directory and reload, or change the rule that names it.")  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").lstrip("/").lower()
+
+
+def _broken_off(event: BootEvent) -> Finding:
+    sentence = f"The transfer of {text_of(event, 'file', 'a file')} broke off after {number_of(event, 'bytes')} bytes: {text_of(event, 'detail') or text_of(event, 'reason', 'the machine fell silent')}."  # fmt: skip
+    return Finding(BootCause.TRANSFER_BROKEN, sentence, "Look at the machine's screen, its cable and its switch port; a firmware update helps where it always ends at the same byte.")  # fmt: skip
+
+
+def other_server(case: Case) -> Finding | None:
+    """Another server's answer kept the machine from coming here."""
+    if case.last_fetched is not None or not case.is_over or case.attempt.last("tftp", "http"):
+        return None
+    for flag, tell in (("proxy", _second_proxy), ("file", _sets_file), ("option60", _option_60)):
+        event = offer_with(case.attempt, flag)
+        if event is not None:
+            return tell(case, event)
+    return None
+
+
+def offer_with(attempt: Attempt, flag: str) -> BootEvent | None:
+    """The first answer of another server that has this."""
+    return next((each for each in attempt.all("foreign_offer") if flag in text_of(each, "flags").split()), None)
+
+
+def _second_proxy(case: Case, event: BootEvent) -> Finding:
+    own = next((each for each in case.attempt.events if each.event == "offer"), None)
+    when = "answered too, after dpd" if own is not None and own.at < event.at else "answered first"
+    sentence = f"Another proxyDHCP, {text_of(event, 'server')}, {when}, and the machine did not come to dpd: firmware keeps one proxy's offer alone."  # fmt: skip
+    return Finding(BootCause.SECOND_PROXY, sentence, f"Switch off the PXE service of {text_of(event, 'server')} for this machine; where both are wanted, give one of them a response delay.")  # fmt: skip
+
+
+def _sets_file(case: Case, event: BootEvent) -> Finding:
+    file = text_of(event, "loader", "a file")
+    sentence = f"The lease server {text_of(event, 'server')} names a boot file itself ({file}), and the machine follows that one instead of dpd's."  # fmt: skip
+    return Finding(BootCause.LEASE_SERVER_SETS_FILE, sentence, "Remove the boot file and next-server (options 66 and 67) from the lease server, or point both to dpd: `dpd pxe options` prints the lines.")  # fmt: skip
+
+
+def _option_60(case: Case, event: BootEvent) -> Finding:
+    server = text_of(event, "server")
+    sentence = f"The lease server {server} sends option 60 (PXEClient) without being a boot server, so the machine waits for an answer of its port 4011 that never comes."  # fmt: skip
+    return Finding(BootCause.STRAY_OPTION_60, sentence, f"Remove option 60 from {server}; it belongs there only if dpd runs on that very host (pxe.mode = boot_port_only).")  # fmt: skip
+
+
+def nothing_followed(case: Case) -> Finding | None:
+    """It was told its loader, and never asked for it."""
+    if case.attempt.last("tftp", "http", "refused_file") or not case.is_answered or not case.is_over:
+        return None
+    if case.attempt.last("boot_reply"):
+        sentence = f"The machine was told on port 4011 to load {case.loader} from {case.server}, and no request for it came: something on the way drops its TFTP."  # fmt: skip
+        return _blocked(case, sentence)
+    if not case.ignored("lease_request"):
+        return _no_lease(case)
+    if _gives_up_at_once(case):
+        return _not_merged(case)
+    sentence = f"The machine was told to load {case.loader} from {case.server} and took its lease, but no request for the file came: something drops its TFTP, or its firmware does not use two servers' answers together."  # fmt: skip
+    return _blocked(case, sentence)
+
+
+def _blocked(case: Case, sentence: str) -> Finding:
+    advice = f"Let UDP port 69 (or for URLs TCP) pass between the machine's network and {case.server}, and the answers back; if nothing is blocked, use the lines of `dpd pxe options`."  # fmt: skip
+    return Finding(BootCause.TFTP_BLOCKED, sentence, advice)
+
+
+def _gives_up_at_once(case: Case) -> bool:
+    """By its profile it has to come to 4011 and did not; or it starts over sooner than any TFTP times out."""
+    asked = case.attempt.last("discover")
+    if asked is not None and text_of(asked, "profile").lower() == "binl":
+        return True
+    attempts = [*case.earlier, case.attempt]
+    pauses = [
+        later.began_at - earlier.ended_at
+        for earlier, later in pairwise(attempts)
+        if earlier.last("offer") and not earlier.last("tftp", "http", "boot_request")
+    ]
+    return bool(pauses) and min(pauses) < AT_ONCE_S
+
+
+def _not_merged(case: Case) -> Finding:
+    sentence = "The machine took its lease and never came for its file: its firmware does not put a lease server's and a proxy's answer together."  # fmt: skip
+    return Finding(BootCause.OFFERS_NOT_MERGED, sentence, "Let the lease server itself name dpd and the loader: `dpd pxe options` prints the lines for Kea, ISC, dnsmasq and Windows.")  # fmt: skip
+
+
+def _no_lease(case: Case) -> Finding:
+    leases = offer_with(case.attempt, "lease")
+    if leases is not None:
+        sentence = f"The lease server {text_of(leases, 'server')} and dpd both answered, and the machine took neither: their answers do not reach it, or it cannot use them."  # fmt: skip
+    else:
+        sentence = "dpd answered, and the machine never asked anybody for a lease: no lease server answers it, or no answer reaches it."  # fmt: skip
+    return Finding(BootCause.NO_LEASE, sentence, "Check that the lease server has free addresses for this network and that broadcasts from port 67 reach the machine (DHCP snooping, trusted ports).")  # fmt: skip
+
+
+def shared_guid(case: Case) -> Finding | None:
+    """Two addresses tell one GUID, and both boot."""
+    conflicts = [
+        event
+        for attempt in (*case.earlier, case.attempt)
+        for event in attempt.all("conflict")
+        if text_of(event, "kind") == "duplicate_guid"
+    ]
+    if not conflicts:
+        return None
+    others = text_of(conflicts[-1], "others")
+    sentence = f"The machine's GUID {text_of(conflicts[-1], 'guid')} is also told by {others}: what is deployed to one may start on the other."  # fmt: skip
+    return Finding(BootCause.GUID_SHARED, sentence, "If these are two machines, put the GUID into pxe.duplicate_ids, so that they are known by MAC alone; two cards of one machine are no fault.")  # fmt: skip
+
+
+def stalled_grub(case: Case) -> Finding | None:
+    """Debian's and Ubuntu's signed GRUB takes its server from the lease alone."""
+    last = case.last_fetched
+    if last is None or last is not case.attempt.last("tftp", "http", "discover", "refused_file") or not case.is_over:
+        return None
+    name = _plain(text_of(last, "file")).rpartition("/")[2]
+    if not (name.startswith("grub") and name.endswith(".efi")):
+        return None
+    sentence = f"GRUB ({name}) was fetched and then asked for nothing: signed GRUB takes its server from the lease server's next-server (siaddr) and knows nothing of a proxy's answer."  # fmt: skip
+    return Finding(BootCause.SIGNED_GRUB_STALL, sentence, f"Set next-server of the lease server to {case.server} (dnsmasq: dhcp-boot=tag:…,,,{case.server}; Kea and ISC: next-server {case.server}), or boot iPXE instead.")  # fmt: skip
+
+
+def not_started(case: Case) -> Finding | None:
+    """The same file went out in this attempt and in the one just before, and nothing after it in either."""
+    if not case.earlier or case.attempt.began_at - case.earlier[-1].ended_at > AGAIN_S:
+        return None
+    files = {
+        text_of(event, "file")
+        for attempt in (case.earlier[-1], case.attempt)
+        for event in attempt.events
+        if fetched(event)
+    }
+    if len(files) != 1 or not any(map(fetched, case.attempt.events)) or not any(map(fetched, case.earlier[-1].events)):
+        return None
+    sentence = f"The machine has fetched {files.pop()} as a whole more than once and each time begun anew: its firmware does not start that file."  # fmt: skip
+    return Finding(BootCause.LOADER_NOT_STARTED, sentence, "With Secure Boot on, the loader's signature must be one that the firmware trusts (2011 or 2023 certificates); and its architecture must be the firmware's.")  # fmt: skip
+
+
+def in_the_end(case: Case) -> Finding:
+    """Nothing is wrong that can be seen from here."""
+    last = case.last_fetched
+    if last is not None:
+        sentence = f"The machine asked, was answered, and has fetched {text_of(last, 'file', 'its file')}: nothing is wrong that dpd can see."
+        return Finding(BootCause.FINE, sentence, "If it did not start, its firmware refused the file: look at its screen, and at Secure Boot.")  # fmt: skip
+    if case.is_over:
+        sentence = "The machine began and fell silent before it had fetched anything."
+        return Finding(BootCause.NOT_ANSWERED, sentence, "Its steps show how far it came.")
+    return Finding(
+        BootCause.IN_PROGRESS, "The boot is under way.", f"Ask again when nothing has come for {PATIENCE_S:.0f} s."
+    )
+
+
+JUDGES: tuple[Judge, ...] = (
+    refused,
+    blocked_here,
+    broken_transfer,
+    other_server,
+    nothing_followed,
+    stalled_grub,
+    not_started,
+    shared_guid,
+    in_the_end,
+)
