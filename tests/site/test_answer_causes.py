@@ -81,6 +81,7 @@ def test_a_machine_that_was_approved_no_longer_waits() -> None:
     [
         ("switched_off", "switched_off"),
         ("no_rule", "no_image_for_arch"),
+        ("no_image_for_arch", "no_image_for_arch"),
         ("chain_broken", "loader_chain_broken"),
         ("ignored_mac", "ignored_mac"),
         ("wrong_port", "not_answered"),

@@ -133,7 +133,8 @@ def test_a_machine_that_starts_over_after_its_tftp_timed_out_is_blocked() -> Non
 
 
 def test_a_binl_machine_that_did_not_come_to_4011_does_not_merge() -> None:
-    assert told(discover(profile="binl"), offer(), lease_request()).cause is BootCause.OFFERS_NOT_MERGED
+    binl = event(0.01, "offer", loader="ipxe.efi", flow="binl")
+    assert told(discover(), binl, lease_request()).cause is BootCause.OFFERS_NOT_MERGED
 
 
 def test_without_a_lease_nothing_goes_on() -> None:

@@ -40,6 +40,7 @@ from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown, RequestRefused
 from dpd.control.uploads import Upload
+from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.service.cast import CastChanges
 from dpd.service.session_status import SessionStatus
 
@@ -51,6 +52,7 @@ class Api:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self.why = operations.why
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -309,6 +311,7 @@ ROUTES = (
         parameters=MachineParameters,
         refusals=(_MISSING,),
     ),
+    *WHY_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )
 

@@ -23,6 +23,7 @@ from dpd import __version__
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library, Progress
 from dpd.control.uploads import Upload, Uploads
+from dpd.control.why_operations import WhyOperations
 from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
 from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
@@ -126,6 +127,7 @@ class Operations:
         self._library = library
         self._boot_files = boot_files
         self._journal = journal
+        self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
         self._multicast = multicast
         self._config_path = config_path

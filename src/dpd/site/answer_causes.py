@@ -138,7 +138,7 @@ def left_alone(case: Case) -> Finding | None:
         return Finding(*_DECISIONS[Cause.IGNORED_MAC])
     if broken := case.ignored("chain_broken"):
         return chain_broken(text_of(broken, "detail"))
-    if case.ignored("no_rule"):
+    if case.ignored("no_rule") or case.ignored("no_image_for_arch"):
         return _no_rule(case)
     return None
 

@@ -60,7 +60,6 @@ class Surroundings:
     now: float
     server: str = ""  # our address, as machines reach it
     relays: Mapping[str, float] = field(default_factory=dict)  # when each relay last passed something on
-    is_watching: bool = False  # whether other servers' answers are seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,9 +165,9 @@ def _blocked(case: Case, sentence: str) -> Finding:
 
 
 def _gives_up_at_once(case: Case) -> bool:
-    """By its profile it has to come to 4011 and did not; or it starts over sooner than any TFTP times out."""
-    asked = case.attempt.last("discover")
-    if asked is not None and text_of(asked, "profile").lower() == "binl":
+    """By the form of its offer it has to come to 4011 and did not; or it starts over sooner than any TFTP times out."""
+    told = case.attempt.last("offer")
+    if told is not None and text_of(told, "flow") == "binl":
         return True
     attempts = [*case.earlier, case.attempt]
     pauses = [

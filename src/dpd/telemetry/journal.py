@@ -9,7 +9,7 @@ The events, a closed set, and their fields:
 discover, boot_request   what was asked on port 67 (547) and on 4011: xid, client_class, client_arch, guid, relay, secs, profile,
                          family (4 or 6), address
 decision                 what policy said: outcome, cause, computer, deployment, boot_image
-offer, boot_reply        what was answered: rule, loader, destination, server
+offer, boot_reply        what was answered: rule, loader, destination, server, flow (direct, binl, bare)
 ignored                  why nothing was answered: reason, detail; lease_request: address, lease_server
 ticket                   id, boot_image, expires_in_s
 tftp, http               one transfer: file, verdict (tftp) or step (http), detail, bytes, blksize, windowsize, retransmits, answered

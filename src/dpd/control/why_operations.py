@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a machine did or did not boot: its story out of the journal, judged by `dpd.site.causes`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dpd.errors import DpdError
+from dpd.settings import Settings
+from dpd.site.causes import AttemptStory, explain
+from dpd.site.findings import BootCause, Surroundings
+from dpd.telemetry.journal import BootJournal
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One machine's boots: why the last one ended as it did, and the steps of each. `mac` is "" for a GUID that nobody told;
+    `others` are further machines that told the same GUID."""
+
+    mac: str
+    others: tuple[str, ...]
+    cause: BootCause
+    sentence: str
+    next_step: str
+    remarks: tuple[str, ...]
+    attempts: tuple[AttemptStory, ...]
+
+
+class WhyOperations:
+    """Answers out of one journal. `settings` gives those that hold now."""
+
+    def __init__(
+        self, journal: BootJournal, settings: Callable[[], Settings], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._journal = journal
+        self._settings = settings
+        self._clock = clock
+
+    def why(self, machine: str) -> Why:
+        """The explanation for a MAC or a GUID, also one that was never heard. Raises DpdError for what is neither."""
+        macs = self._macs_of(machine)
+        mac = macs[-1] if macs else ""
+        told = explain(self._journal.story(mac) if mac else [], self._surroundings())
+        return Why(mac, tuple(macs[:-1]), told.cause, told.sentence, told.next_step, told.remarks, told.attempts)
+
+    def _macs_of(self, machine: str) -> Sequence[str]:
+        """The MACs that are meant, the one heard of last at the end."""
+        text = machine.strip().strip("{}").lower()
+        digits = re.sub(r"[:.-]", "", text)
+        mac = ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
+        if _MAC.fullmatch(mac):
+            return [mac]
+        guid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        if _GUID.fullmatch(guid):
+            return self._journal.find(guid)
+        raise DpdError(
+            f"{machine[:40]!r}: expected a MAC such as 52:54:00:12:34:56 or a GUID such as 4c4c4544-0042-3510-8054-b4c04f564431"
+        )
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(self._clock(), self._settings().pxe.server_address, self._journal.relays())

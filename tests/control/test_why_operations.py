@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which machine is meant, and what is known around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dpd.control.why_operations import WhyOperations
+from dpd.errors import DpdError
+from dpd.settings import PxeSettings, Settings
+from dpd.site.findings import BootCause
+from dpd.telemetry.journal import BootJournal
+
+MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
+GUID = "4c4c4544-0042-3510-8054-b4c04f564431"
+
+
+@pytest.fixture
+def journal() -> BootJournal:
+    return BootJournal(clock=lambda: 1000.0)
+
+
+@pytest.fixture
+def operations(journal: BootJournal) -> WhyOperations:
+    settings = Settings(pxe=PxeSettings(server_address="192.0.2.1"))
+    return WhyOperations(journal, lambda: settings, clock=lambda: 1100.0)
+
+
+@pytest.mark.parametrize("name", [MAC, "52-54-00-00-00-01", "525400000001", " 52:54:00:00:00:01 ", "5254.0000.0001"])
+def test_a_machine_is_found_by_its_mac_in_any_form(journal: BootJournal, operations: WhyOperations, name: str) -> None:
+    journal.note(MAC, "discover", client_class="PXEClient", client_arch="bios")
+    why = operations.why(name)
+    assert (why.mac, len(why.attempts)) == (MAC, 1)
+
+
+@pytest.mark.parametrize("name", [GUID, GUID.upper(), "{" + GUID + "}", GUID.replace("-", "")])
+def test_a_machine_is_found_by_its_guid_in_any_form(journal: BootJournal, operations: WhyOperations, name: str) -> None:
+    journal.note(MAC, "discover", guid=GUID)
+    assert operations.why(name).mac == MAC
+
+
+def test_of_machines_with_one_guid_the_newest_is_judged_and_the_others_named(
+    journal: BootJournal, operations: WhyOperations
+) -> None:
+    for mac in (OTHER, MAC):
+        journal.note(mac, "discover", guid=GUID)
+    why = operations.why(GUID)
+    assert (why.mac, why.others) == (MAC, (OTHER,))
+
+
+def test_a_machine_that_was_never_heard_is_explained_with_what_is_known(
+    journal: BootJournal, operations: WhyOperations
+) -> None:
+    journal.note(OTHER, "discover", relay="10.7.0.1")
+    for name in (MAC, GUID):
+        why = operations.why(name)
+        assert why.cause is BootCause.NO_RELAY
+        assert "10.7.0.1" in why.sentence
+        assert "192.0.2.1" in why.next_step
+    assert (operations.why(MAC).mac, operations.why(GUID).mac) == (MAC, "")
+
+
+@pytest.mark.parametrize("name", ["", "pc-7", "52:54:00:00:00", "52:54:00:00:00:0g", GUID[:-1], "x" * 500])
+def test_what_is_neither_is_refused(operations: WhyOperations, name: str) -> None:
+    with pytest.raises(DpdError, match="expected a MAC"):
+        operations.why(name)
