@@ -25,6 +25,7 @@ OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 SECURE_OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")  # with the authorities of Microsoft enrolled
 SECURE_OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 IPXE_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")  # what QEMU puts on a virtio card: BIOS and UEFI in one
+E1000_ROM = Path("/usr/lib/ipxe/qemu/efi-e1000.rom")
 CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware paints its serial line like a terminal
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole boots of real firmware from `dpd serve`, on the ports and with the rules that it has out of the box.
 
-Three hosts on a switch: `lease` runs dnsmasq that hands out addresses and knows nothing of booting, `dpd` serves, and
-the guest has neither disk nor kernel. Proof is Linux's first userspace line on the guest's serial line, and dpd's log.
+Three hosts on a switch: `lease` runs dnsmasq or Kea, which hands out addresses and knows nothing of booting, `dpd` serves,
+and the guest has neither disk nor kernel. Proof is Linux's first userspace line on the guest's serial line, and dpd's log.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import pytest
 from bench.netns import Lan
 from tests.interop import linux
 from tests.interop.daemon import Daemon
-from tests.interop.guest import IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
+from tests.interop.guest import E1000_ROM, IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
+from tests.interop.lease_server import LEASE_SERVERS, start_router
 
 pytestmark = pytest.mark.qemu
+both_lease_servers = pytest.mark.parametrize("lan", LEASE_SERVERS, indirect=True)
 
 # Emulated boots take 8 s (BIOS) to 25 s (UEFI) on two quiet cores.
 BIOS_LIMIT_S = 90.0
@@ -33,16 +35,13 @@ boot
 
 
 @pytest.fixture
-def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
-    """A LAN with a lease server. It also sends router advertisements: iPXE waits 16 s for one where there is IPv6."""
-    need(QEMU, "dnsmasq", IPXE_ROM, IPXE_EFI, OVMF_CODE, OVMF_VARIABLES)
+def lan(request: pytest.FixtureRequest, make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path) -> Lan:
+    """A LAN with a lease server, dnsmasq where the test names no other, and an IPv6 router."""
+    program, start = LEASE_SERVERS[getattr(request, "param", "dnsmasq")]
+    need(QEMU, program, "dnsmasq", IPXE_ROM, E1000_ROM, IPXE_EFI, OVMF_CODE, OVMF_VARIABLES)
     lan = make_lan("lease", "dpd", ipv6=True)
-    lan["lease"].run("ip", "-6", "address", "add", "fd77::1/64", "dev", "eth0", "nodad")
-    lan["lease"].start(
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
-        *("--interface=eth0", "--bind-interfaces", "--no-ping"),  # its ping holds each offer back for 3 s
-        *("--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h", "--enable-ra", "--dhcp-range=fd77::,ra-only"),
-    )
+    start(lan["lease"], tmp_path)
+    start_router(lan["lease"], "eth0", "fd77::")
     return lan
 
 
@@ -71,13 +70,16 @@ def assert_booted(guest: Guest, limit_s: float) -> None:
     guest.wait_for(f"dpd.mac={MAC}", 5)
 
 
-def test_bios_boots_linux_through_ipxe(lan: Lan, dpd: Daemon) -> None:
-    with Guest.bios(lan, MAC) as guest:
+@both_lease_servers
+@pytest.mark.parametrize("card", ["virtio-net-pci", "e1000"])
+def test_bios_boots_linux_through_ipxe(lan: Lan, dpd: Daemon, card: str) -> None:
+    with Guest.bios(lan, MAC, card) as guest:
         assert_booted(guest, BIOS_LIMIT_S)
     assert dpd.events("boot client answered", mac=MAC, client_class="iPXE", loader="boot.ipxe")
     assert dpd.events("tftp transfer", file="boot.ipxe", verdict="completed")
 
 
+@both_lease_servers
 def test_uefi_boots_linux_through_pxe_and_ipxe(lan: Lan, dpd: Daemon, tmp_path: Path) -> None:
     with Guest.uefi(lan, MAC, tmp_path) as guest:
         assert_booted(guest, UEFI_LIMIT_S)
