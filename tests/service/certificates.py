@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -20,10 +21,16 @@ from cryptography.hazmat.primitives.serialization import (
 
 
 def write_certificate(
-    directory: Path, name: str = "dp", *, passphrase: bytes = b"", addresses: tuple[str, ...] = ()
+    directory: Path,
+    name: str = "dp",
+    *,
+    passphrase: bytes = b"",
+    addresses: tuple[str, ...] = (),
+    rsa: bool = False,
 ) -> tuple[Path, Path]:
-    """Make `name`.pem and `name`.key, self-signed; the subject says the name."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    """Make `name`.pem and `name`.key, self-signed; the subject says the name. Firmware knows RSA alone."""
+    key: RSAPrivateKey | ec.EllipticCurvePrivateKey
+    key = generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     names = [

@@ -15,9 +15,30 @@ from dpd.service.certificate import Certificate, read_context
 
 
 def shake_hands(server: ssl.SSLContext, *, server_hostname: str | None = None) -> str:
-    """The subject of the certificate that a client gets, in memory, without a socket."""
-    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_context.check_hostname, client_context.verify_mode = False, ssl.CERT_NONE
+    """The subject of the certificate that a client gets."""
+    shown = connect(server, _client(), server_hostname).getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).subject.rfc4514_string()
+
+
+def agreed_suite(server: ssl.SSLContext, suite: str) -> tuple[str, str]:
+    """What is agreed on with a client that knows one suite of TLS 1.2 only. Raises ssl.SSLError."""
+    client = _client()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers(suite)
+    agreed = connect(server, client, None).cipher()
+    assert agreed is not None
+    return agreed[0], agreed[1]
+
+
+def _client() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def connect(server: ssl.SSLContext, client_context: ssl.SSLContext, server_hostname: str | None) -> ssl.SSLObject:
+    """A client after its handshake, in memory, without a socket."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server, server_hostname=server_hostname)
     serving = server.wrap_bio(to_server, to_client, server_side=True)
@@ -31,9 +52,7 @@ def shake_hands(server: ssl.SSLContext, *, server_hostname: str | None = None) -
                 pass
         if len(finished) == 2:
             break
-    shown = client.getpeercert(binary_form=True)
-    assert shown is not None
-    return x509.load_der_x509_certificate(shown).subject.rfc4514_string()
+    return client
 
 
 @pytest.mark.parametrize("server_hostname", [None, "localhost"], ids=["no server name", "server name"])
@@ -73,3 +92,18 @@ def test_files_that_cannot_serve_are_told_by_their_setting(tmp_path: Path) -> No
         with pytest.raises(SettingsError) as caught:
             read_context("http", *files)
         assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "suite", ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "DHE-RSA-AES256-GCM-SHA384"]
+)
+def test_firmware_of_any_age_finds_a_suite_with_forward_secrecy(tmp_path: Path, suite: str) -> None:
+    """EDK2 spoke TLS 1.2 alone for long, and until 2023 without elliptic curves."""
+    pem, key = write_certificate(tmp_path, "dp", rsa=True)
+    assert agreed_suite(Certificate("http", str(pem), str(key)).context, suite) == (suite, "TLSv1.2")
+
+
+def test_plain_rsa_is_not_agreed_on(tmp_path: Path) -> None:
+    pem, key = write_certificate(tmp_path, "dp", rsa=True)
+    with pytest.raises(ssl.SSLError, match=r"NO_SHARED_CIPHER|HANDSHAKE_FAILURE"):
+        agreed_suite(Certificate("http", str(pem), str(key)).context, "AES256-GCM-SHA384")

@@ -8,6 +8,17 @@ import ssl
 
 from dpd.errors import SettingsError
 
+# RFC 7919 section A.1. Python's ssl cannot be told to choose by itself.
+FFDHE2048 = b"""-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
+
 
 class Certificate:
     """A chain and its key. `context` is for the listener and stays the same; new connections get what was read last.
@@ -39,6 +50,7 @@ def read_context(table: str, certificate: str, private_key: str) -> ssl.SSLConte
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # else one client could have us sign for ever on one connection
     context.set_alpn_protocols(["http/1.1"])
+    _offer_finite_field(context)
     try:
         context.load_cert_chain(certificate, private_key, password=_no_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -46,6 +58,17 @@ def read_context(table: str, certificate: str, private_key: str) -> ssl.SSLConte
             f'{table}.certificate = "{certificate}": expected a PEM chain that fits {table}.private_key, without a passphrase: {error}'
         ) from None
     return context
+
+
+def _offer_finite_field(context: ssl.SSLContext) -> None:
+    """DHE beside ECDHE: EDK2 was built without elliptic curves (OVMF 2022.11 offers DHE-RSA and plain RSA alone), and plain
+    RSA would let whoever gets the key later read what was recorded."""
+    descriptor = os.memfd_create("dpd-ffdhe", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, FFDHE2048)
+        context.load_dh_params(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _no_password() -> str:
