@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from tests.boot.signing import Signer, authenticode, authority, make_pe, sign
 
 from dpd.boot.authenticode import Signature, SignatureFault, read_signature
@@ -36,7 +37,10 @@ def block(signed: bytes) -> bytes:
 
 def test_the_signer_and_who_vouches_for_it(signer: Signer) -> None:
     found = read_signature(block(sign(IMAGE, signer)), digest_of_image)
-    assert found == Signature("Test Signer", "Test CA 2023", ("Test CA 2023", "Test Root"), "sha256", None)
+    fingerprints = tuple(certificate.fingerprint(hashes.SHA256()).hex() for certificate in signer.chain)
+    assert found == Signature(
+        "Test Signer", "Test CA 2023", ("Test CA 2023", "Test Root"), "sha256", None, fingerprints
+    )
 
 
 def test_padding_behind_the_signature_is_allowed(signer: Signer) -> None:

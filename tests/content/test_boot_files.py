@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,30 @@ def test_a_missing_directory_is_an_empty_index(tmp_path: Path) -> None:
 def test_the_directory_itself_may_be_a_link(directory: Path) -> None:
     (directory.parent / "srv").symlink_to(directory)
     assert read(BootFiles(directory.parent / "srv"), "boot/bcd") == b"bcd"
+
+
+def test_a_refused_file_is_not_found_under_any_of_its_names(directory: Path) -> None:
+    files = BootFiles(directory)
+    files.refuse({"ipxe.efi": "it was revoked", "gone.efi": "it is missing"})
+    for name in ("ipxe.efi", "/IPXE.EFI", "\\ipxe.efi"):
+        assert (files.lookup(name), files.refusal(name)) == (None, "it was revoked")
+    assert files.refusal("gone.efi") == "it is missing"
+    assert files.refusal("Boot/BCD") == files.refusal("../ipxe.efi") == ""
+    assert read(files, "Boot/BCD") == b"bcd"
+    files.refuse({})
+    assert read(files, "ipxe.efi") == b"loader"
+
+
+def test_the_index_has_the_hash_of_each_loader_as_it_is_now(directory: Path) -> None:
+    loader = directory / "ipxe.efi"
+    loader.write_bytes(b"MZ first")
+    files = BootFiles(directory)
+    assert {file.name: file.sha256 for file in files.files()} == {
+        "Boot/BCD": "",
+        "ipxe.efi": sha256(b"MZ first").hexdigest(),
+    }
+    loader.write_bytes(b"MZ another")
+    files.refresh()
+    found = files.lookup("ipxe.efi")
+    assert found is not None
+    assert found.sha256 == sha256(b"MZ another").hexdigest()

@@ -96,7 +96,8 @@ def test_a_ticket_opens_its_image(tree: BootTree, desk: Desk) -> None:
 
 def test_without_a_ticket_the_name_is_known_and_not_served(tree: BootTree) -> None:
     assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.NO_TICKET
-    assert tree.journal.story(MAC)[-1].fields == {"file": "\\Boot\\BCD", "reason": "no_ticket"}
+    story = tree.journal.story(MAC)[-1].fields
+    assert (story["file"], story["reason"]) == ("\\Boot\\BCD", "no_ticket")
 
 
 def test_a_ticket_of_another_address_is_none(tree: BootTree, desk: Desk) -> None:
@@ -142,3 +143,14 @@ def test_names_that_nobody_has_are_not_found(tree: BootTree) -> None:
 @pytest.mark.parametrize("name", ["../etc/passwd", "C:\\secret", "a\0b", "", "x" * 300])
 def test_tricks_are_refused_by_name(tree: BootTree, name: str) -> None:
     assert denial(tree.find(name, ADDRESS)) is Denial.BAD_NAME
+
+
+def test_a_loader_whose_chain_is_broken_is_refused_with_the_reason(tree: BootTree) -> None:
+    tree.boot_files.refuse({"ipxe.efi": "the Secure Boot chain is broken: ipxe.efi: revoked"})
+    found = tree.find("IPXE.EFI", ADDRESS)
+    assert found == NotServed(Denial.CHAIN_BROKEN, "the Secure Boot chain is broken: ipxe.efi: revoked")
+    assert tree.journal.story(MAC)[-1].fields == {
+        "file": "IPXE.EFI",
+        "reason": "chain_broken",
+        "detail": "the Secure Boot chain is broken: ipxe.efi: revoked",
+    }

@@ -53,6 +53,7 @@ class Signature:
     authorities: tuple[str, ...] = ()
     digest: str = "sha256"
     fault: SignatureFault | None = None
+    fingerprints: tuple[str, ...] = ()  # SHA-256 of the certificates: the signer's, then the authorities'
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,14 @@ def _read(block: bytes, digest_of_image: ImageDigest) -> Signature:
     certificate = x509.load_der_x509_certificate(encoded.encoded)
     fault = SignatureFault.UNSUPPORTED if digest is None else _find_fault(parts, certificate, digest_of_image(name))
     authorities = _authorities(certificate, parts.certificates)
-    return Signature(_common_name(certificate.subject), _common_name(certificate.issuer), authorities, name, fault)
+    return Signature(
+        signer=_common_name(certificate.subject),
+        issuer=_common_name(certificate.issuer),
+        authorities=tuple(_common_name(each.subject) for each in authorities),
+        digest=name,
+        fault=fault,
+        fingerprints=tuple(each.fingerprint(hashes.SHA256()).hex() for each in (certificate, *authorities)),
+    )
 
 
 def _split(block: bytes) -> _Block:
@@ -166,19 +174,19 @@ def _attribute(attributes: Element, oid: bytes) -> bytes | None:
     return None
 
 
-def _authorities(certificate: x509.Certificate, encoded: list[Element]) -> tuple[str, ...]:
+def _authorities(certificate: x509.Certificate, encoded: list[Element]) -> list[x509.Certificate]:
     """The issuers of the signer's certificate, from the nearest upwards, as far as the block has their certificates and
     each has really signed the one below."""
     known = [x509.load_der_x509_certificate(each.encoded) for each in encoded]
-    names: list[str] = []
+    found: list[x509.Certificate] = []
     at = certificate
-    while len(names) < MAX_AUTHORITIES:
+    while len(found) < MAX_AUTHORITIES:
         above = next((c for c in known if c.subject == at.issuer and c != at and _has_issued(c, at)), None)
         if above is None:
             break
-        names.append(_common_name(above.subject))
+        found.append(above)
         at = above
-    return tuple(names)
+    return found
 
 
 def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

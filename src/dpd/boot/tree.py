@@ -46,6 +46,7 @@ class BootObject:
     open: Callable[[], int]
     completes_boot: bool = False
     may_block: bool = True
+    sha256: str = ""  # of loaders in the boot directory
 
 
 class BootImages(Protocol):

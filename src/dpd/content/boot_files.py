@@ -8,17 +8,20 @@ that the index found, one component after the other below the directory, so that
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpd.errors import ContentCorrupt, ContentNotFound
 
 MAX_NAME_CHARACTERS = 255
 SHOWN_CHARACTERS = 80
+MAX_LOADER_BYTES = 32 << 20  # what is larger is a kernel with all in it, or an image
+LOADER = b"MZ"  # every EFI program begins so
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that took a file's place since would hold the open for ever.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -27,11 +30,13 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 @dataclass(frozen=True, slots=True)
 class BootFile:
-    """One regular file as the index saw it. `name` is its path below the directory; `etag` comes without quotes."""
+    """One regular file as the index saw it. `name` is its path below the directory; `etag` comes without quotes. `sha256` is
+    there for EFI programs, so that it can be told which loader a machine was given."""
 
     name: str
     size_bytes: int
     mtime_ns: int
+    sha256: str = ""
 
     @property
     def etag(self) -> str:
@@ -46,11 +51,13 @@ class BootFiles:
         self.directory = directory
         self._exact: dict[str, BootFile] = {}
         self._folded: dict[str, BootFile] = {}
+        self._refusals: dict[str, str] = {}  # by folded name
         self.refresh()
 
     def refresh(self) -> int:
         """Index the directory as it is now; a missing one is an empty index. Returns the number of files."""
-        exact = {file.name: file for file in sorted(_walk(self.directory), key=lambda file: file.name)}
+        found = sorted(_walk(self.directory), key=lambda file: file.name)
+        exact = {file.name: self._with_hash(file) for file in found}
         folded: dict[str, BootFile] = {}
         for name, file in exact.items():
             folded.setdefault(name.casefold(), file)
@@ -61,9 +68,17 @@ class BootFiles:
         """All of them, by name."""
         return list(self._exact.values())
 
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """From now on these files are not handed out, each for the reason given in one sentence; earlier refusals end."""
+        self._refusals = {name.casefold(): reason for name, reason in reasons.items()}
+
+    def refusal(self, name: str) -> str:
+        """Why the file that a client means is not handed out; "" where that is not so."""
+        return "" if explain_name(name) else self._refusals.get(_normalise(name).casefold(), "")
+
     def lookup(self, name: str) -> BootFile | None:
         """The file a client means: `\\Boot\\BCD`, `/boot/bcd` and `boot//BCD` are one. The exact case wins."""
-        if explain_name(name):
+        if explain_name(name) or self.refusal(name):
             return None
         normal = _normalise(name)
         return self._exact.get(normal) or self._folded.get(normal.casefold())
@@ -86,6 +101,20 @@ class BootFiles:
                 f"boot file {file.name}: changed since it was indexed; reload dpd to serve the new one"
             )
         return descriptor
+
+    def _with_hash(self, file: BootFile) -> BootFile:
+        """The file with its hash, which is taken again only where the file is another one."""
+        known = self._exact.get(file.name)
+        if known is not None and known.etag == file.etag:
+            return known
+        if file.size_bytes > MAX_LOADER_BYTES:
+            return file
+        try:
+            with os.fdopen(self.open(file), "rb") as stream:
+                content = stream.read() if stream.peek(len(LOADER)).startswith(LOADER) else b""
+        except (OSError, ContentNotFound, ContentCorrupt):
+            return file
+        return replace(file, sha256=hashlib.sha256(content).hexdigest()) if content else file
 
     def _open_below(self, name: str) -> int:
         """Open component by component: O_NOFOLLOW alone guards only the last one."""

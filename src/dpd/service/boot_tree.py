@@ -28,6 +28,7 @@ class Denial(StrEnum):
     NO_TICKET = "no_ticket"
     TICKET_EXPIRED = "ticket_expired"
     OTHER_IMAGE = "other_image"
+    CHAIN_BROKEN = "chain_broken"
 
 
 TICKET_DENIALS = (Denial.NO_TICKET, Denial.TICKET_EXPIRED, Denial.OTHER_IMAGE)
@@ -111,7 +112,11 @@ class BootTree:
                 return found
         if (file := self.boot_files.lookup(name)) is not None:
             opened = partial(self.boot_files.open, file)
-            return BootObject(file.name, file.size_bytes, file.etag, file.mtime_ns, opened, may_block=False)
+            return BootObject(
+                file.name, file.size_bytes, file.etag, file.mtime_ns, opened, may_block=False, sha256=file.sha256
+            )
+        if refusal := self.boot_files.refusal(name):
+            return self._deny(address, name, Denial.CHAIN_BROKEN, refusal)
         if not self._images.holds(name):
             return NotServed(Denial.NOT_FOUND, explain_miss(name))
         return self._deny(address, name, *self._why_not(ticket))
@@ -134,7 +139,7 @@ class BootTree:
 
     def _deny(self, address: str, name: str, reason: Denial, message: str) -> NotServed:
         shown = "".join(c if c.isprintable() else "?" for c in name[:80])
-        self.journal.note_address(address, "refused_file", file=shown, reason=reason.value)
+        self.journal.note_address(address, "refused_file", file=shown, reason=reason.value, detail=message)
         return NotServed(reason, message)
 
 
