@@ -15,9 +15,10 @@ from functools import partial
 from dpd.boot.tree import BootObject
 from dpd.errors import DpdError, MalformedMessage, ServiceError
 from dpd.protocol.machine import Address, Datagram
+from dpd.protocol.tftp.events import Verdict
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, WriteRequest, decode, encode
-from dpd.protocol.tftp.transfer import ReadTransfer, Verdict
+from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.boot_tree import BootTree, Denial, NotServed
 from dpd.service.tftp_limits import Admission, BlockSizes
 from dpd.service.tftp_ports import TransferPorts

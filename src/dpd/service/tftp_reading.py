@@ -16,9 +16,10 @@ from functools import partial
 from dpd.boot.tree import BootObject
 from dpd.content.boot_files import read_cached
 from dpd.protocol.machine import Address
+from dpd.protocol.tftp.events import Event, ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, encode
-from dpd.protocol.tftp.transfer import Event, ExtentNeeded, Finished, Ignored, Malformed, ReadTransfer, Verdict
-from dpd.service.driver import Driver
+from dpd.protocol.tftp.transfer import ReadTransfer
+from dpd.service.tftp_driver import TransferDriver
 from dpd.service.udp import send_datagram
 from dpd.telemetry.stats import bump, counter, counts, gauge
 
@@ -60,7 +61,7 @@ class Reading:
     ) -> None:
         self.request, self.file, self.transfer = request, file, transfer
         self.began_at = time.monotonic()
-        self.driver = Driver(transfer, sock, self, pool)
+        self.driver = TransferDriver(transfer, sock, self, pool)
         self._descriptor, self._sock, self._stats, self._note_end = descriptor, sock, stats, note_end
         self._ended = False
 

@@ -16,9 +16,10 @@ from itertools import count
 import pytest
 
 from dpd.protocol.machine import Transmit
+from dpd.protocol.tftp.events import ExtentNeeded, Finished, Verdict
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Ack, Data, OptionAck, ReadRequest, decode, encode
-from dpd.protocol.tftp.transfer import ExtentNeeded, Finished, ReadTransfer, Verdict
+from dpd.protocol.tftp.transfer import ReadTransfer
 
 CLIENT = ("192.0.2.9", 2070)
 SEED = int(os.environ.get("DPD_SIM_SEED", "20241"))

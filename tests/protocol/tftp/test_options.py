@@ -31,7 +31,12 @@ CASES: list[tuple[Options, Options]] = [
     ((("timeout", "5"),), (("timeout", "5"),)),
     ((("timeout", "0"),), ()),
     ((("timeout", "256"),), ()),
-    ((("msftwindow", "31416"),), ()),  # bootmgr's own: safe to leave unanswered
+    ((("msftwindow", "31416"),), ()),  # bootmgr's own: nothing without a window
+    (
+        (("windowsize", "4"), ("msftwindow", "31416")),
+        (("windowsize", "4"), ("msftwindow", "27182")),
+    ),
+    ((("windowsize", "4"), ("msftwindow", "1")), (("windowsize", "4"),)),
     ((("multicast", ""), ("tsize", "0")), (("tsize", "1000"),)),  # iPXE tries RFC 2090
     # EDK2 and bootmgr, in the order in which they ask.
     (
@@ -53,6 +58,13 @@ def test_the_size_of_an_empty_file_is_left_out_since_curl_takes_zero_for_an_erro
 def test_without_options_the_terms_are_those_of_rfc_1350() -> None:
     terms = negotiate((), 1000, LIMITS)
     assert (terms.blksize, terms.windowsize, terms.timeout_s) == (512, 1, LIMITS.timeout_s)
+
+
+def test_where_windows_are_off_they_do_not_vary() -> None:
+    asked = (("windowsize", "4"), ("msftwindow", "31416"))
+    terms = negotiate(asked, 1000, Limits(max_windowsize=1))
+    assert terms.granted == (("windowsize", "1"),)
+    assert not terms.variable_window
 
 
 def test_a_window_never_outgrows_its_memory() -> None:

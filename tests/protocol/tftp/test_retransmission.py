@@ -35,6 +35,16 @@ def test_a_longer_timeout_option_raises_the_ceiling() -> None:
     assert RetransmissionTimer(30.0, attempts=1).interval_s() == 30.0
 
 
+def test_quick_repetitions_do_not_use_up_the_patience() -> None:
+    timer = RetransmissionTimer(1.0, attempts=2)
+    timer.sample(0.0005)
+    waits = [timer.interval_s()]
+    while timer.back_off():
+        waits.append(timer.interval_s())
+    assert waits[:3] == [0.02, 0.04, 0.08]
+    assert [wait for wait in waits if wait >= 1.0] == [1.28, 2.56, 4.0]  # two attempts, and the wait behind the second
+
+
 def test_progress_gives_all_attempts_back() -> None:
     timer = RetransmissionTimer(1.0, attempts=1)
     assert timer.back_off()

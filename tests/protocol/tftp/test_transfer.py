@@ -9,17 +9,12 @@ import pytest
 
 from dpd.errors import MisuseError
 from dpd.protocol.machine import Transmit
+from dpd.protocol.tftp.blocks import EXTENT_BYTES
+from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Ack, Data, Error, ErrorCode, Message, OptionAck, ReadRequest, decode, encode
-from dpd.protocol.tftp.transfer import (
-    EXTENT_BYTES,
-    ExtentNeeded,
-    Finished,
-    Ignored,
-    Malformed,
-    ReadTransfer,
-    Verdict,
-)
+from dpd.protocol.tftp.retransmission import MIN_INTERVAL_S
+from dpd.protocol.tftp.transfer import UNANSWERED_ATTEMPTS, ReadTransfer
 
 CLIENT = ("192.0.2.9", 2070)
 STRANGER = ("192.0.2.66", 4444)
@@ -246,10 +241,159 @@ def test_a_restarted_window_that_is_hit_again_restarts_after_two_round_trips() -
 
 def test_the_apprentice_stays_quiet_after_a_needless_retransmission() -> None:
     talk = windowed()
-    assert numbers(talk.wait()) == [1, 2, 3, 4]  # only the ACK was late: the client now answers both copies
+    assert numbers(talk.wait()) == [4]  # only the ACK was late: the client now answers both copies
     assert numbers(talk.hear(Ack(4))) == [5, 6, 7, 8]
     assert talk.hear(Ack(4)) == []
     assert numbers(talk.hear(Ack(8))) == [9, 10, 11, 12]
+
+
+def test_silence_is_asked_by_the_last_block_and_then_by_the_whole_window() -> None:
+    talk = windowed()
+    assert numbers(talk.wait()) == [4]
+    assert numbers(talk.wait()) == [1, 2, 3, 4]
+    assert numbers(talk.wait()) == [1, 2, 3, 4]
+    assert numbers(talk.hear(Ack(4))) == [5, 6, 7, 8]
+    assert numbers(talk.wait()) == [8]
+
+
+@pytest.mark.parametrize(("stands_at", "window"), [(0, [1, 2, 3, 4]), (2, [3, 4, 5, 6]), (4, [5, 6, 7, 8])])
+def test_the_answer_to_the_probe_is_followed_at_once(stands_at: int, window: list[int]) -> None:
+    talk = windowed()
+    talk.wait()
+    assert numbers(talk.hear(Ack(stands_at))) == window
+    assert talk.hear(Ack(stands_at)) == []
+
+
+def test_a_lost_last_block_costs_a_few_milliseconds_on_a_fast_lan() -> None:
+    talk = windowed()
+    for block in range(4, 40, 4):
+        talk.now += 0.0002
+        talk.hear(Ack(block))
+    lost_at = talk.now
+    assert numbers(talk.wait()) == [40]
+    assert talk.now - lost_at < 0.5  # the first round trip took 50 ms and is still remembered
+    fast = Conversation(bytes(512) * 40, windowsize=4)
+    fast.said()
+    for block in (0, 4, 8):
+        fast.now += 0.0002
+        fast.hear(Ack(block))
+    lost_at = fast.now
+    assert numbers(fast.wait()) == [12]
+    assert fast.now - lost_at == pytest.approx(MIN_INTERVAL_S)
+
+
+def test_a_client_that_stops_for_a_while_is_waited_for() -> None:
+    """Quick repetitions are no reason to give up: firmware that writes to a slow disk is away for seconds."""
+    talk = windowed()
+    started = talk.now
+    while not talk.transfer.finished:
+        talk.wait()
+    assert talk.now - started > LIMITS.attempts * LIMITS.timeout_s
+    assert talk.transfer.datagrams_sent < 100
+
+
+def test_a_variable_window_follows_the_client() -> None:
+    talk = Conversation(bytes(512) * 100, windowsize=4, msftwindow=31416)
+    assert talk.said() == [OptionAck((("windowsize", "4"), ("msftwindow", "27182")))]
+    assert numbers(talk.hear(Ack(0, next_window=2))) == [1, 2]
+    assert numbers(talk.hear(Ack(2, next_window=6))) == list(range(3, 9))
+    assert numbers(talk.hear(Ack(8, next_window=255))) == list(range(9, 73))  # the operator's 64 at most
+    assert numbers(talk.hear(Ack(72, next_window=1))) == [73]
+    assert numbers(talk.hear(Ack(73))) == [74]
+
+
+def test_a_fifth_byte_that_was_not_agreed_means_nothing() -> None:
+    talk = windowed()
+    assert numbers(talk.hear(Ack(4, next_window=64))) == [5, 6, 7, 8]
+
+
+def test_silence_behind_the_offer_points_at_the_packet_size() -> None:
+    talk = Conversation(bytes(5000), blksize=1468)
+    talk.said()
+    talk.hear(Ack(0))
+    while not talk.transfer.finished:
+        talk.wait()
+    (fact,) = talk.facts
+    assert isinstance(fact, Finished)
+    assert fact.detail == (
+        "no answer after block 0 of 4, and none to the first of 1468 bytes: packets of that size may be lost on the way (MTU)"
+    )
+
+
+class TestLockStep:
+    """The short way of `answer` is the long way of `receive_datagram`, but shorter."""
+
+    def test_every_block_but_the_first_and_the_last_goes_the_short_way(self) -> None:
+        content = bytes(range(256)) * 40 + b"end"
+        talk = Conversation(content)
+        received, short = bytearray(), 0
+        message = talk.said()[0]
+        while True:
+            assert isinstance(message, Data)
+            received += message.payload
+            ack = encode(Ack(message.block_number & 0xFFFF))
+            talk.now += 0.001
+            datagram = talk.transfer.answer(ack, talk.now)
+            if datagram is not None:
+                short += 1
+                message = decode(datagram)
+                continue
+            said = talk.hear(ack)
+            if not said:
+                break
+            message = said[0]
+        assert received == content
+        assert short == talk.transfer.last_block - 3  # the first ACK and the last block go the long way
+        assert talk.transfer.datagrams_sent == talk.transfer.last_block
+        assert talk.transfer.bytes_acked == len(content)
+        assert talk.facts == [Finished(Verdict.COMPLETED)]
+
+    def test_only_the_ack_that_is_waited_for_is_taken(self) -> None:
+        talk = Conversation(bytes(5000))
+        talk.said()
+        assert not talk.transfer.in_lock_step
+        assert talk.transfer.answer(encode(Ack(1)), talk.now) is None  # who has not said anything may be anybody
+        talk.hear(Ack(1))
+        assert talk.transfer.in_lock_step
+        for wire in (encode(Ack(1)), encode(Ack(3)), encode(Ack(2, next_window=1)), encode(Error(0, "x")), b""):
+            assert talk.transfer.answer(wire, talk.now) is None
+        datagram = talk.transfer.answer(encode(Ack(2)), talk.now)
+        assert datagram is not None
+        assert decode(datagram) == Data(3, bytes(512))
+        assert talk.transfer.answer(encode(Ack(2)), talk.now) is None  # a copy
+
+    def test_a_retransmission_is_due_when_it_would_be_otherwise(self) -> None:
+        talk = Conversation(bytes(50_000))
+        talk.said()
+        talk.hear(Ack(1))
+        for block in range(2, 50):
+            talk.now += 0.0005
+            assert talk.transfer.answer(encode(Ack(block)), talk.now) is not None
+        lost_at = talk.now
+        assert numbers(talk.wait()) == [50]
+        assert talk.now - lost_at == pytest.approx(MIN_INTERVAL_S)
+        assert talk.transfer.answer(encode(Ack(50)), talk.now) is None  # the answer to which of the two?
+        assert numbers(talk.hear(Ack(50))) == [51]
+        assert talk.transfer.answer(encode(Ack(51)), talk.now) is not None
+
+    def test_a_window_is_not_lock_step(self) -> None:
+        talk = windowed()
+        assert not talk.transfer.in_lock_step
+        assert talk.transfer.answer(encode(Ack(4)), talk.now) is None
+
+    def test_block_numbers_wrap(self) -> None:
+        talk = Conversation(bytes(8 * 70_000), blksize=8)
+        talk.said()
+        talk.hear(Ack(0))
+        talk.hear(Ack(1))
+        block = 2
+        while not talk.transfer.finished:
+            wire = encode(Ack(block & 0xFFFF))
+            if talk.transfer.answer(wire, talk.now) is None:
+                talk.hear(wire)
+            block += 1
+        assert talk.facts == [Finished(Verdict.COMPLETED)]
+        assert talk.transfer.bytes_acked == 8 * 70_000
 
 
 def test_a_lost_window_is_sent_again_with_growing_waits_and_then_given_up() -> None:
@@ -273,6 +417,20 @@ def test_before_the_first_ack_only_the_small_offer_is_repeated() -> None:
     assert talk.wait() == []
     assert talk.transfer.datagrams_sent == 1 + LIMITS.attempts
     assert not talk.extents
+
+
+@pytest.mark.parametrize("options", [{}, {"windowsize": 64, "blksize": 1468}])
+def test_an_address_that_never_answers_gets_little(options: dict[str, int]) -> None:
+    """Whoever is named as the source of a forged request: however patient the settings are with real clients."""
+    talk = Conversation(bytes(1 << 20), limits=Limits(1468, 64, 1.0, 30), **options)
+    first = talk.said()
+    started = talk.now
+    while not talk.transfer.finished:
+        talk.wait()
+    assert talk.transfer.datagrams_sent == 1 + UNANSWERED_ATTEMPTS
+    assert talk.now - started <= 15
+    assert len(first) == 1
+    assert len(encode(first[0])) <= 516
 
 
 def test_the_timeout_option_sets_the_first_wait() -> None:

@@ -1,23 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When to send again: the round-trip estimate of RFC 6298 with bounds that suit boot firmware."""
+"""When to send again: the round-trip estimate of RFC 6298 with bounds that suit boot firmware.
+
+A lost datagram costs the wait for its repetition, and every other server waits a second. So the interval follows the round
+trip down to twenty milliseconds; firmware that polls its card slowly has shown a slow round trip before. What is sent
+needlessly that way is one datagram. Patience is another matter: a client is given up only after `attempts` repetitions at
+intervals of `initial_s` and more, however many quick ones went before.
+"""
 
 from __future__ import annotations
 
-MIN_INTERVAL_S = 0.2  # firmware polls its card by timer; below this a slow poll looks like loss
+MIN_INTERVAL_S = 0.02  # a busy server's turn of the loop and a firmware's poll of its card (10 ms) stay below
 MAX_INTERVAL_S = 4.0  # EDK2 itself asks again after 4 s
 MIN_QUIET_S = 0.002
+UNKNOWN_QUIET_S = 0.2
 
 
 class RetransmissionTimer:
-    """Interval between retransmissions: `initial_s` until a round trip was seen, then adaptive, doubled at each one."""
+    """Interval between retransmissions: `initial_s` until a round trip was seen, then adaptive, doubled at each one.
+    `settled_s` is the interval while nothing is lost."""
 
-    __slots__ = ("_attempts", "_backed_off", "_ceiling_s", "_interval_s", "_srtt_s", "_variation_s")
+    __slots__ = (
+        "_attempts",
+        "_ceiling_s",
+        "_initial_s",
+        "_srtt_s",
+        "_tries",
+        "_variation_s",
+        "backed_off",
+        "settled_s",
+    )
 
     def __init__(self, initial_s: float, attempts: int) -> None:
-        self._attempts = attempts
-        self._backed_off = 0
+        self.backed_off = 0
+        self.settled_s = initial_s
+        self._attempts, self._initial_s = attempts, initial_s
+        self._tries = 0
         self._ceiling_s = max(MAX_INTERVAL_S, initial_s)
-        self._interval_s = initial_s
         self._srtt_s: float | None = None
         self._variation_s = 0.0
 
@@ -28,21 +46,22 @@ class RetransmissionTimer:
         else:
             self._variation_s += (abs(rtt_s - self._srtt_s) - self._variation_s) / 4
             self._srtt_s += (rtt_s - self._srtt_s) / 8
-        self._interval_s = min(max(self._srtt_s + 4 * self._variation_s, MIN_INTERVAL_S), self._ceiling_s)
+        self.settled_s = min(max(self._srtt_s + 4 * self._variation_s, MIN_INTERVAL_S), self._ceiling_s)
 
     def progress(self) -> None:
         """The peer got on; the next loss starts to count afresh."""
-        self._backed_off = 0
+        self.backed_off = self._tries = 0
 
     def back_off(self) -> bool:
         """One more retransmission; False once all attempts are used up."""
-        self._backed_off += 1
-        return self._backed_off <= self._attempts
+        self._tries += self.interval_s() >= min(self._initial_s, self._ceiling_s)
+        self.backed_off += 1
+        return self._tries <= self._attempts
 
     def interval_s(self) -> float:
         """How long to wait for an answer to what was sent just now."""
-        return min(self._interval_s * 2.0**self._backed_off, self._ceiling_s)
+        return min(self.settled_s * 2.0**self.backed_off, self._ceiling_s)
 
     def quiet_s(self) -> float:
         """How long an answer to what was just restarted may take at most on an undisturbed way."""
-        return max(2 * self._srtt_s, MIN_QUIET_S) if self._srtt_s is not None else MIN_INTERVAL_S
+        return max(2 * self._srtt_s, MIN_QUIET_S) if self._srtt_s is not None else UNKNOWN_QUIET_S

@@ -9,7 +9,8 @@ know), then SENDING windows of `windowsize` blocks, then FINISHED with one verdi
     acked+1 ... window_end   the window; `next_block` is the first of it not handed out yet
     sent                  the highest block ever handed out
 
-The file arrives by extents of several windows: ExtentNeeded asks, `provide_extent` answers. A window leaves as trains.
+The file arrives by extents of several windows: ExtentNeeded asks, `provide_extent` answers. A window leaves as trains. In
+lock-step, where each block is a turn of the owner's loop, `answer` is a short way for the one ACK that was waited for.
 
 Loss. RFC 7440 lets the client acknowledge its last block in order when it misses one; the window then restarts behind
 it. The danger is the Sorcerer's Apprentice (RFC 1123 section 4.2.3.1): EDK2 sends one ACK for *every* datagram out of
@@ -20,20 +21,26 @@ hit as well, no more comes of that, and after two round trips (`quiet_deadline`)
 ACK of the block before the window is a lost first block or a copy of an ACK: the same two round trips tell which.
 With windowsize 1 a repeated ACK never sends anything. The window does not shrink on loss: the client acknowledges after
 `windowsize` blocks, so a shorter window would run into its time-out each time.
+
+Silence. A window of which nothing is heard within a few round trips has lost its last block, its ACK, or all. Sending its
+last block once more (`probing`) tells: the client has then all, or says by an ACK where it stands, and the window restarts
+there at once. Only where that meets silence too does the whole window go again. Before the client's first word there is
+nothing but its address to go by, which anybody can write into a request: UNANSWERED_ATTEMPTS bounds what it gets.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
-from typing import TypeAlias
+from enum import Enum, auto
 
-from dpd.errors import MalformedMessage, MisuseError
+from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer, Transmit
+from dpd.protocol.tftp.blocks import Blocks
+from dpd.protocol.tftp.events import Event, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.options import Limits, negotiate
 from dpd.protocol.tftp.packet import (
+    DEFAULT_BLKSIZE,
     HEADER_BYTES,
     Ack,
     Error,
@@ -46,57 +53,16 @@ from dpd.protocol.tftp.packet import (
 )
 from dpd.protocol.tftp.retransmission import RetransmissionTimer
 
-EXTENT_BYTES = 1 << 18  # read-ahead; one pread of 256 KiB from the page cache costs less than a thread hop
 MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/udp.py
 MAX_TRAIN_SEGMENTS = 64
 MAX_STRAYS = 4  # answers to strangers kept at once
+UNANSWERED_ATTEMPTS = 3
+SAMPLE_EVERY = 16  # blocks of lock-step between two looks at the round trip, which cost as much as a block
 
+ACK = int(Opcode.ACK)
 ACK_OPCODE = b"\0\x04"
 
 _pack_header = struct.Struct(">HH").pack
-
-
-class Verdict(StrEnum):
-    """How a transfer ended. REFUSED is the service's word for a request that never became a transfer."""
-
-    COMPLETED = "completed"
-    PROBE = "probe"  # EDK2 asks for tsize, aborts with ERROR 8 and comes again: normal
-    ABORTED = "aborted"
-    TIMEOUT = "timeout"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class ExtentNeeded:
-    """Request: these bytes of the file; answered by `provide_extent`."""
-
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Fact: the transfer is over. `detail` says why, unless it completed."""
-
-    verdict: Verdict
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """Fact: a datagram that changed nothing: duplicate_ack, stale_ack, stray_tid or unexpected."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """Fact: the client sent bytes that are no TFTP; `reason` is one of packet.REASONS."""
-
-    reason: str
-
-
-Event: TypeAlias = ExtentNeeded | Finished | Ignored | Malformed
 
 
 class _State(Enum):
@@ -112,16 +78,17 @@ class ReadTransfer:
         self.client = client
         self.size_bytes = size_bytes
         self.terms = negotiate(request.options, size_bytes, limits)
-        self.last_block = (
-            size_bytes // self.terms.blksize + 1
-        )  # shorter than blksize, perhaps empty: RFC 1350 section 6
+        self._blocks = Blocks(size_bytes, self.terms.blksize)
+        self.last_block = self._blocks.last
+        self._windowsize = self.terms.windowsize
         self.datagrams_sent = 0
         self.retransmits = 0
         self._acked = self._sent = 0
         self._next_block, self._window_end = 1, 0
         self._recovery_end = -1
-        self._extent, self._extent_offset = memoryview(b""), 0
-        self._asked: ExtentNeeded | None = None
+        self._awaited = b""  # the one ACK that `answer` takes
+        self._probing = False
+        self._unanswered_attempts = min(limits.attempts, UNANSWERED_ATTEMPTS)
         self._timer = RetransmissionTimer(self.terms.timeout_s, limits.attempts)
         self._deadline: float | None = None
         self._quiet_deadline: float | None = None
@@ -150,9 +117,34 @@ class ReadTransfer:
         return not self._answered and self._state is not _State.FINISHED
 
     @property
+    def in_lock_step(self) -> bool:
+        """Whether each block waits for the ACK of the one before, and the client has shown that it is there."""
+        return self._answered and self.terms.windowsize == 1 and self._state is _State.SENDING
+
+    @property
     def bytes_acked(self) -> int:
         """How much of the file the client has confirmed."""
         return min(self._acked * self.terms.blksize, self.size_bytes)
+
+    def answer(self, ack: bytes, now: float) -> bytes | None:
+        """The next datagram, where `ack` came from the client and is just the one that lock-step waits for. None: nothing was
+        changed, and `receive_datagram` is to look at it."""
+        if ack != self._awaited:
+            return None
+        acked, number = self._sent, self._sent + 1
+        datagram = self._blocks.datagram(number)
+        if datagram is None:
+            return None
+        if not number % SAMPLE_EVERY and self._window_sent_at is not None:
+            self._timer.sample(now - self._window_sent_at)
+        self._acked = acked
+        self._sent = self._window_end = number
+        self._next_block = number + 1
+        self._awaited = _pack_header(ACK, number & 0xFFFF)
+        self._window_sent_at = now
+        self._deadline = now + self._timer.settled_s
+        self.datagrams_sent += 1
+        return datagram
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """A datagram reached this transfer's port. What ends or advances the transfer comes from its client alone."""
@@ -172,6 +164,8 @@ class ReadTransfer:
         elif self._state is _State.FINISHED:
             return
         elif isinstance(message, Ack):
+            if self.terms.variable_window and message.next_window:
+                self._windowsize = min(message.next_window, self.terms.max_windowsize)
             self._receive_ack(message.block_number, now)
         elif isinstance(message, Error):
             verdict = Verdict.PROBE if self._acked == 0 else Verdict.ABORTED
@@ -186,12 +180,16 @@ class ReadTransfer:
         if self._deadline is None or now < self._deadline:
             return
         self._deadline = None
-        if not self._timer.back_off():
-            self._finish(Verdict.TIMEOUT, f"no answer after block {self._acked} of {self.last_block}")
+        self._awaited = b""
+        patient = self._timer.back_off()
+        if not patient or (not self._answered and self._timer.backed_off > self._unanswered_attempts):
+            self._finish(Verdict.TIMEOUT, self._silence())
         elif self._state is _State.OFFERING:
             self.retransmits += 1
             self._window_sent_at = None
             self._control = encode(OptionAck(self.terms.granted))
+        elif self._sent - self._acked > 1 and self._timer.backed_off % 2 and self._sent > self._recovery_end:
+            self._probe()
         else:
             self._restart_window()
 
@@ -219,13 +217,8 @@ class ReadTransfer:
         """The bytes that ExtentNeeded asked for; fewer mean that the file has shrunk, which ends the transfer."""
         if self._state is _State.FINISHED:
             return
-        asked, self._asked = self._asked, None
-        if asked is None or asked.offset != offset or len(data) > asked.length:
-            raise MisuseError(f"extent at {offset} with {len(data)} bytes, expected {asked}")
-        if len(data) < asked.length:
+        if not self._blocks.provide(offset, data):
             self.fail("the file became shorter while it was read")
-            return
-        self._extent, self._extent_offset = memoryview(data), offset
 
     def fail(self, reason: str) -> None:
         """End the transfer from this side; the client gets `reason` as an ERROR."""
@@ -256,8 +249,10 @@ class ReadTransfer:
 
     def _receive_repeated_ack(self, now: float) -> None:
         self._events.append(Ignored("duplicate_ack"))
-        perhaps_lost = self.terms.windowsize > 1 and self._sent > self._acked > self._recovery_end
-        if perhaps_lost and self._quiet_deadline is None:
+        perhaps_lost = self._windowsize > 1 and self._sent > self._acked > self._recovery_end
+        if perhaps_lost and self._probing:
+            self._restart_window()
+        elif perhaps_lost and self._quiet_deadline is None:
             self._quiet_deadline = now + self._timer.quiet_s()
 
     def _advance(self, blocks: int, now: float) -> None:
@@ -268,6 +263,8 @@ class ReadTransfer:
             self._finish(Verdict.COMPLETED)
         elif self._acked == self._sent:
             self._sample_round_trip(now)
+            if self._probing:  # the client may answer the probe by the same ACK once more
+                self._recovery_end = self._acked
             self._open_window()
         elif self._acked > self._recovery_end:
             self._restart_window()
@@ -276,7 +273,7 @@ class ReadTransfer:
 
     def _extend_window(self, now: float) -> None:
         self._next_block = max(self._next_block, self._acked + 1)
-        self._window_end = min(self._acked + self.terms.windowsize, self.last_block)
+        self._window_end = min(self._acked + self._windowsize, self.last_block)
         self._quiet_deadline = now + self._timer.quiet_s()
 
     def _sample_round_trip(self, now: float) -> None:
@@ -287,25 +284,33 @@ class ReadTransfer:
     def _open_window(self) -> None:
         """The window behind the last acknowledged block; its deadline begins when it is sent."""
         self._next_block = self._acked + 1
-        self._window_end = min(self._acked + self.terms.windowsize, self.last_block)
+        self._window_end = min(self._acked + self._windowsize, self.last_block)
         self._deadline = self._quiet_deadline = None
+        self._probing = False
+
+    def _probe(self) -> None:
+        """The last block that was sent, once more."""
+        self._probing = True
+        self._next_block = self._window_end = self._sent
+
+    def _silence(self) -> str:
+        told = f"no answer after block {self._acked} of {self.last_block}"
+        if self._answered and not self._acked and self.terms.blksize > DEFAULT_BLKSIZE:
+            told += f", and none to the first of {self.terms.blksize} bytes: packets of that size may be lost on the way (MTU)"
+        return told
 
     def _restart_window(self) -> None:
         self._recovery_end = self._sent
         self._open_window()
 
     def _has_window(self) -> bool:
-        """Whether the window's bytes are here; asks for them if not. An extent begins at the window, so that a restart
-        finds its blocks, and holds two windows at least, so that an ACK during the read changes nothing."""
-        start = self._acked * self.terms.blksize
-        end = min(self._window_end * self.terms.blksize, self.size_bytes)
-        if self._extent_offset <= start and end <= self._extent_offset + len(self._extent):
+        """Whether the window's bytes are here; asks for them if not."""
+        first = self._acked + 1
+        if self._blocks.here(first, self._window_end):
             return True
-        if self._asked is None:
-            window_bytes = self.terms.windowsize * self.terms.blksize
-            length = min(max(EXTENT_BYTES, 2 * window_bytes), self.size_bytes - start)
-            self._asked = ExtentNeeded(start, length)
-            self._events.append(self._asked)
+        needed = self._blocks.ask(first, self._windowsize)
+        if needed is not None:
+            self._events.append(needed)
         return False
 
     def _send_control(self, now: float) -> Transmit:
@@ -320,17 +325,10 @@ class ReadTransfer:
 
     def _send_train(self, now: float) -> Transmit:
         """As much of the window as one system call takes."""
-        first, blksize, extent = self._next_block, self.terms.blksize, self._extent
+        first = self._next_block
         count = min(self._window_end - first + 1, self._train_blocks)
-        pieces: list[Buffer] = []
-        start = (first - 1) * blksize - self._extent_offset
-        # Past the extent only the file's last block can reach, and a slice stops there by itself.
-        for number in range(first, first + count):
-            pieces.append(_pack_header(Opcode.DATA, number & 0xFFFF))
-            pieces.append(extent[start : start + blksize])
-            start += blksize
         self._note_sent(first, first + count - 1, now)
-        return Transmit(pieces, self.client, blksize + HEADER_BYTES)
+        return Transmit(self._blocks.train(first, count), self.client, self.terms.blksize + HEADER_BYTES)
 
     def _note_sent(self, first: int, last: int, now: float) -> None:
         self.datagrams_sent += last - first + 1
@@ -339,6 +337,8 @@ class ReadTransfer:
             self._window_sent_at = None
         elif first == self._acked + 1:
             self._window_sent_at = now
+            if self._windowsize == 1 and self._answered:
+                self._awaited = _pack_header(ACK, last & 0xFFFF)
         self._sent = max(self._sent, last)
         self._next_block = last + 1
         self._deadline = now + self._timer.interval_s()
@@ -346,5 +346,6 @@ class ReadTransfer:
     def _finish(self, verdict: Verdict, detail: str = "") -> None:
         self._state = _State.FINISHED
         self._deadline = self._quiet_deadline = None
-        self._extent = memoryview(b"")
+        self._awaited = b""
+        self._blocks.drop()
         self._events.append(Finished(verdict, detail))

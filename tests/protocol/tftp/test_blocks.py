@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file cut into blocks, an extent at a time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpd.errors import MisuseError
+from dpd.protocol.tftp.blocks import EXTENT_BYTES, Blocks
+from dpd.protocol.tftp.events import ExtentNeeded
+
+
+@pytest.mark.parametrize(("size", "last"), [(0, 1), (511, 1), (512, 2), (513, 2), (1024, 3)])
+def test_the_last_block_is_shorter_than_the_others(size: int, last: int) -> None:
+    assert Blocks(size, 512).last == last
+
+
+@given(size=st.integers(0, 5000), blksize=st.integers(8, 700), first=st.integers(1, 60), count=st.integers(1, 70))
+def test_a_train_is_that_part_of_the_file(size: int, blksize: int, first: int, count: int) -> None:
+    content = bytes(index * 7 & 255 for index in range(size))
+    blocks = Blocks(size, blksize)
+    first = min(first, blocks.last)
+    count = min(count, blocks.last - first + 1)
+    needed = blocks.ask(first, count)
+    assert needed is not None
+    assert blocks.provide(needed.offset, content[needed.offset : needed.offset + needed.length])
+    assert blocks.here(first, first + count - 1)
+    pieces = blocks.train(first, count)
+    assert b"".join(pieces[1::2]) == content[(first - 1) * blksize : (first - 1 + count) * blksize]
+    assert [bytes(header) for header in pieces[0::2]] == [b"\0\3" + n.to_bytes(2) for n in range(first, first + count)]
+
+
+def test_a_datagram_is_a_whole_block_and_never_the_last() -> None:
+    blocks = Blocks(1024, 512)
+    assert blocks.datagram(1) is None
+    blocks.ask(1, 1)
+    blocks.provide(0, b"a" * 512 + b"b" * 512)
+    assert blocks.datagram(1) == b"\0\3\0\1" + b"a" * 512
+    assert blocks.datagram(2) == b"\0\3\0\2" + b"b" * 512
+    assert blocks.datagram(3) is None
+
+
+def test_what_lies_before_the_extent_is_not_here() -> None:
+    blocks = Blocks(4 * EXTENT_BYTES, 512)
+    needed = blocks.ask(1000, 4)
+    assert needed == ExtentNeeded(999 * 512, EXTENT_BYTES)
+    blocks.provide(needed.offset, bytes(needed.length))
+    assert blocks.datagram(999) is None
+    assert blocks.datagram(1000) is not None
+    assert not blocks.here(999, 1000)
+
+
+def test_one_read_at_a_time_and_only_what_was_asked() -> None:
+    blocks = Blocks(5000, 512)
+    assert blocks.ask(1, 4) == ExtentNeeded(0, 5000)
+    assert blocks.ask(1, 4) is None
+    with pytest.raises(MisuseError):
+        blocks.provide(512, b"")
+    assert blocks.ask(1, 4) == ExtentNeeded(0, 5000)
+    assert not blocks.provide(0, bytes(4000))  # the file has become shorter
+
+
+def test_a_window_larger_than_an_extent_is_read_twice_over() -> None:
+    blocks = Blocks(10 << 20, 65464)
+    assert blocks.ask(1, 16) == ExtentNeeded(0, 2 * 16 * 65464)

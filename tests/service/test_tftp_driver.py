@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lock-step by a connected socket: as fast, and as strict with everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.service.tftp_site import SETTINGS, Client, idle, live, tree_of
+
+from dpd.protocol.tftp.packet import Ack, Data, Error, decode, encode
+from dpd.service.tftp import TftpService
+from dpd.service.tftp_driver import TransferDriver
+from dpd.telemetry.journal import BootJournal
+
+CONTENT = bytes(range(256)) * 200
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[TftpService]:
+    (tmp_path / "file").write_bytes(CONTENT)
+    service = TftpService(SETTINGS, tree_of(tmp_path), journal=BootJournal())
+    await service.start()
+    yield service
+    await service.stop()
+
+
+@pytest.fixture
+def client(service: TftpService) -> Iterator[Client]:
+    client = Client(service)
+    with closing(client.sock):
+        yield client
+
+
+async def in_lock_step(client: Client) -> None:
+    """Blocks 1 and 2 are there; block 3 is on the way."""
+    client.ask("file")
+    for number in (1, 2):
+        assert await client.hear() == Data(number, CONTENT[(number - 1) * 512 : number * 512])
+        client.say(Ack(number))
+    assert await client.hear() == Data(3, CONTENT[1024:1536])
+
+
+async def test_the_short_way_is_really_taken(
+    service: TftpService, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ways = 0
+    real = TransferDriver._receive_from_client
+
+    def counted(self: TransferDriver, data: bytes, now: float) -> None:
+        nonlocal long_ways
+        long_ways += 1
+        real(self, data, now)
+
+    monkeypatch.setattr(TransferDriver, "_receive_from_client", counted)
+    assert await client.read("file") == CONTENT
+    await idle(service)
+    assert long_ways <= 2  # of a hundred blocks: the last one, which is shorter, and its ACK
+
+
+async def test_a_stranger_is_refused_by_the_kernel_and_the_transfer_goes_on(
+    service: TftpService, client: Client
+) -> None:
+    await in_lock_step(client)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(5)
+        stranger.connect(client.peer)
+        stranger.send(encode(Error(0, "stop")))
+        with pytest.raises(ConnectionRefusedError):
+            stranger.recv(100)
+    client.say(Ack(3))
+    assert await client.hear() == Data(4, CONTENT[1536:2048])
+
+
+async def test_what_a_stranger_sent_just_before_is_not_taken_for_the_clients(
+    service: TftpService, client: Client
+) -> None:
+    client.ask("file")
+    assert await client.hear() == Data(1, CONTENT[:512])
+    client.say(Ack(1))  # after this one the socket is connected; the other waits in it by then
+    stranger = Client(service)
+    with closing(stranger.sock):
+        stranger.peer = client.peer
+        stranger.say(Error(0, "stop"))
+        assert await client.hear() == Data(2, CONTENT[512:1024])
+        client.say(Ack(2))
+        assert await client.hear() == Data(3, CONTENT[1024:1536])
+    assert service.stats.ignored == {"stray_tid": 1}
+
+
+async def test_an_abort_and_nonsense_go_the_long_way(service: TftpService, client: Client) -> None:
+    await in_lock_step(client)
+    client.say(b"\0")
+    client.say(Ack(2))
+    client.say(Error(3, "disk full"))
+    await idle(service)
+    assert service.stats.malformed == {"too_short": 1}
+    assert service.stats.ignored == {"duplicate_ack": 1}
+    assert service.stats.transfers == {"aborted": 1}
+
+
+async def test_a_client_whose_port_is_gone_is_given_up(service: TftpService) -> None:
+    live(service, timeout_s=0.2, attempts=1)
+    client = Client(service)
+    await in_lock_step(client)
+    client.sock.close()  # every further datagram comes back as ICMP
+    await idle(service)
+    assert service.stats.transfers == {"timeout": 1}
+    assert service.stats.failures == 0
+
+
+async def test_a_lost_block_is_sent_again_by_the_timer(service: TftpService, client: Client) -> None:
+    await in_lock_step(client)
+    client.say(Ack(3))
+    for _ in range(2):  # the client is deaf for the first
+        loop = asyncio.get_running_loop()
+        wire, _ = await asyncio.wait_for(loop.sock_recvfrom(client.sock, 65536), 5)
+        assert decode(wire) == Data(4, CONTENT[1536:2048])
+    client.say(Ack(4))
+    assert await client.hear() == Data(5, CONTENT[2048:2560])
+    client.say(Ack(5))
+    assert await client.hear() == Data(6, CONTENT[2560:3072])
