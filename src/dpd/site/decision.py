@@ -66,6 +66,7 @@ class Decision:
     code: str = ""
     message: str = ""
     policy_version: int = 0
+    asks_pin: bool = False  # a PIN typed at the machine lets it go on
 
     @property
     def boots(self) -> bool:

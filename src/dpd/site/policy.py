@@ -1,52 +1,276 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boot policy: what a machine that asks for a network boot is to do, and what it may fetch after that.
 
-`decide` says, `issue` writes it down as a ticket, `ticket_at` shows the ticket to whoever serves files. Safe to use from
-any thread: DHCP asks on the control loop, HTTP on its own.
+`decide` says, `issue` writes it down as a ticket, `ticket_at` shows the ticket to whoever serves files. A ticket is worth what
+policy says of it now: when policy has changed since, the boot is judged once more as of the moment it was granted, and a ticket
+for something else than what comes out is none any more. Safe to use from any thread: DHCP asks on the control loop, HTTP on its own.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.tickets import BootTicket, Tickets
+from dpd.site.judgement import ArchsOf, Judge, UnderWay
+from dpd.site.pin import PinAnswer, PinDesk
+from dpd.site.records import Computer, Run, SiteNotFound, Verdict, normal_mac_prefix
+from dpd.site.stance import read_stance
+from dpd.site.store import SiteStore
+from dpd.site.tickets import CAPACITY, BootTicket, Tickets
+from dpd.site.waiting_room import PendingMachine, WaitingRoom
+from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.stats import bump, counter, counts, gauge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PolicyStats:
+    """What policy counted."""
+
+    decisions: dict[str, int] = counts("Answers of policy, one for each packet that asked", "cause")
+    tickets: int = counter("Boot tickets made")
+    tickets_revoked: int = counter("Boot tickets that a change of policy ended")
+    required_boots: int = counter("Machines given a required deployment")
+    pin_tries: dict[str, int] = counts("PINs typed at machines", "answer")
+    pending: int = gauge("Unknown machines that wait for approval")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """Why a machine has its ticket."""
+
+    request: BootRequest
+    decision: Decision
+    at: float  # when it was granted
 
 
 class BootPolicy:
-    """The policy of one distribution point."""
+    """The policy of one distribution point. Without a store it keeps what it learns in memory alone.
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    `archs_of` tells the architectures that a boot image has, `mac_at` the machine that the kernel knows at an address ("" none).
+    """
+
+    name = "policy"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: SiteStore | None = None,
+        journal: BootJournal | None = None,
+        archs_of: ArchsOf | None = None,
+        mac_at: Callable[[str], str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = PolicyStats()
+        self.store = store or SiteStore(clock=clock)
         self._lock = threading.RLock()
-        self._settings = settings
-        self._tickets = Tickets()
+        self._journal = journal or BootJournal()
+        self._archs_of = archs_of
+        self._mac_at = mac_at
         self._clock = clock
+        self._stance = read_stance(settings)
+        self._judge = Judge(self.store, self._stance, archs_of)
+        self._pins = PinDesk(self._stance.pin)
+        self._tickets = Tickets()
+        self._grants: OrderedDict[str, _Grant] = OrderedDict()  # by MAC
+        self._room = WaitingRoom(self.store.code_key)
 
     def apply(self, settings: Settings) -> None:
-        """From now on these settings hold."""
+        """From now on these settings hold; where a file that they name cannot be read, what held before."""
+        try:
+            stance = read_stance(settings)
+        except SettingsError as error:
+            log.error("policy kept as it was", extra={"error": str(error)})
+            return
         with self._lock:
-            self._settings = settings
+            if stance == self._stance:
+                return
+            self._stance, self._pins.pin = stance, stance.pin
+            self._judge = Judge(self.store, stance, self._archs_of)
+        self.store.note_change("settings", "settings applied")
+
+    # ---- what DHCP asks
 
     def decide(self, request: BootRequest) -> Decision:
-        """What this machine is to do. It changes nothing, so that it may be asked for each of a boot's packets."""
+        """What this machine is to do. It may be asked for each packet of a boot."""
         with self._lock:
-            return Decision(Outcome.BOOT, Cause.DEFAULT, boot_image=self._settings.boot.default_image)
+            at = request.at or self._clock()
+            decision = self._with_code(request, self._judge.judge(request, at), at)
+            bump(self.stats.decisions, decision.cause.value)
+            return decision
 
     def issue(self, request: BootRequest, decision: Decision) -> BootTicket:
-        """The ticket for an answer that boots; to be called when that answer leaves."""
+        """The ticket for an answer; to be called when the answer leaves. A required deployment counts as given from here on."""
         with self._lock:
-            return self._tickets.issue(request, decision, self._settings.pxe.ticket_lifetime_s)
+            at = request.at or self._clock()
+            if decision.outcome is not Outcome.WAIT:
+                self._room.forget(request.mac)
+            if decision.cause is Cause.REQUIRED:
+                self._note_run(request, decision, at)
+            earlier = self._tickets.of_mac(request.mac)
+            ticket = self._tickets.issue(replace(request, at=at), decision, self._stance.ticket_lifetime_s)
+            self._grants[request.mac] = _Grant(request, decision, at)
+            self._grants.move_to_end(request.mac)
+            while len(self._grants) > CAPACITY:
+                self._grants.popitem(last=False)
+            if earlier is None or earlier.id != ticket.id:
+                self._tell_ticket(ticket)
+            return ticket
 
     def bind(self, address: str, mac: str) -> None:
         """From now on this address is that machine's."""
         with self._lock:
             self._tickets.bind(address, mac)
 
+    def _note_run(self, request: BootRequest, decision: Decision, at: float) -> None:
+        deployment, machine = int(decision.deployment), decision.computer.lower() or request.mac
+        if self.store.runs.find(deployment, machine) is None:
+            self.stats.required_boots += 1
+            self.store.runs.start(Run(deployment, machine, request.mac, at))
+
+    def _tell_ticket(self, ticket: BootTicket) -> None:
+        self.stats.tickets += 1
+        expires_in_s = int(ticket.expires_at - ticket.issued_at)
+        self._journal.note(ticket.mac, "ticket", id=ticket.id, boot_image=ticket.boot_image, expires_in_s=expires_in_s)
+
+    def _with_code(self, request: BootRequest, decision: Decision, at: float) -> Decision:
+        if decision.outcome is not Outcome.WAIT:
+            return decision
+        if self._room.find(request.mac) is None:
+            self._journal.note(request.mac, "approval", state="pending", by="")
+        return replace(decision, code=self._room.note(request, at).code)
+
+    # ---- what file servers ask
+
     def ticket_at(self, address: str) -> BootTicket | None:
         """The ticket of the machine that was seen at this address, also one that has run out."""
         with self._lock:
-            mac = self._tickets.mac_of(address)
-            return self._tickets.of_mac(mac) if mac else None
+            mac = self._mac_of(address)
+            ticket = self._tickets.of_mac(mac) if mac else None
+            grant = self._grants.get(mac)
+            if ticket is None or grant is None:
+                return None
+            if ticket.outcome is Outcome.WAIT:
+                return self._ask_again(ticket, grant)
+            if grant.decision.policy_version == self.store.policy_version:
+                return ticket
+            return self._judge_again(ticket, grant)
+
+    def run_started(self, address: str) -> None:
+        """The machine at this address has fetched the last of its boot image: the next time it asks, it has run."""
+        with self._lock:
+            grant = self._grants.get(self._mac_of(address))
+            if grant is not None and grant.decision.cause is Cause.REQUIRED:
+                machine = grant.decision.computer.lower() or grant.request.mac
+                self.store.runs.finish(int(grant.decision.deployment), machine, self._clock())
+
+    def enter_pin(self, address: str, pin: str) -> bool:
+        """Whoever sits at the machine has typed a PIN; the right one lets it boot once."""
+        with self._lock:
+            ticket, now = self.ticket_at(address), self._clock()
+            if ticket is None or not ticket.asks_pin or not ticket.grants_now(now):
+                return False
+            answer = self._pins.judge(ticket.mac, pin, now)
+            bump(self.stats.pin_tries, answer.value)
+            if answer is not PinAnswer.RIGHT:
+                log.warning("PIN not taken", extra={"mac": ticket.mac, "address": address, "answer": answer.value})
+                return False
+            self._allow_once(ticket.mac, "pin")
+            return True
+
+    def _mac_of(self, address: str) -> str:
+        """DHCP's own word goes before the kernel's."""
+        mac = self._tickets.mac_of(address)
+        return mac if mac or self._mac_at is None else self._mac_at(address)
+
+    def _ask_again(self, ticket: BootTicket, grant: _Grant) -> BootTicket:
+        """A machine that waits is judged each time, and its time begins anew."""
+        now = self._clock()
+        if not ticket.grants_now(now):
+            return ticket
+        request = replace(grant.request, at=now)
+        decision = self._with_code(request, self._judge.judge(request, now), now)
+        if decision.outcome is Outcome.SILENT:  # too late to say nothing: it is to go on to its next boot device
+            decision = replace(decision, outcome=Outcome.ABORT)
+        if decision.outcome is not Outcome.WAIT:
+            self._tell_decision(request.mac, decision)
+        return self.issue(request, decision)
+
+    def _tell_decision(self, mac: str, decision: Decision) -> None:
+        """As the listeners do for what DHCP asks."""
+        self._journal.note(
+            mac,
+            "decision",
+            outcome=decision.outcome.value,
+            cause=decision.cause.value,
+            computer=decision.computer,
+            deployment=decision.deployment,
+            boot_image=decision.boot_image,
+        )
+
+    def _judge_again(self, ticket: BootTicket, grant: _Grant) -> BootTicket | None:
+        """A boot under way, judged by the policy of now as of the moment when it was granted."""
+        under_way = UnderWay(int(grant.decision.deployment or 0))
+        decision = self._judge.judge(grant.request, grant.at, under_way)
+        if _same_grant(decision, grant.decision):
+            self._grants[ticket.mac] = replace(grant, decision=decision)
+            return ticket
+        self._tickets.revoke(ticket.mac)
+        del self._grants[ticket.mac]
+        self.stats.tickets_revoked += 1
+        log.info("boot ticket ended by a change of policy", extra={"mac": ticket.mac, "ticket": ticket.id, "cause": decision.cause.value})  # fmt: skip
+        return None
+
+    # ---- what the operator asks
+
+    def pending(self) -> list[PendingMachine]:
+        """Who waits for approval, the first to come first."""
+        with self._lock:
+            machines = self._room.machines(self._clock())
+            self.stats.pending = len(machines)
+            return machines
+
+    def approve(self, code_or_mac: str, actor: str, *, computer: str = "", boot_image: str = "") -> PendingMachine:
+        """Let a waiting machine boot: as a known computer from now on where it gets a name, else once. Raises SiteError."""
+        with self._lock:
+            machine = self._room.find(code_or_mac)
+            if machine is None:
+                raise SiteNotFound(
+                    f"no machine {code_or_mac[:40]} waits for approval; `dpd pxe pending` shows those that do, `dpd computer add` takes any in"
+                )
+            if computer:
+                guid = "" if machine.guid in self._stance.identities.shared else machine.guid
+                self.store.add_computer(Computer(computer, (machine.mac,), guid, boot_image), actor)
+                self._room.forget(machine.mac)
+                self._journal.note(machine.mac, "approval", state="approved", by=actor)
+            else:
+                self._allow_once(machine.mac, actor)
+            return machine
+
+    def deny(self, code_or_mac: str, actor: str) -> str:
+        """Answer this machine no more while it is unknown, whether it waits or not; its MAC. Raises SiteError."""
+        with self._lock:
+            machine = self._room.find(code_or_mac)
+            mac = machine.mac if machine is not None else normal_mac_prefix(code_or_mac, whole=True)
+            self.store.approvals.give(mac, Verdict.DENIED, 0.0, actor)
+            self._journal.note(mac, "approval", state="denied", by=actor)
+            self._room.forget(mac)
+            return mac
+
+    def _allow_once(self, mac: str, actor: str) -> None:
+        self.store.approvals.give(mac, Verdict.ALLOWED, self._clock() + self._stance.ticket_lifetime_s, actor)
+        self._room.forget(mac)
+        self._journal.note(mac, "approval", state="approved", by=actor)
+
+
+def _same_grant(one: Decision, other: Decision) -> bool:
+    return (one.outcome, one.boot_image, one.deployment) == (other.outcome, other.boot_image, other.deployment)

@@ -32,6 +32,7 @@ class BootTicket:
     message: str
     issued_at: float
     expires_at: float
+    asks_pin: bool = False
 
     def grants_now(self, now: float) -> bool:
         """Whether its time has not run out."""
@@ -61,6 +62,7 @@ class Tickets:
             message=decision.message,
             issued_at=earlier.issued_at if earlier is not None and same else request.at,
             expires_at=request.at + lifetime_s,
+            asks_pin=decision.asks_pin,
         )
         self._tickets[request.mac] = ticket
         while len(self._tickets) > CAPACITY:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which machine was given which required deployment, so that none is imaged twice; and how many were in the last hour."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from bisect import bisect_right, insort
+from dataclasses import replace
+
+from dpd.site.database import SiteDatabase
+from dpd.site.records import Run, SiteError, SiteNotFound
+
+log = logging.getLogger(__name__)
+
+HOUR_S = 3600.0
+CAPACITY = 250_000  # some 60 MB; none is dropped to make room, since that would image a machine again
+
+MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
+
+
+class RunBook:
+    """Runs are added to in place; a machine's first one counts until somebody clears it."""
+
+    def __init__(self, database: SiteDatabase) -> None:
+        self._database = database
+        long_ago = database.clock() - HOUR_S
+        database.write(lambda c: c.execute("DELETE FROM required_boots WHERE at < ?", (long_ago,)))
+        self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
+        self.load()
+
+    def load(self) -> None:
+        """Read the runs anew, after something else of the store has gone and taken its runs with it."""
+        self._runs = {(row[0], row[1]): Run(*row) for row in self._database.rows("SELECT * FROM runs")}
+
+    def find(self, deployment: int, machine: str) -> Run | None:
+        """None where the machine has not been given it. `machine`: a computer's name in lower case, or an unknown one's MAC."""
+        return self._runs.get((deployment, machine))
+
+    def of_deployment(self, deployment: int) -> list[Run]:
+        """The first one first."""
+        found = [run for run in list(self._runs.values()) if run.deployment == deployment]
+        return sorted(found, key=lambda run: run.started_at)
+
+    def start(self, run: Run) -> None:
+        """A machine is given a required deployment. Where the disk refuses, memory remembers until the daemon ends."""
+        key = run.deployment, run.machine
+        with self._database.lock:
+            if key in self._runs:
+                return
+            self._runs[key] = run
+            insort(self._boots, run.started_at)
+            del self._boots[:-MAX_BOOTS]
+            try:
+                self._database.write(lambda c: _insert(c, run))
+            except SiteError as error:
+                log.error("run not written", extra={"mac": run.mac, "deployment": run.deployment, "error": str(error)})
+
+    def finish(self, deployment: int, machine: str, at: float) -> None:
+        """The machine has fetched the last of its boot image: the next time it asks, it has run."""
+        with self._database.lock:
+            run = self._runs.get((deployment, machine))
+            if run is None or run.finished_at:
+                return
+            self._runs[deployment, machine] = replace(run, finished_at=at)
+            values = at, deployment, machine
+            try:
+                self._database.write(lambda c: c.execute("UPDATE runs SET finished_at = ? WHERE deployment = ? AND machine = ?", values))  # fmt: skip
+            except SiteError as error:
+                log.error("run not written", extra={"mac": run.mac, "deployment": deployment, "error": str(error)})
+
+    def clear(self, deployment: int, machine: str | None, actor: str) -> int:
+        """Let one machine, or with None every one, have it once more. Raises SiteNotFound where that machine has not run it."""
+        with self._database.lock:
+            gone = [key for key in self._runs if key[0] == deployment and machine in (None, key[1])]
+            if machine is not None and not gone:
+                raise SiteNotFound(
+                    f"{machine} has not run deployment {deployment}; `dpd deployment show {deployment}` shows who has"
+                )
+            detail = f"deployment {deployment}, {machine or 'every machine'}: {len(gone)}"
+            self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load)  # fmt: skip
+            return len(gone)
+
+    def started_since(self, at: float) -> int:
+        """How many machines were given one after a moment; a run that was cleared still counts."""
+        with self._database.lock:
+            return len(self._boots) - bisect_right(self._boots, at)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._runs) >= CAPACITY
+
+
+def _insert(connection: sqlite3.Connection, run: Run) -> None:
+    values = run.deployment, run.machine, run.mac, run.started_at, run.finished_at
+    connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", values)
+    connection.execute("INSERT INTO required_boots VALUES (NULL, ?)", (run.started_at,))
