@@ -28,7 +28,7 @@ WRONG = [
     ("[tfpt]", "unknown table [tfpt]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [control], [metrics]"),
     ("path = 'x'", "unknown table [path]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [control], [metrics]"),
     ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, tls_port, certificate, private_key, max_connections"),
-    ("[[pxe.rule]]\nname = 'a'\nloader = 'b'\narch = 7", "unknown key pxe.rule[0].arch = 7; allowed here: name, client_class, client_arch, loader"),
+    ("[[pxe.rule]]\nname = 'a'\nloader = 'b'\narch = 7", "unknown key pxe.rule[0].arch = 7; allowed here: name, client_class, client_arch, loader, flow"),
     # wrong types
     ("pxe = 1", "pxe = 1: expected a table, written [pxe]"),
     ("[[pxe]]\nport = 1", 'pxe = [{"port": 1}]: expected a table, written [pxe]'),

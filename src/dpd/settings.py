@@ -38,8 +38,8 @@ class DaemonSettings:
 class PxeRule:
     """[[pxe.rule]]: the first rule whose class and architecture fit gives the client its loader.
 
-    `loader` is a boot file name below [boot] directory, or for HTTPClient (and iPXE, if wished) a URL in which
-    {server} and {http_port} are filled in for the subnet of the client.
+    `loader` is a boot file name below [boot] directory, or for HTTPClient (and iPXE, if wished) a URL in which {server},
+    {http_port} and {https_port} are filled in. `flow` replaces the form of the answer that the client's profile has.
     """
 
     name: str = rules.text("", "a non-empty text", lambda v: v != "")
@@ -52,6 +52,7 @@ class PxeRule:
     loader: str = rules.text(
         "", "a boot file name or URL of 1 to 127 ASCII characters", lambda v: v.isascii() and 0 < len(v) < 128
     )
+    flow: str = rules.choice("", "", "direct", "binl", "bare")
 
 
 DEFAULT_RULES = (

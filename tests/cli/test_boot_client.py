@@ -60,7 +60,7 @@ async def test_a_client_is_told_its_loader_and_fetches_it_both_ways(tmp_path: Pa
     assert (play.offered.loader, play.answered.loader) == ("ipxe.efi", "ipxe.efi")
     assert play.by_tftp == loader
     assert play.by_http == loader
-    assert [event.event for event in journal.story(MAC)][:2] == ["discover", "offer"]
+    assert [event.event for event in journal.story(MAC)][:3] == ["discover", "decision", "offer"]
 
 
 def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,15 @@ async def test_lease_from_dnsmasq_and_loader_from_dpd(networks: Networks) -> Non
     assert (final.message_type, final.loader) == (MessageType.ACK, "ipxe.efi")
 
     story = [event.event for event in journal.story(client.mac)]
-    assert story == ["discover", "offer", "ignored", "boot_request", "boot_reply"]
+    assert story == [
+        "discover",
+        "decision",
+        "offer",
+        "ignored",
+        "boot_request",
+        "decision",
+        "boot_reply",
+    ]
     assert service.stats.ignored == {"lease_request": 1}
     await service.stop()
     sock.close()

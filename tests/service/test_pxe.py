@@ -95,7 +95,14 @@ async def test_discover_offer_and_4011(service: PxeService, booter: Booter, jour
     assert service.stats.offers == {"PXEClient": 1}
     assert service.stats.boot_requests == {"uefi-x64": 1}
     assert service.stats.acks == {"PXEClient": 1}
-    assert [event.event for event in journal.story(MAC)] == ["discover", "offer", "boot_request", "boot_reply"]
+    assert [event.event for event in journal.story(MAC)] == [
+        "discover",
+        "decision",
+        "offer",
+        "boot_request",
+        "decision",
+        "boot_reply",
+    ]
     journal.note_address("127.0.0.1", "tftp")  # the address was learnt at 4011
     assert journal.story(MAC)[-1].event == "tftp"
 
@@ -210,13 +217,20 @@ async def test_an_answer_that_the_kernel_refuses_is_counted(
     await booter.answer(2)
     assert service.stats.send_failures == 1
     assert service.stats.failures == 0
-    assert [event.event for event in journal.story(MAC)] == ["discover", "send_failed", "discover", "offer"]
+    assert [event.event for event in journal.story(MAC)] == [
+        "discover",
+        "decision",
+        "send_failed",
+        "discover",
+        "decision",
+        "offer",
+    ]
 
 
 async def test_retries_of_a_machine_are_news_once(
     service: PxeService, booter: Booter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "dpd.service.pxe")
+    caplog.set_level(logging.INFO, "dpd.service.pxe_answers")
     other = replace(CLIENT, mac="52:54:00:00:00:02")
     for xid, client in enumerate((CLIENT, CLIENT, other, CLIENT)):
         booter.send(client.discover(xid))

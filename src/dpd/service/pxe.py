@@ -3,92 +3,98 @@
 
 One socket for each port listens on all interfaces. The kernel tells for each datagram by which interface it came and
 which of our addresses that client can reach, so a broadcast leaves where the request came in, and with the address
-of that subnet inside. What to answer is decided in `protocol.pxe`.
+of that subnet inside. `pxe_answers` makes the answers.
+
+Three modes. Normal binds both ports. `boot_port_only` leaves port 67 to a DHCP server on this host, which must say
+"PXEClient" in its option 60, so that clients come to 4011 by themselves (PXE 2.1 section 2.2.3). `sniff` overhears port
+67 beside whoever has it, who need not know of network boot.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from time import monotonic
 
+from dpd.boot.tree import BootImages
 from dpd.errors import MalformedMessage
-from dpd.protocol.dhcp.message import Message, MessageType, decode
-from dpd.protocol.dhcp.options import Option
+from dpd.protocol.dhcp.message import decode
 from dpd.protocol.machine import Datagram
-from dpd.protocol.pxe.responder import Arrival, Ignored, Policy, Reason, Reply, respond
-from dpd.protocol.pxe.rules import ClientClass, Machine, Rule
-from dpd.service.udp import UdpReader, grow_receive_buffer, open_udp, send_datagram
+from dpd.protocol.pxe.responder import Arrival, Reason
+from dpd.service.pxe_answers import BootJudge, Prepared, PxeAnswers, PxeStats
+from dpd.service.pxe_ports import BoundPort, Port, SniffedPort
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal
-from dpd.telemetry.stats import bump, counter, counts
+from dpd.telemetry.stats import bump
+
+__all__ = ["PxeService", "PxeStats"]
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BUFFER_BYTES = 1 << 20  # a room of 1000 machines switched on at once, while the loop is busy elsewhere
-ANNOUNCE_AGAIN_S = 300.0  # an INFO line for each boot of a machine, not for each of its retries
-MAX_ANNOUNCED = 4096
-
-
-@dataclass(slots=True)
-class PxeStats:
-    """What the proxyDHCP saw and did."""
-
-    datagrams: int = counter("Datagrams received on the DHCP and boot-server ports")
-    discovers: dict[str, int] = counts("DISCOVERs of network-boot clients", "client_arch")
-    boot_requests: dict[str, int] = counts("REQUESTs of network-boot clients on the boot-server port", "client_arch")
-    offers: dict[str, int] = counts("OFFERs sent", "client_class")
-    acks: dict[str, int] = counts("ACKs sent", "client_class")
-    ignored: dict[str, int] = counts("Messages left without an answer", "reason")
-    malformed: dict[str, int] = counts("Datagrams that are no valid DHCP message", "reason")
-    send_failures: int = counter("Answers that the kernel would not send")
-    failures: int = counter("Datagrams that met a fault inside dpd")
-
 
 class PxeService:
-    """Answers network-boot clients beside the lease server, which stays as it is."""
+    """Answers network-boot clients beside the lease server, which stays as it is. Without `policy` every machine gets the
+    rules' loader."""
 
     name = "pxe"
 
-    def __init__(self, settings: PxeSettings, *, http_port: int, journal: BootJournal) -> None:
-        self.stats = PxeStats()
+    def __init__(
+        self,
+        settings: PxeSettings,
+        *,
+        http_port: int,
+        journal: BootJournal,
+        https_port: int = 443,
+        policy: BootJudge | None = None,
+        images: BootImages | None = None,
+        refusal_of: Callable[[str], str] = lambda loader: "",
+    ) -> None:
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._http_port = http_port
-        self._journal = journal
-        self._policy = _policy(settings, http_port, settings.port)
-        self._readers: list[UdpReader] = []
-        self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._answers = PxeAnswers(
+            journal=journal,
+            http_port=http_port,
+            https_port=https_port,
+            policy=policy,
+            images=images,
+            refusal_of=refusal_of,
+        )
+        self.stats = self._answers.stats
+        self._open_ports: dict[str, Port] = {}
 
     async def start(self) -> None:
-        """Bind both ports. Raises ServiceError and leaves neither bound."""
+        """Open the ports of the mode. Raises ServiceError and leaves none open."""
         try:
-            for key, port in (("port", self._settings.port), ("boot_port", self._settings.boot_port)):
-                self._open(key, port)
+            if self._settings.mode == "sniff":
+                self._open("port", self._sniff())
+            elif self._settings.mode == "normal":
+                self._open("port", self._bind(self._settings.port, at_boot_port=False))
+            self._open("boot_port", self._bind(self._settings.boot_port, at_boot_port=True))
         except BaseException:
             self._close()
             raise
         self._adopt(self._settings)
 
-    def _open(self, key: str, port: int) -> None:
-        at_boot_port = key == "boot_port"
+    def _open(self, key: str, port: Port) -> None:
+        self._open_ports[key] = port
+        self.ports[key] = port.number
+
+    def _bind(self, number: int, *, at_boot_port: bool) -> Port:
         purpose = "proxyDHCP boot server" if at_boot_port else "proxyDHCP"
-        sock = open_udp(self._settings.listen, port, broadcast=True, pktinfo=True, purpose=purpose)
-        grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES)
-        self.ports[key] = sock.getsockname()[1]
-        handle = partial(self._on_datagram, sock, at_boot_port)
-        self._readers.append(UdpReader(sock, handle))
+        return BoundPort(self._settings.listen, number, partial(self._on_datagram, at_boot_port), purpose)
+
+    def _sniff(self) -> Port:
+        purpose = 'pxe.mode = "sniff"'
+        return SniffedPort(self._settings.port, partial(self._on_datagram, False), purpose, self._on_malformed)
 
     def apply(self, settings: Settings) -> None:
-        """Take over what may change while running; addresses and ports stay as they are bound."""
+        """Take over what may change while running; addresses, ports and the mode stay as they are."""
         self._adopt(settings.pxe)
 
     def _adopt(self, settings: PxeSettings) -> None:
         self._settings = settings
-        self._policy = _policy(settings, self._http_port, self.ports.get("port", settings.port))
+        self._answers.adopt(settings, self.ports.get("port", settings.port))
         unknown = set(settings.interfaces) - {name for _, name in socket.if_nameindex()}
         if unknown:
             log.warning("interfaces to answer on do not exist yet", extra={"interfaces": ", ".join(sorted(unknown))})
@@ -98,18 +104,23 @@ class PxeService:
         self._close()
 
     async def stop(self) -> None:
-        """Close both ports; safe to call twice."""
+        """Close the ports; safe to call twice."""
         self._close()
 
     def _close(self) -> None:
-        while self._readers:
-            self._readers.pop().close()
+        while self._open_ports:
+            self._open_ports.popitem()[1].close()
 
-    def _on_datagram(self, sock: socket.socket, at_boot_port: bool, datagram: Datagram) -> None:
+    def _on_malformed(self, reason: str) -> None:
+        """A packet that is not even a whole UDP datagram."""
+        self.stats.datagrams += 1
+        bump(self.stats.malformed, reason)
+
+    def _on_datagram(self, at_boot_port: bool, datagram: Datagram) -> None:
         """The edge: whatever is wrong with one datagram ends here."""
         self.stats.datagrams += 1
         try:
-            self._handle(sock, at_boot_port, datagram)
+            self._handle(at_boot_port, datagram)
         except MalformedMessage as error:
             bump(self.stats.malformed, error.reason)
             log.debug("malformed message", extra={"peer": datagram.source[0], "reason": str(error)})
@@ -117,20 +128,15 @@ class PxeService:
             self.stats.failures += 1
             log.exception("datagram not handled", extra={"peer": datagram.source[0]})
 
-    def _handle(self, sock: socket.socket, at_boot_port: bool, datagram: Datagram) -> None:
+    def _handle(self, at_boot_port: bool, datagram: Datagram) -> None:
         reason = self._reason_by_place(datagram)
         if reason is not None:
             bump(self.stats.ignored, reason.value)
             return
-        message = decode(datagram.payload)
         server = self._settings.server_address or datagram.answer_from
-        outcome = respond(message, Arrival(datagram.source, server, at_boot_port), self._policy)
-        if outcome.machine is not None:
-            self._note_question(message, outcome.machine, at_boot_port)
-        if isinstance(outcome, Ignored):
-            self._pass_over(message, outcome)
-        else:
-            self._send(sock, datagram, outcome)
+        prepared = self._answers.prepare(decode(datagram.payload), Arrival(datagram.source, server, at_boot_port))
+        if prepared is not None:
+            self._send("boot_port" if at_boot_port else "port", datagram, prepared)
 
     def _reason_by_place(self, datagram: Datagram) -> Reason | None:
         """Interfaces that are not ours to serve, before a byte of the payload is read."""
@@ -140,84 +146,20 @@ class PxeService:
             return Reason.NO_OWN_ADDRESS
         return None
 
-    def _note_question(self, message: Message, machine: Machine, at_boot_port: bool) -> None:
-        """Count and write down what a network-boot client asked."""
-        about: dict[str, str | int] = {"client_class": machine.client_class.value, "client_arch": machine.arch_name}
-        if machine.guid:
-            about["guid"] = machine.guid
-        if message.giaddr != "0.0.0.0":
-            about["relay"] = message.giaddr
-        if message.message_type == MessageType.DISCOVER:
-            bump(self.stats.discovers, machine.arch_name)
-            self._journal.note(machine.mac, "discover", secs=message.secs, **about)
-        elif message.message_type == MessageType.REQUEST and at_boot_port:
-            bump(self.stats.boot_requests, machine.arch_name)
-            self._journal.note(machine.mac, "boot_request", address=message.ciaddr, **about)
-            self._bind(message.ciaddr, machine.mac)
-
-    def _bind(self, address: str | None, mac: str) -> None:
-        if address and address != "0.0.0.0":
-            self._journal.bind(address, mac)
-
-    def _pass_over(self, message: Message, ignored: Ignored) -> None:
-        bump(self.stats.ignored, ignored.reason.value)
-        if ignored.machine is None:
-            return
-        mac = ignored.machine.mac
-        about: dict[str, str | int] = {"reason": ignored.reason.value}
-        if ignored.reason is Reason.LEASE_REQUEST:
-            # A client that boots straight from our OFFER never shows up at 4011; what it asks of the lease server is
-            # the only sign of the address it is about to have.
-            address = message.address(Option.REQUESTED_ADDRESS) or message.ciaddr
-            about |= {"address": address, "lease_server": message.address(Option.SERVER_ID) or ""}
-            self._bind(address, mac)
-        self._journal.note(mac, "ignored", **about)
-        log.debug("boot client not answered", extra={"mac": mac, **about})
-
-    def _send(self, sock: socket.socket, datagram: Datagram, reply: Reply) -> None:
+    def _send(self, key: str, datagram: Datagram, prepared: Prepared) -> None:
         """Send the answer from the address that the client asked, a broadcast by its interface alone."""
+        reply = prepared.reply
         interface = datagram.interface if reply.is_broadcast else 0
         try:
-            sent = send_datagram(
-                sock, reply.payload, reply.destination, interface=interface, local=datagram.answer_from
-            )
+            port = self._open_ports[key]
+            sent = port.send(reply.payload, reply.destination, interface=interface, local=datagram.answer_from)
         except OSError as error:
             sent = False
             log.debug("answer refused by the kernel", extra={"peer": reply.destination[0], "cause": error.strerror})
         if sent:
-            self._note_answer(reply)
+            self._answers.sent(prepared)
         else:
-            self.stats.send_failures += 1
-            self._journal.note(reply.machine.mac, "send_failed", destination=_shown(reply))
-
-    def _note_answer(self, reply: Reply) -> None:
-        """Count, write down and log what a client was given."""
-        is_offer = reply.message_type == MessageType.OFFER
-        bump(self.stats.offers if is_offer else self.stats.acks, reply.machine.client_class.value)
-        about = {"rule": reply.rule, "loader": reply.loader, "destination": _shown(reply)}
-        self._journal.note(reply.machine.mac, "offer" if is_offer else "boot_reply", **about)
-        level = logging.INFO if self._is_news(reply) else logging.DEBUG
-        log.log(level, "boot client answered", extra=_who(reply.machine) | about)
-
-    def _is_news(self, reply: Reply) -> bool:
-        """Whether this machine was not told of this loader lately."""
-        key, now = (reply.machine.mac, reply.loader), monotonic()
-        told = self._announced.get(key)
-        if told is not None and now - told < ANNOUNCE_AGAIN_S:
-            return False
-        self._announced[key] = now
-        self._announced.move_to_end(key)
-        while len(self._announced) > MAX_ANNOUNCED:
-            self._announced.popitem(last=False)
-        return True
-
-
-def _who(machine: Machine) -> dict[str, str]:
-    return {"mac": machine.mac, "client_class": machine.client_class.value, "client_arch": machine.arch_name}
-
-
-def _shown(reply: Reply) -> str:
-    return f"{reply.destination[0]}:{reply.destination[1]}"
+            self._answers.not_sent(prepared)
 
 
 def _interface_name(index: int) -> str:
@@ -226,18 +168,3 @@ def _interface_name(index: int) -> str:
         return socket.if_indextoname(index)
     except OSError:
         return ""
-
-
-def _policy(settings: PxeSettings, http_port: int, relay_port: int) -> Policy:
-    """Settings as the plain values that the protocol takes. A relay listens on the port that its server has."""
-    return Policy(
-        rules=tuple(
-            Rule(rule.name, ClientClass(rule.client_class), rule.loader, tuple(rule.client_arch))
-            for rule in settings.rule
-        ),
-        respond=settings.respond,
-        response_delay_s=settings.response_delay_s,
-        client_port=settings.client_port,
-        relay_port=relay_port,
-        http_port=http_port,
-    )

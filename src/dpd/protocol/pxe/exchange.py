@@ -10,7 +10,7 @@ from enum import StrEnum
 from dpd.protocol.dhcp.message import Message, MessageType
 from dpd.protocol.dhcp.options import BootItem
 from dpd.protocol.machine import Address
-from dpd.protocol.pxe.profiles import Profile
+from dpd.protocol.pxe.profiles import Flow, Profile
 from dpd.protocol.pxe.relay import RelayAgent
 from dpd.protocol.pxe.rules import Machine, Rule
 
@@ -29,7 +29,6 @@ class Reason(StrEnum):
     LEASE_REQUEST = "lease_request"  # the client takes its lease, from the lease server
     WRONG_PORT = "wrong_port"
     OTHER_MESSAGE_TYPE = "other_message_type"
-    IGNORED_MAC = "ignored_mac"
     SWITCHED_OFF = "switched_off"
     TOO_EARLY = "too_early"  # the response delay is not over yet
     POLICY = "policy"  # it decided on silence, or on something that this client has no words for
@@ -79,8 +78,8 @@ def everywhere(link: str) -> Place:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants, as plain values. In a rule's loader {server}, {http_port} and {https_port} are filled in;
-    `place_of` gives what differs for a client's network; `refusal_of` says in one sentence why a loader must not go out, "" where
-    it may."""
+    `place_of` gives what differs for a client's network; `refusal_of` says in one sentence why a boot file must not
+    go out, "" where it may."""
 
     rules: tuple[Rule, ...]
     respond: bool = True
@@ -89,7 +88,6 @@ class Policy:
     relay_port: int = 67
     http_port: int = 80
     https_port: int = 443
-    ignored_macs: frozenset[str] = frozenset()
     place_of: Callable[[str], Place] = everywhere
     refusal_of: Callable[[str], str] = lambda loader: ""
 
@@ -123,8 +121,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. A broadcast must leave by the interface on which the request came. `loader` is "" where the client gets a
-    menu and no file."""
+    """An answer. A broadcast must leave by the interface on which the request came. `rule` and `loader` are "" where the client
+    gets a menu and no file."""
 
     payload: bytes
     destination: Address
@@ -134,10 +132,16 @@ class Reply:
     loader: str
     server: str
     profile: str
+    flow: Flow
 
     @property
     def is_broadcast(self) -> bool:
         return self.destination[0] == EVERYONE
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether the client is given something to run."""
+        return bool(self.rule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,9 @@ def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
     )
     payload = _fit(answer, room_of(message))
     destination = _destination(question, policy)
-    return Reply(payload, destination, kind, question.machine, content.rule, loader, server, question.profile.name)
+    return Reply(
+        payload, destination, kind, question.machine, content.rule, loader, server, question.profile.name, flow
+    )
 
 
 def _options(question: Question, content: Content, flow: Flow, kind: MessageType) -> Options:

@@ -101,8 +101,6 @@ def _reason_to_wait(
 ) -> Ignored | None:
     """Why this message of this machine gets no answer now; None where it gets one."""
     reason = _reason_by_type(message, machine, arrival)
-    if reason is None and machine.mac in policy.ignored_macs:
-        reason = Reason.IGNORED_MAC
     if reason is None and not policy.respond:
         reason = Reason.SWITCHED_OFF
     if reason is not None:
@@ -151,28 +149,33 @@ def answer(question: Question, grant: Grant, policy: Policy) -> Reply | Ignored:
     if menu is not None:
         return build_reply(question, Content(menu=menu), policy)
     content = _granted(question, grant, policy)
-    if isinstance(content, Reason):
-        return Ignored(content, machine)
-    refusal = policy.refusal_of(content.loader)
-    if refusal:
-        return Ignored(Reason.CHAIN_BROKEN, machine, detail=refusal)
-    return build_reply(question, content, policy)
+    return content if isinstance(content, Ignored) else build_reply(question, content, policy)
 
 
-def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Reason:
+def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Ignored:
     """The loader of the boot image, else that of the rules. A Raspberry Pi asks for the files that it knows by name."""
     rule = find_rule(policy.rules, question.machine)
-    flow = Flow(rule.flow) if rule is not None and rule.flow else None
+    flow = Flow(rule.flow) if rule is not None and rule.flow and question.profile.flow is not Flow.HTTP else None
     if grant.loader:
         loader = _fill_in(grant.loader, question, policy)
         return Content(grant.image or grant.outcome.value, loader, bcd_name=grant.bcd_name, flow=flow)
     if grant.image:
-        return Reason.NO_IMAGE_FOR_ARCH
+        return Ignored(Reason.NO_IMAGE_FOR_ARCH, question.machine)
     if question.profile.menu_text:
         return Content(question.profile.name)
     if rule is None:
-        return Reason.NO_RULE
-    return Content(rule.name, _fill_in(rule.loader, question, policy), flow=flow)
+        return Ignored(Reason.NO_RULE, question.machine)
+    loader = _fill_in(rule.loader, question, policy)
+    refusal = policy.refusal_of(boot_file_of(loader))
+    if refusal:
+        return Ignored(Reason.CHAIN_BROKEN, question.machine, detail=refusal)
+    return Content(rule.name, loader, flow=flow)
+
+
+def boot_file_of(loader: str) -> str:
+    """The name in the boot directory that a loader's name or URL stands for."""
+    _, is_url, rest = loader.partition("://")
+    return rest.partition("/")[2].removeprefix("boot/") if is_url else loader
 
 
 def _fill_in(loader: str, question: Question, policy: Policy) -> str:
