@@ -72,7 +72,7 @@ def wait_refused(port: int) -> None:
 def test_ready_is_said_when_every_port_is_bound_and_the_watchdog_beats(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path, watchdog_s=0.2).ready() as daemon:
         ports = ports_of(daemon)
-        assert set(ports) == {"multicast", "probe", "http", "tftp", "pxe"}
+        assert set(ports) == {"multicast", "probe", "http", "tftp", "pxe_watch", "pxe"}
         assert all(port > 0 for each in ports.values() for port in each.values())
         daemon.wait_told("WATCHDOG=1")
         daemon.wait_told("WATCHDOG=1")

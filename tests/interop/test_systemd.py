@@ -53,12 +53,14 @@ def test_the_exposure_is_low() -> None:
     assert run.returncode == 0
 
 
-def test_what_the_querier_needs_is_given_by_its_drop_in_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["querier", "watch"])
+def test_what_a_raw_socket_needs_is_given_by_its_drop_in_alone(tmp_path: Path, name: str) -> None:
     """Both lists grow by one; the unit itself, whose exposure is looked at above, stays without."""
+    drop_in = SYSTEMD / f"dpd-{name}.conf"
     assert "CAP_NET_RAW" not in UNIT.read_text()
     (tmp_path / "dpd.service").write_text(UNIT.read_text().replace("/usr/bin/dpd", sys.executable))
     (tmp_path / "dpd.service.d").mkdir()
-    shutil.copy(SYSTEMD / "dpd-querier.conf", tmp_path / "dpd.service.d" / "querier.conf")
+    shutil.copy(drop_in, tmp_path / "dpd.service.d" / f"{name}.conf")
     unit = str(tmp_path / "dpd.service")
     run = subprocess.run([tool("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
@@ -67,8 +69,8 @@ def test_what_the_querier_needs_is_given_by_its_drop_in_alone(tmp_path: Path) ->
     found = re.search(r"Overall exposure level for dpd.service: ([\d.]+)", listing)
     assert found
     assert float(found[1]) <= 2.0
-    assert settings_of(SYSTEMD / "dpd-querier.conf", "AmbientCapabilities") == ["CAP_NET_RAW"]
-    assert settings_of(SYSTEMD / "dpd-querier.conf", "CapabilityBoundingSet") == ["CAP_NET_RAW"]
+    assert settings_of(drop_in, "AmbientCapabilities") == ["CAP_NET_RAW"]
+    assert settings_of(drop_in, "CapabilityBoundingSet") == ["CAP_NET_RAW"]
 
 
 def test_the_drain_of_the_defaults_fits_the_stop_timeout() -> None:

@@ -129,3 +129,4 @@ def test_the_last_address_of_a_machine() -> None:
     journal.bind("10.0.0.6", ONE)
     journal.bind("10.0.0.7", TWO)
     assert (journal.address_of(ONE), journal.address_of(THREE)) == ("10.0.0.6", "")
+    assert (journal.owner_of("10.0.0.7"), journal.owner_of("10.0.0.8")) == (TWO, "")

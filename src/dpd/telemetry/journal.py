@@ -98,6 +98,11 @@ class BootJournal:
         with self._lock:
             return dict(self._relays)
 
+    def owner_of(self, address: str) -> str:
+        """The machine that has an address, "" where none is known."""
+        with self._lock:
+            return self._macs.get(address, "")
+
     def address_of(self, mac: str) -> str:
         """The address at which a machine was seen last, "" where at none."""
         with self._lock:
