@@ -8,7 +8,7 @@ that option 52 moved into `file` and `sname`; so a code stands at most once in a
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from dpd.errors import MalformedMessage, MisuseError
@@ -24,6 +24,7 @@ UNSPECIFIED = "0.0.0.0"
 
 _HEADER = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _NO_ADDRESS = bytes(4)
+_FOR_CALLERS = frozenset(range(1, 255)) - {Option.OVERLOAD}
 _LENGTHS: dict[int, int] = {  # options that this module's readers trust to have their one length
     Option.MESSAGE_TYPE: 1,
     Option.OVERLOAD: 1,
@@ -66,13 +67,14 @@ class Message:
     giaddr: str = UNSPECIFIED
     sname: bytes = b""
     file: bytes = b""
+    _values: dict[int, bytes] = field(init=False, repr=False, compare=False)  # a decision looks up some 20 options
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_values", dict(self.options))
 
     def option(self, code: int) -> bytes | None:
         """The value of an option, None where it is absent."""
-        for known, value in self.options:
-            if known == code:
-                return value
-        return None
+        return self._values.get(code)
 
     def address(self, code: int) -> str | None:
         """An option that is one IPv4 address (50, 54)."""
@@ -201,36 +203,37 @@ def encode(message: Message) -> bytes:
     out = bytearray(header)
     for code, value in message.options:
         if code != Option.RELAY_AGENT:
-            out += _encode_option(code, value)
+            _append_option(out, code, value)
     relay = message.option(Option.RELAY_AGENT)
     if relay is not None:
-        out += _encode_option(Option.RELAY_AGENT, relay)
+        _append_option(out, Option.RELAY_AGENT, relay)
     out.append(END)
     return bytes(out.ljust(MIN_BYTES, b"\0"))
 
 
-def _encode_option(code: int, value: bytes) -> bytes:
-    out = bytearray()
-    for start in range(0, max(len(value), 1), MAX_OPTION):
-        piece = value[start : start + MAX_OPTION]
-        out += bytes((code, len(piece))) + piece
+def _append_option(out: bytearray, code: int, value: bytes) -> None:
+    while len(value) > MAX_OPTION:
+        out += bytes((code, MAX_OPTION)) + value[:MAX_OPTION]
+        value = value[MAX_OPTION:]
+    out.append(code)
+    out.append(len(value))
+    out += value
     if code == Option.BOOT_FILE:
         # EDK2 (PxeBcDhcp4.c, HttpBootDhcp4.c) ends option 67 with a NUL one byte *past* its value, over the code of the
         # next option. A PAD there makes that write change nothing, and the value needs no NUL of its own.
         out.append(PAD)
-    return bytes(out)
 
 
 def _check(message: Message) -> None:
-    codes = [code for code, _ in message.options]
-    if len(set(codes)) != len(codes):
-        raise MisuseError(f"options stand twice: {sorted({code for code in codes if codes.count(code) > 1})}")
-    if any(code in (PAD, END, Option.OVERLOAD) or not 0 <= code <= 255 for code in codes):
-        raise MisuseError(f"options {codes}: 0, 52 and 255 are not for callers")
-    for name, field, room in (
+    codes = message._values.keys()
+    if len(codes) < len(message.options):
+        raise MisuseError(f"options stand twice: {[code for code, _ in message.options]}")
+    if not codes <= _FOR_CALLERS:
+        raise MisuseError(f"options {sorted(codes)}: 0, 52 and 255 are not for callers")
+    for name, content, room in (
         ("chaddr", message.chaddr, 16),
         ("sname", message.sname, 63),
         ("file", message.file, 127),
     ):
-        if len(field) > room:
-            raise MisuseError(f"{name} has {len(field)} bytes, expected at most {room}")
+        if len(content) > room:
+            raise MisuseError(f"{name} has {len(content)} bytes, expected at most {room}")

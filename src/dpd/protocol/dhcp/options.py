@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 from dpd.errors import MalformedMessage, MisuseError
 
@@ -124,6 +125,7 @@ class ClientInterface:
     minor: int
 
 
+@lru_cache(maxsize=4096)  # an answer packs our own address four times
 def pack_address(text: str) -> bytes:
     """Dotted IPv4 to 4 bytes. Raises MisuseError: addresses come from the kernel, settings or `unpack_address`."""
     try:
