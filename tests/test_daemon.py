@@ -5,28 +5,33 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import logging
 import os
 import signal
 import socket
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.boot.signing import make_pe
 from tests.daemon_process import PATIENCE_S, DaemonProcess
 
+from dpd.boot.chain_manifest import format_manifest, make_chain
 from dpd.cli.client import Client
+from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.daemon import Services, Stores, run
 from dpd.errors import ServiceError, SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.settings import ControlSettings, DaemonSettings, MetricsSettings, Settings
+from dpd.settings import BootSettings, ControlSettings, DaemonSettings, MetricsSettings, Settings
 from dpd.telemetry.stats import counter
 
 
@@ -266,6 +271,14 @@ async def test_a_missing_state_directory_names_the_next_step(tmp_path: Path) -> 
     )
 
 
+async def test_a_chain_manifest_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
+    manifest = tmp_path / "chain.toml"
+    settings = replace(local(tmp_path), boot=BootSettings(str(tmp_path / "boot"), chain_manifest=str(manifest)))
+    with pytest.raises(SettingsError) as caught:
+        await run(settings, build=lambda settings, stores: Services([]))
+    assert str(caught.value) == f"{manifest}: chain manifest: No such file or directory"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 async def test_a_state_directory_of_someone_else_is_told() -> None:
     with tempfile.TemporaryDirectory() as state:
@@ -289,3 +302,29 @@ def test_services_that_are_off_are_not_built(tmp_path: Path) -> None:
     off.config.write_text(text)
     with off.ready() as daemon:
         assert ports_of(daemon) == {}
+
+
+def test_a_broken_secure_boot_chain_is_not_served_until_a_reload_finds_it_whole(tmp_path: Path) -> None:
+    daemon = DaemonProcess(tmp_path)
+    loader, manifest = tmp_path / "boot/shimx64.efi", tmp_path / "chain.toml"
+    loader.parent.mkdir()
+    loader.write_bytes(make_pe())
+    manifest.write_text(format_manifest(make_chain(BootFiles(loader.parent))))
+    loader.write_bytes(make_pe(filler=b"another"))
+    daemon.config.write_text(daemon.config.read_text().replace("[boot]\n", f'[boot]\nchain_manifest = "{manifest}"\n'))
+    with daemon.ready():
+        url = f"http://127.0.0.1:{ports_of(daemon)['http']['http']}/boot/shimx64.efi"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(url, timeout=20)
+        assert json.load(refused.value)["error"]["code"] == "chain_broken"
+        assert daemon.wait_logged("secure boot chain broken")["fault"] == "wrong_hash"
+        loader.write_bytes(make_pe())
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_logged("reloaded")
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert answer.read() == make_pe()
+        manifest.unlink()
+        daemon.signal(signal.SIGHUP)
+        assert (
+            "No such file" in daemon.wait_logged("secure boot chain not checked, refusals kept as they were")["error"]
+        )

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from dpd import __version__
+from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.control.listener import ControlListener, bind_tcp, serve
@@ -27,6 +28,7 @@ from dpd.control.signals import signals_handled
 from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_tree import BootTree
+from dpd.service.conflict_watch import ConflictWatch
 from dpd.service.http import HttpService
 from dpd.service.multicast import MulticastService
 from dpd.service.probe import ProbeService
@@ -51,6 +53,7 @@ class Stores:
     library: Library
     boot_files: BootFiles
     journal: BootJournal
+    chain: ChainGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     if settings.tftp.enabled:
         services.append(TftpService(settings.tftp, boot_tree, journal=journal, subnets=settings.pxe.subnet))
     if settings.pxe.enabled:
+        services.append(ConflictWatch(settings, journal=journal))
         # Last, so that no client is sent to a server that does not listen yet.
         services.append(PxeService(settings.pxe, http_port=settings.http.port, journal=journal))
     return Services(services, multicast)
@@ -140,6 +144,7 @@ class Daemon:
             library=stores.library,
             boot_files=stores.boot_files,
             journal=stores.journal,
+            chain=stores.chain,
             services=services.all,
             multicast=services.multicast,
             config_path=self._config_path,
@@ -238,7 +243,9 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     boot_files = BootFiles(directory)
     if not boot_files.files():
         log.warning("no boot files; network boots will find nothing", extra={"directory": str(directory)})
-    return Stores(library, boot_files, BootJournal())
+    chain = ChainGuard(settings.boot.chain_manifest, boot_files)
+    chain.check()
+    return Stores(library, boot_files, BootJournal(), chain)
 
 
 def _check_state_dir(path: Path) -> None:

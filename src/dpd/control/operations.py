@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from dpd import __version__
+from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library, Progress
 from dpd.control.uploads import Upload, Uploads
@@ -119,6 +120,7 @@ class Operations:
         services: Sequence[Service],
         multicast: MulticastSender | None,
         config_path: Path | None = None,
+        chain: ChainGuard | None = None,
     ) -> None:
         self.settings = settings
         self.state = "starting"
@@ -126,6 +128,7 @@ class Operations:
         self.ending = asyncio.Event()
         self._library = library
         self._boot_files = boot_files
+        self._chain = chain
         self._journal = journal
         self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
@@ -312,9 +315,20 @@ class Operations:
         self.settings = new
         set_level(new.daemon.log_level)
         files = self._boot_files.refresh()
+        sound = self._check_chain()
         for service in self._services:
             service.apply(new)
         log.info("reloaded", extra={"path": new.path, "boot_files": files})
+        return sound
+
+    def _check_chain(self) -> bool:
+        """Whether the manifest of the Secure Boot chain could be used; a broken chain is refused, and that is no failure."""
+        try:
+            if self._chain is not None:
+                self._chain.check()
+        except SettingsError as error:
+            log.error("secure boot chain not checked, refusals kept as they were", extra={"error": str(error)})
+            return False
         return True
 
     def drain(self) -> None:

@@ -51,6 +51,7 @@ class Served:
     open: Callable[[], int]
     location: str = ""
     on_sent: Callable[[], None] = lambda: None
+    sha256: str = ""  # for the machine's story, where it is known
 
 
 class FileAnswers:
@@ -82,6 +83,8 @@ class FileAnswers:
     ) -> None:
         self._stats.ranges += selection.status == 206
         fields: dict[str, str | int] = {"kind": served.kind, "offset": selection.offset, "bytes": selection.length}
+        if served.sha256:
+            fields["sha256"] = served.sha256
         self.tell(request, served.name, step="started", **fields)
         await begin(request, response)
         try:

@@ -138,7 +138,8 @@ class Routes:
             raise Refusal(403 if found.reason in TICKET_DENIALS else 404, found.reason.value, found.message)
         representation = Representation(f'"{found.etag}"', found.mtime_ns // 10**9, found.size_bytes)
         on_sent = partial(self._boot_tree.sent, found, address)
-        return await self._files.send(request, Served("boot", found.name, representation, found.open, on_sent=on_sent))
+        served = Served("boot", found.name, representation, found.open, on_sent=on_sent, sha256=found.sha256)
+        return await self._files.send(request, served)
 
     async def _enter_pin(self, request: web.BaseRequest) -> web.StreamResponse:
         """A machine that waits sends what was typed at it; whatever it was, the answer is the script it has now."""

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guard: what is broken is not handed out, and comes back when it is whole again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from tests.boot.chain_files import grub, make_signers, write_chain
+
+from dpd.boot.chain import ChainReport
+from dpd.boot.chain_guard import ChainGuard
+from dpd.boot.chain_manifest import format_manifest, make_chain
+from dpd.content.boot_files import BootFiles
+from dpd.errors import SettingsError
+
+
+@pytest.fixture
+def boot_files(tmp_path: Path) -> BootFiles:
+    """A boot directory with a chain that its manifest describes."""
+    write_chain(tmp_path / "boot", make_signers())
+    boot_files = BootFiles(tmp_path / "boot")
+    (tmp_path / "chain.toml").write_text(format_manifest(make_chain(boot_files)), encoding="utf-8")
+    return boot_files
+
+
+@pytest.fixture
+def guard(boot_files: BootFiles, tmp_path: Path) -> ChainGuard:
+    return ChainGuard(str(tmp_path / "chain.toml"), boot_files)
+
+
+def test_without_a_manifest_nothing_is_refused(boot_files: BootFiles) -> None:
+    assert ChainGuard("", boot_files).check() == ChainReport()
+    assert boot_files.lookup("shimx64.efi") is not None
+
+
+def test_a_broken_chain_is_refused_until_it_is_whole_again(
+    guard: ChainGuard, boot_files: BootFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert guard.check() == ChainReport()
+    assert boot_files.lookup("shimx64.efi") is not None
+    path = boot_files.directory / "grubx64.efi"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1])
+    boot_files.refresh()
+    with caplog.at_level(logging.INFO):
+        guard.check()
+    assert boot_files.lookup("shimx64.efi") is None
+    assert boot_files.refusal("shimx64.efi").startswith("the Secure Boot chain is broken: grubx64.efi: ")
+    assert boot_files.lookup("vmlinuz") is not None
+    (line, *_) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert (line.message, line.__dict__["file"], line.__dict__["fault"]) == (
+        "secure boot chain broken",
+        "grubx64.efi",
+        "wrong_hash",
+    )
+    path.write_bytes(sound)
+    boot_files.refresh()
+    assert guard.check() == ChainReport()
+    assert boot_files.lookup("shimx64.efi") is not None
+
+
+def test_what_was_refused_stays_so_while_the_manifest_cannot_be_read(
+    guard: ChainGuard, boot_files: BootFiles, tmp_path: Path
+) -> None:
+    (boot_files.directory / "grubx64.efi").unlink()
+    boot_files.refresh()
+    guard.check()
+    (tmp_path / "chain.toml").write_text("[[file]")
+    with pytest.raises(SettingsError, match="chain manifest: not TOML"):
+        guard.check()
+    assert boot_files.lookup("shimx64.efi") is None
+
+
+def test_files_that_are_as_they_were_are_not_read_again(guard: ChainGuard, boot_files: BootFiles) -> None:
+    """A reload is answered on the loop that answers machines, and kernels are large."""
+    guard.check()
+    opened: list[str] = []
+    open_file = boot_files.open
+    boot_files.open = lambda file: (opened.append(file.name), open_file(file))[1]  # type: ignore[method-assign]
+    guard.check()
+    assert opened == []
+    (boot_files.directory / "grubx64.efi").write_bytes(grub(make_signers()))
+    boot_files.refresh()
+    opened.clear()
+    guard.check()
+    assert opened == ["grubx64.efi"]
