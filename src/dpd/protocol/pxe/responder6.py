@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network boot beside a DHCPv6 lease server: one packet in, a Reply6 or the reason for silence out (RFC 5970, RFC 8415).
 
-`hear6` says whether a packet is for us and who asks; `answer6` makes the answer once policy has chosen a loader. Answers
+`hear6` says whether a packet is for us and who asks; `answer6` makes the answer once policy has granted something. Answers
 carry no address: EDK2 takes an ADVERTISE without one, with the vendor class of PXE, as that of a proxy.
 
 What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp6.c of EDK2):
@@ -11,10 +11,12 @@ What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp
   must have 16 bytes or more. Early versions read the URL up to a zero byte, so option 59 goes last.
 * No option 60: EDK2 reads it as the size of the file and gives up on any other text.
 * No preference: at 255 EDK2 would choose at once, before the lease server has spoken; and it does not need one.
+* No menu: DHCPv6 has none. Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
@@ -27,8 +29,9 @@ from dpd.protocol.dhcp6.options import (
     encode_vendor_class,
 )
 from dpd.protocol.machine import Address
+from dpd.protocol.pxe.exchange import Grant, Outcome
 from dpd.protocol.pxe.identity6 import INTEL, Identity, identify6, vendor_word
-from dpd.protocol.pxe.rules import ClientClass, Machine
+from dpd.protocol.pxe.rules import ClientClass, Machine, Rule, find_rule
 
 RELAY_SOURCE_PORT = 135  # RFC 8357
 ECHOED_BY_RELAY = (Option.INTERFACE_ID, RELAY_SOURCE_PORT)
@@ -49,28 +52,36 @@ class Reason6(StrEnum):
     UNICAST = "unicast"  # RFC 8415 section 16.2 and 16.12: clients begin by multicast, relays may use either
     SWITCHED_OFF = "switched_off"
     TOO_EARLY = "too_early"  # response_delay_s not over yet
+    POLICY = "policy"  # it decided on silence, or on the next boot device, which is what firmware takes after silence
     NO_RULE = "no_rule"
+    NO_IMAGE_FOR_ARCH = "no_image_for_arch"  # the boot image granted has nothing for this processor
+    CHAIN_BROKEN = "chain_broken"  # the loader failed its check
     NO_OWN_ADDRESS = "no_own_address"
     OTHER_INTERFACE = "other_interface"
-    DENIED = "denied"  # policy wants silence
-    ABORTED = "aborted"  # policy wants the next boot device
 
 
 @dataclass(frozen=True, slots=True)
 class Terms6:
-    """What the operator wants, as plain values; `server_id` is our DUID."""
+    """What the operator wants, as plain values; `server_id` is our DUID. `delay_of` gives the response delay of the network
+    that has an address; `refusal_of` says in one sentence why a loader must not go out, "" where it may."""
 
     server_id: bytes
+    rules: tuple[Rule, ...]
     respond: bool = True
-    response_delay_s: int = 0
     relay_port: int = 547
+    http_port: int = 80
+    https_port: int = 443
+    delay_of: Callable[[str], int] = lambda address: 0
+    refusal_of: Callable[[str], str] = lambda loader: ""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival6:
-    """How a packet came: from whom, whether on port 4011, whether to a multicast group, and what is known of its DUID."""
+    """How a packet came: from whom, at which of our addresses it can be answered ("": none), whether on port 4011, whether to a
+    multicast group, and what is known of its DUID."""
 
     source: Address
+    server: str
     at_boot_port: bool = False
     by_multicast: bool = True
     known_mac: str = ""
@@ -82,8 +93,11 @@ class Question6:
 
     packet: Packet
     arrival: Arrival6
-    machine: Machine
-    duid: bytes
+    identity: Identity
+
+    @property
+    def machine(self) -> Machine:
+        return self.identity.machine
 
     @property
     def elapsed_s(self) -> int:
@@ -98,7 +112,7 @@ class Question6:
 
 @dataclass(frozen=True, slots=True)
 class Reply6:
-    """An answer, and where it goes."""
+    """An answer that hands out a loader, and where it goes."""
 
     payload: bytes
     destination: Address
@@ -106,6 +120,7 @@ class Reply6:
     machine: Machine
     rule: str
     loader: str
+    server: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,8 @@ class Ignored6:
     reason: Reason6
     identity: Identity | None = None
     leased: tuple[str, ...] = ()
+    detail: str = ""
+    delay_s: int = 0
 
 
 def hear6(packet: Packet, arrival: Arrival6, terms: Terms6) -> Question6 | Ignored6:
@@ -131,10 +148,20 @@ def hear6(packet: Packet, arrival: Arrival6, terms: Terms6) -> Question6 | Ignor
         return Ignored6(Reason6.NO_CLIENT_ID)
     if not identity.machine.mac:
         return Ignored6(Reason6.NO_HARDWARE_ADDRESS)
-    reason = _reason_by_type(packet, arrival, terms) or _reason_to_wait(message, identity.machine, terms)
+    reason = _reason_by_type(packet, arrival, terms)
     if reason is Reason6.LEASE_REQUEST:
         return Ignored6(reason, identity, leased_addresses(message))
-    return Ignored6(reason, identity) if reason else Question6(packet, arrival, identity.machine, identity.duid)
+    if reason is None and not terms.respond:
+        reason = Reason6.SWITCHED_OFF
+    if reason is None and not arrival.server:
+        reason = Reason6.NO_OWN_ADDRESS
+    if reason is not None:
+        return Ignored6(reason, identity)
+    question = Question6(packet, arrival, identity)
+    delay_s = _delay_s(question, terms)
+    if question.elapsed_s < delay_s:
+        return Ignored6(Reason6.TOO_EARLY, identity, delay_s=delay_s)
+    return question
 
 
 _ASKING = (MessageType.SOLICIT, MessageType.REQUEST, MessageType.INFORMATION_REQUEST, MessageType.RENEW)
@@ -158,11 +185,11 @@ def _reason_by_type(packet: Packet, arrival: Arrival6, terms: Terms6) -> Reason6
     return Reason6.OTHER_SERVER if server_id not in (None, terms.server_id) else None
 
 
-def _reason_to_wait(message: Message, machine: Machine, terms: Terms6) -> Reason6 | None:
-    if not terms.respond:
-        return Reason6.SWITCHED_OFF
-    delayed = message.type == MessageType.SOLICIT and machine.client_class != ClientClass.IPXE
-    return Reason6.TOO_EARLY if delayed and elapsed_s(message) < terms.response_delay_s else None
+def _delay_s(question: Question6, terms: Terms6) -> int:
+    """iPXE and whoever comes for its file have waited already."""
+    if question.packet.message.type != MessageType.SOLICIT or question.machine.client_class == ClientClass.IPXE:
+        return 0
+    return terms.delay_of(question.relay or question.arrival.server)
 
 
 def elapsed_s(message: Message) -> int:
@@ -185,29 +212,54 @@ def leased_addresses(message: Message) -> tuple[str, ...]:
     return tuple(found)
 
 
-def boot_url(loader: str, client_class: ClientClass, server: str, http_port: int) -> str:
+def answer6(question: Question6, grant: Grant, terms: Terms6) -> Reply6 | Ignored6:
+    """The answer that policy's grant leads to, or why it leads to none."""
+    if grant.outcome in (Outcome.SILENT, Outcome.ABORT):
+        return Ignored6(Reason6.POLICY, question.identity)
+    by_menu = grant.outcome is Outcome.PROMPT and question.machine.client_class == ClientClass.PXE
+    if grant.loader and not by_menu:
+        return _hand_out(question, grant.image or grant.outcome.value, grant.loader, terms)
+    if grant.image and not by_menu:
+        return Ignored6(Reason6.NO_IMAGE_FOR_ARCH, question.identity)
+    rule = find_rule(terms.rules, question.machine)
+    if rule is None:
+        return Ignored6(Reason6.NO_RULE, question.identity)
+    return _hand_out(question, rule.name, rule.loader, terms)
+
+
+def _hand_out(question: Question6, rule: str, loader: str, terms: Terms6) -> Reply6 | Ignored6:
+    if detail := terms.refusal_of(loader):
+        return Ignored6(Reason6.CHAIN_BROKEN, question.identity, detail=detail)
+    return _build(
+        question, rule, boot_url(loader, question.machine.client_class, question.arrival.server, terms), terms
+    )
+
+
+def boot_url(loader: str, client_class: ClientClass, server: str, terms: Terms6) -> str:
     """Option 59: a loader of the rules, or of a boot image, as the URL that this client takes. `server` is our address."""
     host = f"[{server.partition('%')[0]}]"
-    filled = loader.replace("{server}", host).replace("{http_port}", str(http_port))
+    filled = loader.replace("{server}", host)
+    filled = filled.replace("{http_port}", str(terms.http_port)).replace("{https_port}", str(terms.https_port))
     if "://" in filled:
         return filled
     path = quote(filled.lstrip("/"), safe=SAFE_IN_PATH)
-    return f"http://{host}:{http_port}/boot/{path}" if client_class == ClientClass.HTTP else f"tftp://{host}/{path}"
+    is_http = client_class == ClientClass.HTTP
+    return f"http://{host}:{terms.http_port}/boot/{path}" if is_http else f"tftp://{host}/{path}"
 
 
-def answer6(question: Question6, url: str, rule: str, terms: Terms6) -> Reply6:
-    """The ADVERTISE or REPLY that hands out a loader, inside the relays that the question came through."""
+def _build(question: Question6, rule: str, url: str, terms: Terms6) -> Reply6:
+    """The ADVERTISE or REPLY, inside the relays that the question came through."""
     message, machine = question.packet.message, question.machine
     kind = MessageType.ADVERTISE if message.type == MessageType.SOLICIT else MessageType.REPLY
     options: Options = (
-        (int(Option.CLIENT_ID), question.duid),
+        (int(Option.CLIENT_ID), question.identity.duid),
         (int(Option.SERVER_ID), terms.server_id),
         (int(Option.VENDOR_CLASS), encode_vendor_class(VendorClass(INTEL, (machine.vendor_class.encode(),)))),
         (int(Option.BOOT_FILE_URL), url.encode("ascii")),
     )
     relays = tuple(map(_mirrored, question.packet.relays))
     payload = encode(Packet(Message(kind, message.transaction_id, options), relays))
-    return Reply6(payload, _destination(question, terms), kind, machine, rule, url)
+    return Reply6(payload, _destination(question, terms), kind, machine, rule, url, question.arrival.server)
 
 
 def _mirrored(relay: Relay) -> Relay:
