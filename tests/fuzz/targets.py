@@ -2,7 +2,8 @@
 """What the fuzzer calls with bytes of its own making. Each raises where something does not hold.
 
 `message`: the codec. `receiver` and `sender`: a machine, with the bytes as a script of what happens to it. Datagrams of a
-script are made of a real header with the fuzzer's fields, or are the fuzzer's bytes as they are.
+script are made of a real header with the fuzzer's fields, or are the fuzzer's bytes as they are. `boot_targets` has the
+targets of network boot.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+
+from tests.fuzz import boot_targets
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
@@ -290,6 +293,11 @@ _MESSAGES: tuple[Message, ...] = (
     Nack(Header(MessageType.NACK, SESSION, EPOCH), MEMBER, 8, _DEFICITS),
     Report(Header(MessageType.REPORT, SESSION, EPOCH), MEMBER, 9, 0, 0, 4, Tally(1, 2, 3), (0, 1), 64, 2, 3),
 )
-SEEDS = {"message": [_encode(each) for each in _MESSAGES]}
-TARGETS: dict[str, Callable[[bytes], None]] = {"message": message, "receiver": receiver, "sender": sender}
-MAX_BYTES = {"message": DATAGRAM_BYTES + 64, "receiver": 8192, "sender": 8192}
+SEEDS = {"message": [_encode(each) for each in _MESSAGES]} | boot_targets.SEEDS
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "message": message,
+    "receiver": receiver,
+    "sender": sender,
+    **boot_targets.TARGETS,
+}
+MAX_BYTES = {"message": DATAGRAM_BYTES + 64, "receiver": 8192, "sender": 8192} | boot_targets.MAX_BYTES
