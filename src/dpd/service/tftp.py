@@ -21,6 +21,7 @@ from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, WriteRequest
 from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.boot_tree import BootTree, Denial, NotServed
 from dpd.service.tftp_limits import Admission, BlockSizes
+from dpd.service.tftp_multicast import Group, GroupKey, GroupMember, MulticastGroups
 from dpd.service.tftp_ports import TransferPorts
 from dpd.service.tftp_reading import Reading, TftpStats
 from dpd.service.udp import UdpReader, send_datagram
@@ -54,12 +55,13 @@ class TftpService:
         self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tftp-read")
         self._sockets = TransferPorts(settings)
         self._reader: UdpReader | None = None
-        self._running: dict[Address, Reading] = {}
+        self._running: dict[Address, Reading | GroupMember] = {}
         self._opening: dict[Address, ReadRequest] = {}
         self._running_per_client: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._groups = MulticastGroups(self._pool, self.stats, self._on_end)
         self._limit(settings, subnets)
 
     async def start(self) -> None:
@@ -77,8 +79,9 @@ class TftpService:
         """End now; clients of running transfers are told."""
         self._stopped = True
         self._close_port()
-        for reading in list(self._running.values()):
-            reading.abort("the server is stopping")
+        for client in list(self._running):
+            if (reading := self._running.get(client)) is not None:  # the end of one may be the end of its whole group
+                reading.abort("the server is stopping")
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, settings: Settings) -> None:
@@ -133,10 +136,12 @@ class TftpService:
     def _receive_read(self, request: ReadRequest, datagram: Datagram) -> None:
         self.stats.requests += 1
         earlier = self._running.get(datagram.source)
-        if (earlier is not None and earlier.request == request and not earlier.answered) or (
-            datagram.source in self._opening
-        ):
-            bump(self.stats.ignored, "repeated_request")  # the retransmission timer answers, not every copy
+        if datagram.source in self._opening:
+            bump(self.stats.ignored, "repeated_request")
+            return
+        if earlier is not None and earlier.request == request and not earlier.answered:
+            bump(self.stats.ignored, "repeated_request")
+            earlier.repeat()
             return
         if earlier is not None:
             # ROMs with one fixed port do this. No ERROR: it would reach the new request as its answer.
@@ -154,7 +159,10 @@ class TftpService:
             code = ErrorCode.FILE_NOT_FOUND if found.reason is Denial.NOT_FOUND else ErrorCode.ACCESS_VIOLATION
             self._refuse(datagram, request.filename, found.reason.value, code, found.message)
             return
-        self._open(request, found, datagram)
+        if (key := self._group_key(request, found, datagram)) and (group := self._groups.running(key)):
+            self._join(group, request, found, datagram.source)
+        else:
+            self._open(request, found, datagram)
 
     def _busy(self, client: str) -> str:
         if len(self._running) + len(self._opening) >= self._settings.max_transfers:
@@ -208,9 +216,15 @@ class TftpService:
             log.warning("tftp transfer has no socket", extra={"reason": str(error)})
             self._refuse(datagram, file.name, "no_socket", ErrorCode.NOT_DEFINED, "the server has no free socket")
             return
-        settings = self._settings
-        blksize = self._block_sizes.largest(datagram.source[0], datagram.interface)
-        limits = Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts)
+        limits = self._limits_for(datagram)
+        if key := self._group_key(request, file, datagram):
+            if (group := self._groups.running(key)) is not None:  # it began while the file was opened for this one
+                os.close(descriptor)
+                sock.close()
+            else:
+                group = self._groups.begin(key, file, descriptor, sock, limits)
+            self._join(group, request, file, datagram.source)
+            return
         transfer = ReadTransfer(request, datagram.source, file.size_bytes, limits)
         reading = Reading(
             *(request, file, descriptor, transfer, sock),
@@ -218,9 +232,27 @@ class TftpService:
             stats=self.stats,
             note_end=self._on_end,
         )
+        self._note_begin(reading)
+        reading.driver.start()
+
+    def _group_key(self, request: ReadRequest, file: BootObject, datagram: Datagram) -> GroupKey | None:
+        if not self._settings.multicast or self._sockets.single_port:
+            return None
+        return self._groups.key_for(request, file, datagram.answer_from, self._limits_for(datagram))
+
+    def _join(self, group: Group, request: ReadRequest, file: BootObject, client: Address) -> None:
+        member = GroupMember(group, request, file, client)
+        self._note_begin(member)
+        group.join(member)
+
+    def _limits_for(self, datagram: Datagram) -> Limits:
+        settings = self._settings
+        blksize = self._block_sizes.largest(datagram.source[0], datagram.interface)
+        return Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts)
+
+    def _note_begin(self, reading: Reading | GroupMember) -> None:
         self._running[reading.client] = reading
         self._note_change(reading.client[0], +1)
-        reading.driver.start()
 
     def _note_change(self, client: str, difference: int) -> None:
         """A transfer, or the opening of its file, begins or ends."""
@@ -233,28 +265,15 @@ class TftpService:
         else:
             self._idle.set()
 
-    def _on_end(self, reading: Reading, verdict: Verdict, detail: str) -> None:
+    def _on_end(self, reading: Reading | GroupMember, verdict: Verdict, detail: str) -> None:
         """A transfer is over: forget it, count it, tell it."""
-        transfer, client = reading.transfer, reading.client
+        client, figures = reading.client, reading.figures()
         del self._running[client]
         self._note_change(client[0], -1)
-        self.stats.payload_bytes += transfer.bytes_acked
-        self.stats.datagrams += transfer.datagrams_sent
-        self.stats.retransmits += transfer.retransmits
-        self.stats.send_failures += reading.driver.send_failures
+        self.stats.payload_bytes += int(figures["bytes"])
         if verdict is Verdict.COMPLETED:
             self._tree.sent(reading.file, plain(client))
-        self._tell(
-            client,
-            reading.file.name,
-            verdict,
-            detail,
-            bytes=transfer.bytes_acked,
-            blksize=transfer.terms.blksize,
-            windowsize=transfer.terms.windowsize,
-            retransmits=transfer.retransmits,
-            seconds=round(time.monotonic() - reading.began_at, 3),
-        )
+        self._tell(client, reading.file.name, verdict, detail, sha256=reading.file.sha256, **figures)
 
     def _refuse_unreadable(self, datagram: Datagram, file: BootObject, error: Exception) -> None:
         log.warning("tftp boot file refused", extra={"file": file.name, "reason": str(error)})
@@ -275,10 +294,12 @@ class TftpService:
         )
         self.stats.send_failures += not sent
 
-    def _tell(self, client: Address, name: str, verdict: Verdict, detail: str, **figures: int | float) -> None:
+    def _tell(
+        self, client: Address, name: str, verdict: Verdict, detail: str, *, sha256: str = "", **figures: int | float
+    ) -> None:
         """One record and one line of the machine's story for each request that got an answer."""
         bump(self.stats.transfers, verdict.value)
-        told = {"file": name, "verdict": verdict.value, "detail": detail}
+        told = {"file": name, "verdict": verdict.value, "detail": detail} | ({"sha256": sha256} if sha256 else {})
         log.info("tftp transfer", extra={"peer": client[0], **told, **figures})
         whole = {key: value for key, value in figures.items() if isinstance(value, int)}
         self.journal.note_address(plain(client), "tftp", **told, **whole)

@@ -75,6 +75,20 @@ class Reading:
         """Whether the client has said anything yet; until then its repeated request is no new one."""
         return not self.transfer.untouched
 
+    def repeat(self) -> None:
+        """The client asks again: the retransmission timer answers, not every copy."""
+
+    def figures(self) -> dict[str, int | float]:
+        """For the record of its end."""
+        transfer = self.transfer
+        return {
+            "bytes": transfer.bytes_acked,
+            "blksize": transfer.terms.blksize,
+            "windowsize": transfer.terms.windowsize,
+            "retransmits": transfer.retransmits,
+            "seconds": round(time.monotonic() - self.began_at, 3),
+        }
+
     def abort(self, reason: str) -> None:
         """End it and tell the client why."""
         self.transfer.fail(reason)
@@ -85,6 +99,9 @@ class Reading:
         if not self._ended:
             self._ended = True
             self.driver.close()
+            self._stats.datagrams += self.transfer.datagrams_sent
+            self._stats.retransmits += self.transfer.retransmits
+            self._stats.send_failures += self.driver.send_failures
             self._note_end(self, verdict, detail)
 
     def on_event(self, event: Event) -> None:
