@@ -132,13 +132,13 @@ def _own_addresses() -> set[str]:
 
 
 def build_packet(source: Address, destination: Address, payload: bytes) -> bytes:
-    """An IPv4 packet with one UDP datagram; length, identification and checksum of the IP header are the kernel's to fill in."""
+    """An IPv4 packet with one UDP datagram; identification and checksum of the IP header are the kernel's to fill in."""
     addresses = socket.inet_aton(source[0]), socket.inet_aton(destination[0])
     size = 8 + len(payload)
     header = _udp_header(source[1], destination[1], size, 0)
     checksum = _checksum(_pseudo_header(*addresses, 0, socket.IPPROTO_UDP, size) + header + payload)
     udp = _udp_header(source[1], destination[1], size, checksum) + payload
-    return _ip_header(0x45, 0, 0, 0, 0, TIME_TO_LIVE, socket.IPPROTO_UDP, 0, *addresses) + udp
+    return _ip_header(0x45, 0, 20 + size, 0, 0, TIME_TO_LIVE, socket.IPPROTO_UDP, 0, *addresses) + udp
 
 
 def _checksum(octets: bytes) -> int:

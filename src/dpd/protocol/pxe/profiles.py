@@ -171,6 +171,11 @@ QUIRKS = (
         "protocol/pxe/test_profiles.py::test_a_bare_answer_to_a_pxe_client_has_no_class",
     ),
     Quirk(
+        "old Dell (T130, T430) and some HP laptops",
+        "never merge the offers of two servers: only the lease server can tell them their file",
+        "protocol/pxe/test_models.py::test_who_never_merges_offers_needs_the_lease_server",
+    ),
+    Quirk(
         "relays older than RFC 1542's clarifications",
         "drop messages of less than 300 octets",
         "protocol/pxe/test_reply.py::test_no_reply_is_shorter_than_bootp_allows",

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boot clients by the rules of their sources: what they ask, which answers they take, what they fetch in the end.
+
+Each `boot` plays one machine against a Network: DISCOVER, the choice between offers, the lease, port 4011, the boot menu. It
+returns a Boot, or None where the machine goes on with its next boot device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from dpd.errors import MalformedMessage
+from dpd.protocol.dhcp.message import BOOT_REPLY, UNSPECIFIED, Message, MessageType, decode, encode
+from dpd.protocol.dhcp.options import (
+    BootItem,
+    DiscoveryControl,
+    Option,
+    PxeOptions,
+    decode_pxe_options,
+    encode_pxe_options,
+    pack_address,
+)
+from dpd.protocol.pxe.client import MAX_OFFER_BYTES, PxeClient
+from dpd.protocol.pxe.responder import Arrival, Grant, Policy, Reply, respond
+from dpd.service.pxe_ports import build_packet
+from dpd.service.raw_listener import read_udp
+
+DPD = "10.77.0.10"
+LEASE_SERVER = "10.77.0.2"
+LEASED = "10.77.0.100"
+RELAY = "10.77.0.1"
+CIRCUIT = b"\x01\x04eth7"
+EFI_ABORTED = None  # the boot manager goes on with the next device
+
+
+@dataclass(frozen=True)
+class LeaseServer:
+    """A DHCP server that knows nothing of booting; `vendor_class`, `siaddr` and `file` are for one that says more."""
+
+    address: str = LEASE_SERVER
+    vendor_class: bytes = b""
+    siaddr: str = UNSPECIFIED
+    file: bytes = b""
+
+    def answer(self, asked: Message) -> bytes:
+        kind = MessageType.OFFER if asked.message_type == MessageType.DISCOVER else MessageType.ACK
+        options = [
+            (int(Option.MESSAGE_TYPE), bytes((kind,))),
+            (int(Option.SERVER_ID), pack_address(self.address)),
+            (1, b"\xff\xff\0\0"),
+            (51, b"\0\0\x0e\x10"),
+        ]
+        if self.vendor_class:
+            options.append((int(Option.VENDOR_CLASS), self.vendor_class))
+        return encode(
+            Message(
+                BOOT_REPLY,
+                asked.xid,
+                asked.chaddr,
+                tuple(options),
+                yiaddr=LEASED,
+                siaddr=self.siaddr,
+                file=self.file,
+                flags=asked.flags,
+            )
+        )
+
+
+@dataclass
+class Network:
+    """A lease server and dpd in one of its modes, "relayed" being the normal one behind a relay agent."""
+
+    policy: Policy
+    mode: str = "normal"
+    grant: Grant = field(default_factory=Grant)
+    lease_server: LeaseServer = field(default_factory=LeaseServer)
+    visits: int = 0  # to port 4011
+
+    def discover(self, payload: bytes) -> list[bytes]:
+        """The offers to a broadcast, the lease server's first."""
+        asked = decode(payload)
+        return [self.lease_server.answer(asked), *self._ask_67(asked)]
+
+    def discover_by_item(self, payload: bytes) -> list[bytes]:
+        """The answers to a boot server discovery by broadcast."""
+        return self._ask_67(decode(payload))
+
+    def _ask_67(self, asked: Message) -> list[bytes]:
+        if self.mode == "boot_port_only":
+            return []
+        if self.mode == "relayed":
+            return [self._unrelay(payload) for payload in self._respond(self._relay(asked), (RELAY, 67), False)]
+        return self._respond(asked, ("0.0.0.0", 68), False)
+
+    def lease(self, payload: bytes) -> Message:
+        return decode(self.lease_server.answer(decode(payload)))
+
+    def visit(self, server: str, payload: bytes, port: int = 4011) -> list[bytes]:
+        """The answers of the boot server at an address."""
+        self.visits += 1
+        return self._respond(decode(payload), (LEASED, port), True) if server == DPD else []
+
+    def _relay(self, asked: Message) -> Message:
+        return replace(asked, giaddr=RELAY, hops=1, options=(*asked.options, (int(Option.RELAY_AGENT), CIRCUIT)))
+
+    def _unrelay(self, payload: bytes) -> bytes:
+        """RFC 3046 section 2.1: a relay takes off what it added, and looks for it at the end."""
+        answer = decode(payload)
+        assert (answer.giaddr, answer.options[-1]) == (RELAY, (Option.RELAY_AGENT, CIRCUIT))
+        return encode(replace(answer, options=answer.options[:-1]))
+
+    def _respond(self, asked: Message, source: tuple[str, int], at_boot_port: bool) -> list[bytes]:
+        reply = respond(asked, Arrival(source, DPD, at_boot_port), self.policy, self.grant)
+        if not isinstance(reply, Reply):
+            return []
+        if self.mode != "sniff" or at_boot_port:
+            return [reply.payload]
+        sender, destination, payload = read_udp(build_packet((DPD, 67), reply.destination, reply.payload))
+        assert (sender, destination) == ((DPD, 67), reply.destination)
+        return [payload]
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a machine fetches and from whom; `packets` are those that the firmware keeps for its loader: the lease server's
+    ACK, the proxy's answer, the answer to a menu's choice."""
+
+    server: str
+    file: str
+    packets: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """EDK2 (PxeBcDhcp4.c, PxeBcBoot.c) and PXE 2.1 ROMs. `word` is what it wants option 60 to start with; `key` the line of a
+    boot menu that is chosen after F8."""
+
+    client: PxeClient
+    word: bytes = b"PXEClient"
+    vendor_class: bytes = b""  # in place of the client's own
+    key: int | None = None
+    merges: bool = True  # old Dells and some HPs take one offer alone
+
+    def boot(self, network: Network) -> Boot | None:
+        offers = [found for payload in network.discover(self._discover()) if (found := self._read(payload))]
+        leases = [each for each in offers if each.yiaddr != UNSPECIFIED]
+        proxies = [each for each in offers if each.yiaddr == UNSPECIFIED] if self.merges else []
+        chosen = self._select(leases, proxies)
+        ack = network.lease(self._lease_request(chosen))
+        boot_offer = ack
+        if self._kind(chosen) == "plain" and proxies:
+            boot_offer = self._first(proxies, "pxe10") or proxies[0]
+        if self._kind(boot_offer) == "binl":
+            visited = self._visit(network, boot_offer)
+            if visited is None:
+                return EFI_ABORTED
+            boot_offer = visited
+        return self._take(network, ack, boot_offer)
+
+    def _take(self, network: Network, ack: Message, offer: Message) -> Boot | None:
+        packets = (ack,) if offer is ack else (ack, offer)
+        if self._kind(offer) != "pxe10" or _file_is_given(offer):
+            return _boot(offer, packets) if _file(offer) else EFI_ABORTED
+        item = self._choose(_vendor(offer))
+        if item == 0:  # EFI_PXE_BASE_CODE_BOOT_TYPE_BOOTSTRAP: local boot
+            return EFI_ABORTED
+        reply = self._discover_server(network, _vendor(offer), item)
+        return None if reply is None or not _file(reply) else _boot(reply, (*packets, reply))
+
+    def _choose(self, vendor: PxeOptions) -> int:
+        """PxeBcSelectBootPrompt and PxeBcSelectBootMenu. Without a menu the type stays 0."""
+        if not vendor.menu:
+            return 0
+        shows_menu = vendor.prompt is not None and (vendor.prompt.seconds == 255 or self.key is not None)
+        if vendor.prompt is not None and vendor.prompt.seconds == 0:
+            shows_menu = False
+        return vendor.menu[self.key or 0 if shows_menu else 0].server_type
+
+    def _discover_server(self, network: Network, vendor: PxeOptions, item: int) -> Message | None:
+        """PxeBcDhcp4Discover: by unicast where tag 8 has the type, else by broadcast to port 67."""
+        vendor_options = encode_pxe_options(PxeOptions(item=BootItem(item, 0)))
+        asked = self._request(100, ((int(Option.VENDOR), vendor_options),))
+        listed = next((each.addresses for each in vendor.boot_servers if each.server_type == item), None)
+        if vendor.boot_servers and listed is None:
+            return None
+        if listed is None:
+            assert not (vendor.discovery_control or 0) & DiscoveryControl.NO_BROADCAST
+            answers = network.discover_by_item(asked)
+        else:
+            answers = [answer for server in listed for answer in network.visit(server, asked)]
+        found = [answer for payload in answers if (answer := self._read(payload, 100))]
+        must_be_listed = listed is not None and (vendor.discovery_control or 0) & DiscoveryControl.LISTED_SERVERS_ONLY
+        return next((each for each in found if not must_be_listed or each.siaddr in (listed or ())), None)
+
+    def _visit(self, network: Network, offer: Message) -> Message | None:
+        """PxeBcRetryBinlOffer: to siaddr, else to option 54."""
+        server = offer.siaddr if offer.siaddr != UNSPECIFIED else offer.address(Option.SERVER_ID)
+        assert server is not None
+        answers = [each for payload in network.visit(server, self._request(99)) if (each := self._read(payload, 99))]
+        return next((each for each in answers if self._kind(each) == "pxe10" or _file(each)), None)
+
+    def _discover(self) -> bytes:
+        return self._said(self.client.discover(7))
+
+    def _request(self, xid: int, more: tuple[tuple[int, bytes], ...] = ()) -> bytes:
+        message = decode(self._said(self.client.boot_request(xid, LEASED)))
+        return encode(replace(message, options=message.options + more))
+
+    def _lease_request(self, offer: Message) -> bytes:
+        message = decode(self._said(self.client.boot_request(7, UNSPECIFIED)))
+        server = offer.option(Option.SERVER_ID)
+        assert server is not None
+        chosen = ((int(Option.SERVER_ID), server), (int(Option.REQUESTED_ADDRESS), pack_address(offer.yiaddr)))
+        return encode(replace(message, options=message.options + chosen))
+
+    def _said(self, payload: bytes) -> bytes:
+        if not self.vendor_class:
+            return payload
+        message = decode(payload)
+        changed = dict(message.options) | {int(Option.VENDOR_CLASS): self.vendor_class}
+        return encode(replace(message, options=tuple(changed.items())))
+
+    def _read(self, payload: bytes, xid: int = 7) -> Message | None:
+        try:
+            message = decode(payload)
+        except MalformedMessage:
+            return None
+        fits = message.op == BOOT_REPLY and message.xid == xid and message.option(Option.SERVER_ID) is not None
+        return message if fits and len(payload) <= MAX_OFFER_BYTES else None
+
+    def _select(self, leases: list[Message], proxies: list[Message]) -> Message:
+        """PxeBcSelectDhcp4Offer: a lease that is PXE itself, a plain one beside a PXE10 proxy, a BINL one, any other."""
+        plain = self._first(leases, "plain") if self._first(proxies, "pxe10") else None
+        return self._first(leases, "pxe10") or plain or self._first(leases, "binl") or leases[0]
+
+    def _first(self, messages: list[Message], kind: str) -> Message | None:
+        return next((each for each in messages if self._kind(each) == kind), None)
+
+    def _kind(self, message: Message) -> str:
+        """PxeBcParseDhcp4Packet: any of tags 6 to 10 makes it PXE10, PXEClient alone BINL."""
+        if not (message.option(Option.VENDOR_CLASS) or b"").startswith(self.word):
+            return "plain"
+        vendor = _vendor(message)
+        is_pxe10 = (
+            vendor.discovery_control is not None or vendor.boot_servers or vendor.menu or vendor.prompt is not None
+        )
+        return "pxe10" if is_pxe10 else "binl"
+
+
+def _vendor(message: Message) -> PxeOptions:
+    return decode_pxe_options(message.option(Option.VENDOR) or b"")
+
+
+def _file_is_given(message: Message) -> bool:
+    return bool((_vendor(message).discovery_control or 0) & DiscoveryControl.FILE_IS_GIVEN) and bool(_file(message))
+
+
+def _file(message: Message) -> str:
+    """Option 67 wins over the header."""
+    return (message.option(Option.BOOT_FILE) or message.file).rstrip(b"\0").decode()
+
+
+def _boot(message: Message, packets: tuple[Message, ...]) -> Boot:
+    """PxeBcDhcp4BootInfo: the first of tag 8 with control bit 8, else siaddr, else option 54."""
+    vendor = _vendor(message)
+    if (vendor.discovery_control or 0) & DiscoveryControl.FILE_IS_GIVEN and vendor.boot_servers:
+        return Boot(vendor.boot_servers[0].addresses[0], _file(message), packets)
+    server = message.siaddr if message.siaddr != UNSPECIFIED else message.address(Option.SERVER_ID)
+    return Boot(server or "", _file(message), packets)
+
+
+@dataclass(frozen=True)
+class Ipxe:
+    """iPXE (net/udp/dhcp.c, usr/autoboot.c, usr/pxemenu.c)."""
+
+    client: PxeClient
+    key: int | None = None
+
+    def boot(self, network: Network) -> Boot | None:
+        offers = [decode(payload) for payload in network.discover(self.client.discover(7))]
+        lease = next(each for each in offers if each.yiaddr != UNSPECIFIED)
+        proxy = next((each for each in offers if each.option(Option.VENDOR_CLASS) == b"PXEClient"), None)
+        ack = network.lease(self.client.boot_request(7, UNSPECIFIED))
+        if proxy is not None and not self._has_pxe_options(proxy):
+            server = proxy.address(Option.SERVER_ID) or proxy.siaddr
+            answers = network.visit(server, self.client.boot_request(7, LEASED), 68)
+            proxy = decode(answers[0]) if answers else None
+        told = proxy or ack
+        assert lease.xid == ack.xid
+        vendor = _vendor(told)
+        if vendor.menu and not _file_is_given(told):
+            return self._menu(network, ack, told, vendor)
+        return Boot(told.siaddr, _file(told), (ack, told)) if _file(told) else None
+
+    def _has_pxe_options(self, message: Message) -> bool:
+        return (message.siaddr != UNSPECIFIED and bool(_file(message))) or bool(_vendor(message).menu)
+
+    def _menu(self, network: Network, ack: Message, told: Message, vendor: PxeOptions) -> Boot | None:
+        waits = vendor.prompt is None or vendor.prompt.seconds > 0
+        item = vendor.menu[self.key if waits and self.key is not None else 0].server_type
+        if item == 0:
+            return None
+        chosen = encode_pxe_options(PxeOptions(item=BootItem(item, 0)))
+        request = decode(self.client.boot_request(0, LEASED))
+        asked = encode(replace(request, options=(*request.options, (int(Option.VENDOR), chosen))))
+        for server in vendor.boot_servers[0].addresses:
+            for payload in network.visit(server, asked, 68):
+                reply = decode(payload)
+                if _vendor(reply).item == BootItem(item, 0):
+                    return Boot(reply.siaddr, _file(reply), (ack, told, reply))
+        return None
+
+
+@dataclass(frozen=True)
+class HttpFirmware:
+    """EDK2 HttpBootDxe: the offer must say HTTPClient and have a URL with an address in it; no second step."""
+
+    client: PxeClient
+
+    def boot(self, network: Network) -> Boot | None:
+        for payload in network.discover(self.client.discover(7)):
+            offer = decode(payload)
+            url = (offer.option(Option.BOOT_FILE) or b"").decode()
+            if (offer.option(Option.VENDOR_CLASS) or b"")[:10] == b"HTTPClient" and url.startswith("http://"):
+                host = url.removeprefix("http://").partition("/")[0].partition(":")[0]
+                return Boot(host, url, (offer,))
+        return None
+
+
+@dataclass(frozen=True)
+class HeaderReader:
+    """U-Boot with SERVERIP_FROM_PROXYDHCP, and firmware that takes BOOTP's fields: siaddr and file of an offer. With
+    `refuses` an offer whose option 60 starts with that is passed over."""
+
+    client: PxeClient
+    vendor_class: bytes
+    refuses: bytes = b""
+
+    def boot(self, network: Network) -> Boot | None:
+        asked = decode(self.client.discover(7))
+        changed = dict(asked.options) | {int(Option.VENDOR_CLASS): self.vendor_class}
+        for payload in network.discover(encode(replace(asked, options=tuple(changed.items())))):
+            offer = decode(payload)
+            if self.refuses and (offer.option(Option.VENDOR_CLASS) or b"").startswith(self.refuses):
+                continue
+            if offer.siaddr != UNSPECIFIED and offer.file:
+                return Boot(offer.siaddr, offer.file.decode(), (offer,))
+        return None
+
+
+@dataclass(frozen=True)
+class RaspberryPi:
+    """The boot ROM: an offer counts whose menu has its words; it knows the names of its files."""
+
+    client: PxeClient
+
+    def boot(self, network: Network) -> Boot | None:
+        for payload in network.discover(self.client.discover(7)):
+            offer = decode(payload)
+            if any(item.text.startswith("Raspberry Pi Boot") for item in _vendor(offer).menu):
+                return Boot(offer.siaddr, "bootcode.bin", (offer,))
+        return None
+
+
+def shim_second_stage(boot: Boot, name: str = "grubx64.efi") -> tuple[str, str]:
+    """shim (netboot.c): the lease's header unless its `file` is empty, then the proxy's, then the PXE reply's; siaddr and the
+    folder of `file`, header fields alone."""
+    packet = next(each for each in boot.packets if each.file)
+    folder = packet.file.decode().replace("\\", "/").rpartition("/")[0]
+    return packet.siaddr, f"{folder}/{name}" if folder else name
+
+
+def bootmgr_bcd(boot: Boot) -> str:
+    """Microsoft's boot manager: the BCD named by option 252 of a packet that the firmware kept, ended by a zero."""
+    for packet in reversed(boot.packets):
+        value = packet.option(Option.BCD)
+        if value is not None:
+            assert value.endswith(b"\0")
+            return value[:-1].decode("ascii")
+    return "\\Boot\\BCD"
