@@ -12,7 +12,7 @@ from tests.boot.chain_files import grub, make_signers, write_chain
 from dpd.boot.chain import ChainReport
 from dpd.boot.chain_guard import ChainGuard
 from dpd.boot.chain_manifest import format_manifest, make_chain
-from dpd.content.boot_files import BootFiles
+from dpd.content.boot_files import BootFile, BootFiles
 from dpd.errors import SettingsError
 
 
@@ -73,12 +73,19 @@ def test_what_was_refused_stays_so_while_the_manifest_cannot_be_read(
     assert boot_files.lookup("shimx64.efi") is None
 
 
-def test_files_that_are_as_they_were_are_not_read_again(guard: ChainGuard, boot_files: BootFiles) -> None:
+def test_files_that_are_as_they_were_are_not_read_again(
+    guard: ChainGuard, boot_files: BootFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reload is answered on the loop that answers machines, and kernels are large."""
     guard.check()
     opened: list[str] = []
     open_file = boot_files.open
-    boot_files.open = lambda file: (opened.append(file.name), open_file(file))[1]  # type: ignore[method-assign]
+
+    def noted(file: BootFile) -> int:
+        opened.append(file.name)
+        return open_file(file)
+
+    monkeypatch.setattr(boot_files, "open", noted)
     guard.check()
     assert opened == []
     (boot_files.directory / "grubx64.efi").write_bytes(grub(make_signers()))

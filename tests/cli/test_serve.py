@@ -22,7 +22,21 @@ def test_a_good_file_is_0_and_shows_what_differs(dpd: Dpd, tmp_path: Path) -> No
         "path": str(path),
         "ok": True,
         "changed": {"pxe.interfaces": ["eth0"], "http.port": 80},
+        "refused": [],
     }
+
+
+def test_a_broken_secure_boot_chain_is_told_and_a_manifest_that_cannot_be_used_is_2(dpd: Dpd, tmp_path: Path) -> None:
+    path, manifest = tmp_path / "dpd.toml", tmp_path / "chain.toml"
+    path.write_text(f'[boot]\ndirectory = "{tmp_path}/boot"\nchain_manifest = "{manifest}"\n')
+    manifest.write_text(f'[[file]]\nname = "shimx64.efi"\nsha256 = "{"0" * 64}"\n')
+    ended = dpd("check-config", path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("Not handed out: shimx64.efi; `dpd boot-file check` says why\n")
+    assert dpd("check-config", path, "--json").json["refused"] == ["shimx64.efi"]
+    manifest.unlink()
+    ended = dpd("check-config", path)
+    assert (ended.code, ended.err) == (2, f"dpd: {manifest}: chain manifest: No such file or directory\n")
 
 
 def test_the_reference_differs_in_nothing(dpd: Dpd) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dpd import __version__
-from dpd.cli import content, demo, events, mc_test, pxe, receive, serve, session, status
+from dpd.cli import boot_file, content, demo, events, mc_test, pxe, receive, serve, session, status
 from dpd.errors import DpdError, SettingsError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ serve.register(app)
 receive.register(app)
 mc_test.register(app)
 app.add_typer(content.app, name="content")
+app.add_typer(boot_file.app, name="boot-file")
 app.add_typer(session.app, name="session")
 app.add_typer(pxe.app, name="pxe")
 status.register(app)

@@ -27,7 +27,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help=f"Settings file; without it {NAMED}.")] = None,
 ) -> None:
     """Run the distribution point until SIGTERM; SIGHUP reloads settings and boot files."""
-    settings, path = _load(config)
+    settings, path = load_named(config)
     from dpd.daemon import main
 
     raise typer.Exit(main(settings, path))
@@ -38,21 +38,35 @@ def check_config(
     as_json: JsonOption = False,
 ) -> None:
     """Check a settings file and show what differs from the defaults. Exit code 2 where it cannot be used."""
-    settings, _ = _load(file)
+    settings, _ = load_named(file)
     from dpd.settings import Settings, compare_settings
 
     changed = {change.key: change.new for change in compare_settings(Settings(), settings)}
+    refused = _refused(settings)
     if as_json:
         import msgspec
 
-        print_json(msgspec.to_builtins({"path": settings.path, "ok": True, "changed": changed}))
+        print_json(msgspec.to_builtins({"path": settings.path, "ok": True, "changed": changed, "refused": refused}))
         return
     print(f"{settings.path or 'defaults'}: ok, {len(changed)} settings differ from the defaults")
     if changed:
         print_fields(changed.items())
+    if refused:
+        print(f"Not handed out: {', '.join(refused)}; `dpd boot-file check` says why")
 
 
-def _load(path: Path | None) -> tuple[Settings, Path | None]:
+def _refused(settings: Settings) -> list[str]:
+    """The boot files that dpd would not hand out, since their Secure Boot chain is broken. Raises SettingsError."""
+    if not settings.boot.chain_manifest:
+        return []
+    from dpd.boot.chain_manifest import check_manifest
+    from dpd.content.boot_files import BootFiles
+
+    report = check_manifest(Path(settings.boot.chain_manifest), BootFiles(Path(settings.boot.directory)))
+    return sorted(report.refused)
+
+
+def load_named(path: Path | None) -> tuple[Settings, Path | None]:
     """The settings and the file to read again at a reload."""
     from dpd.settings import DEFAULT_PATH, Settings, load_settings
 
