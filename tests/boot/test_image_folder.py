@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpd.boot import image_folder
-from dpd.boot.image_folder import bring, new_folder, publish, refuse_if_full, remove, sweep
+from dpd.boot.image_folder import bring, link, new_folder, publish, refuse_if_full, remove, sweep
 from dpd.errors import ContentError, LibraryFull
 
 
@@ -71,3 +71,10 @@ def test_progress_counts_every_file_to_the_end(tmp_path: Path, monkeypatch: pyte
     assert bring(tmp_path / "a", tmp_path / "b", lambda *now: seen.append(now), 10, 17) == 17
     assert seen == [(13, 17), (16, 17), (17, 17)]
     assert (tmp_path / "b").read_bytes() == b"1234567"
+
+
+def test_a_link_is_the_same_file_where_it_can_be(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    assert link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").stat().st_ino == (tmp_path / "b").stat().st_ino
+    assert not link(tmp_path / "none", tmp_path / "c")

@@ -12,12 +12,13 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dpd.boot import ipxe_script
+from dpd.boot import ipxe_script, winpe
+from dpd.boot.bcd import RamdiskBoot, make_bcd
 from dpd.boot.image_folder import FILES, RECORD, Progress, new_folder, publish, remove, sweep
 from dpd.boot.image_kinds import NewImage, lay_out
 from dpd.boot.image_record import BootImage, Kind, check_image_id, decode, encode
@@ -31,24 +32,42 @@ log = logging.getLogger(__name__)
 PINNED = 8192  # tickets whose version is remembered
 
 
+# What firmware is told to load, by whether it is a BIOS and by what is to happen.
+_WINDOWS_LOADERS = {
+    (False, "boot"): winpe.UEFI_LOADER,
+    (True, "boot"): "pxeboot.n12",
+    (True, "prompt"): "pxeboot.com",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Version:
     """One version, open for look-ups."""
 
     image: BootImage
     files: BootFiles
-    by_name: dict[str, BootFile]
+    by_name: Mapping[str, Mapping[str, BootFile]]  # for each generation of loaders, by lower-case name
 
-    def find(self, parts: tuple[str, ...]) -> BootFile | None:
-        return next((self.by_name[key] for key in spellings(parts) if key in self.by_name), None)
+    def find(self, parts: tuple[str, ...], generation: str) -> BootFile | None:
+        known = self.by_name[generation]
+        return next((known[key] for key in spellings(parts) if key in known), None)
 
 
 class BootImageStore:
     """`is_public(name)` tells whether the boot directory has a file, such as wimboot. Every method may be called from any
     thread; look-ups read a table that changes as a whole."""
 
-    def __init__(self, directory: Path, *, is_public: Callable[[str], bool] = lambda name: False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        is_public: Callable[[str], bool] = lambda name: False,
+        generation: str = winpe.GENERATION_2011,
+    ) -> None:
         self.directory = directory
+        self.generation = (
+            generation  # whose Windows loaders are handed out where an image has both; may change at any time
+        )
         self._is_public = is_public
         self._changing = threading.Lock()
         self._pinning = threading.Lock()
@@ -86,6 +105,26 @@ class BootImageStore:
             self._put(_open(place, image))
         return image
 
+    def refresh(self, image_id: str, progress: Progress = lambda done, total: None) -> BootImage:
+        """Take the loader files of the newest version out of its WIM once more, as a version of its own with the same WIM.
+        Raises ContentNotFound, ContentError."""
+        image = self.find(image_id)
+        if image.kind is not Kind.WINPE:
+            raise ContentError(f"{image}: made of {image.kind} files, not of a WIM; add it again to change it")
+        files = self.directory / image_id / str(image.version) / FILES
+        new = NewImage(
+            image_id,
+            image.kind,
+            (files / winpe.WIM,),
+            description=image.description,
+            sdi=files / winpe.SDI,
+            is_default=image.is_default,
+            via_ipxe=image.via_ipxe,
+            is_ours=True,
+            name=image.name,
+        )
+        return self.add(new, progress)
+
     def remove(self, image_id: str, version: int | None = None) -> BootImage:
         """Take this version out, or the newest. Raises ContentNotFound, ContentError."""
         with self._changing:
@@ -114,7 +153,9 @@ class BootImageStore:
             return None if script is None else in_memory(parts[-1], script.encode())
         if version is None or context.outcome not in ("boot", "prompt"):
             return None
-        file = version.find(parts)
+        if version.image.kind is Kind.WINPE and parts[-1:] == (winpe.BCD,):
+            return in_memory("BCD", _bcd(version.image, context))
+        file = version.find(parts, self.generation)
         return None if file is None else _object(version, file)
 
     def holds(self, name: str) -> bool:
@@ -134,8 +175,12 @@ class BootImageStore:
         return ipxe_script.url(context, name)
 
     def _firmware_loader(self, version: _Version, context: BootContext) -> str:
+        """Firmware cannot ask whoever sits there, but a BIOS's pxeboot.com can."""
         if version.image.kind is Kind.EFI and context.outcome == "boot":
             return version.image.files[0]
+        if version.image.kind is Kind.WINPE:
+            name = _WINDOWS_LOADERS.get((context.arch == "bios", context.outcome), "")
+            return name if version.find((name,), self.generation) else ""
         return ""
 
     def _script(self, version: _Version | None, context: BootContext) -> str | None:
@@ -198,7 +243,19 @@ def _open(place: Path, image: BootImage) -> _Version:
     found = {file.name: file for file in files.files()}
     if missing := [name for name in image.files if name not in found]:
         raise ContentError(f"{image}: {missing[0]} is missing below {place}; add the boot image again")
-    return _Version(image, files, {name.casefold(): file for name, file in found.items()})
+    names = {name.casefold(): name for name in found}
+    tables = {
+        generation: winpe.file_table(names, generation) if image.kind is Kind.WINPE else names
+        for generation in (winpe.GENERATION_2011, winpe.GENERATION_2023)
+    }
+    by_name = {generation: {name: found[real] for name, real in table.items()} for generation, table in tables.items()}
+    return _Version(image, files, by_name)
+
+
+def _bcd(image: BootImage, context: BootContext) -> bytes:
+    sizes = (context.ramdisk_block_size, context.ramdisk_window_size)
+    boot = RamdiskBoot(context.arch != "bios", block_size=sizes[0], window_size=sizes[1])
+    return make_bcd(replace(boot, description=image.description) if image.description else boot)
 
 
 def _object(version: _Version, file: BootFile) -> BootObject:
@@ -217,6 +274,8 @@ def _all_names(versions: dict[str, dict[int, _Version]]) -> frozenset[str]:
     def names() -> Iterable[str]:
         for each in versions.values():
             for version in each.values():
-                yield from version.by_name
+                yield from version.by_name[winpe.GENERATION_2011]
+                if version.image.kind is Kind.WINPE:
+                    yield winpe.BCD
 
     return frozenset(names())

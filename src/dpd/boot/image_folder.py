@@ -85,6 +85,16 @@ def bring(source: Path, target: Path, progress: Progress, done: int, total: int)
     return done
 
 
+def link(source: Path, target: Path) -> bool:
+    """The same file under another name; False where that cannot be, as on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    os.chmod(target, 0o640)
+    return True
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
