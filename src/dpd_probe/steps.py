@@ -35,10 +35,12 @@ class Account:
     """Writes the steps as they come."""
 
     def __init__(self) -> None:
-        self._began_at = time.monotonic()
+        self._began_at: float | None = None
 
     def tell(self, step: str, **fields: object) -> None:
-        """One line; times are seconds since the beginning."""
+        """One line; times are seconds since the first one."""
+        if self._began_at is None:
+            self._began_at = time.monotonic()
         told = {"step": step, "at_s": round(time.monotonic() - self._began_at, 3), **fields}
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()

@@ -34,6 +34,7 @@ EVENTS_PER_MACHINE = 64  # some five boots
 EVENTS_PER_CAPACITY = 8  # mean room for each machine when all are there: about 16 MB in all at the default capacity
 MACS_PER_GUID = 8
 RELAYS = 256
+QUESTIONS = ("discover", "boot_request")  # they tell who asks and by which relay
 
 _T = TypeVar("_T")
 
@@ -113,30 +114,40 @@ class BootJournal:
         self._on_duplicate = on_duplicate
 
     def _note(self, mac: str, event: str, fields: dict[str, str | int]) -> None:
-        self._add(mac, event, fields)
+        """On the path of each PXE answer, some 2 us; who asks and by which relay is looked for in questions alone."""
+        now = self._clock()
+        self._add(mac, event, fields, now)
+        if event not in QUESTIONS:
+            return
         relay, guid = fields.get("relay"), fields.get("guid")
-        if isinstance(relay, str) and relay:
-            _keep(self._relays, relay, self._clock(), RELAYS)
-        if isinstance(guid, str) and guid:
-            self._note_guid(mac, guid)
+        if relay:
+            _keep(self._relays, str(relay), now, RELAYS)
+        if guid:
+            self._note_guid(mac, str(guid), now)
 
-    def _note_guid(self, mac: str, guid: str) -> None:
+    def _note_guid(self, mac: str, guid: str, now: float) -> None:
         """Two MACs with one GUID may be one machine with two cards, or two boards whose maker gave both the same."""
         known = self._macs_by_guid.get(guid, ())
+        if known and known[-1] == mac:
+            self._macs_by_guid.move_to_end(guid)
+            return
         others = tuple(other for other in known if other != mac)
         _keep(self._macs_by_guid, guid, (*others, mac)[-MACS_PER_GUID:], self._capacity)
         if mac in known or not others:
             return
         self._on_duplicate()
-        self._add(mac, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": " ".join(others)})
+        self._add(mac, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": " ".join(others)}, now)
         for other in others:
-            self._add(other, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": mac})
+            self._add(other, "conflict", {"kind": "duplicate_guid", "guid": guid, "others": mac}, now)
 
-    def _add(self, mac: str, event: str, fields: dict[str, str | int]) -> None:
-        story = self._stories.setdefault(mac, deque(maxlen=EVENTS_PER_MACHINE))
+    def _add(self, mac: str, event: str, fields: dict[str, str | int], now: float) -> None:
+        story = self._stories.get(mac)
+        if story is None:
+            story = self._stories[mac] = deque(maxlen=EVENTS_PER_MACHINE)
+        else:
+            self._stories.move_to_end(mac)
         self._event_count += len(story) < EVENTS_PER_MACHINE
-        story.append(BootEvent(self._clock(), event, fields))
-        self._stories.move_to_end(mac)
+        story.append(BootEvent(now, event, fields))
         while len(self._stories) > self._capacity or self._event_count > self._capacity * EVENTS_PER_CAPACITY:
             if len(self._stories) == 1:
                 return
