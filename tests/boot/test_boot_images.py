@@ -131,7 +131,7 @@ def test_the_first_file_depends_on_what_asks(store: BootImageStore, write: Write
     assert store.loader("LAB1", "bios", "PXEClient", context) == ""  # the rules' iPXE comes first
     assert store.loader("EFI1", "uefi-x64", "PXEClient", context) == "tool.efi"
     assert store.loader("EFI1", "uefi-x64", "HTTPClient", context) == "http://192.0.2.1:8080/boot/tool.efi"
-    assert store.loader("EFI1", "uefi-x64", "PXEClient", a_context(outcome="prompt")) == ""  # an iPXE can ask
+    assert store.loader("EFI1", "uefi-x64", "HTTPClient", a_context(outcome="prompt")) == ""  # an iPXE can ask
     assert store.loader("EFI1", "bios", "iPXE", context) == ""
     assert store.loader("GONE", "uefi-x64", "iPXE", context) == ""
     assert store.arches("LAB1") == {"bios", "uefi-x64"}

@@ -97,14 +97,15 @@ def inside(wim: Path, path: str) -> bytes:
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
-def test_an_available_image_asks_at_a_bios_and_leaves_uefi_to_ipxe(
+def test_an_available_image_is_the_same_file_for_firmware_with_a_menu_and_a_script_for_ipxe(
     store: BootImageStore, wim_of: Callable[[str], Path]
 ) -> None:
     add(store, wim_of("x64"))
-    context = a_context("bios", outcome="prompt")
-    assert store.loader("LAB5", "bios", "PXEClient", context) == "pxeboot.com"
-    assert store.loader("LAB5", "uefi-x64", "PXEClient", a_context(outcome="prompt")) == ""
-    assert store.loader("LAB5", "uefi-x64", "iPXE", a_context(outcome="prompt")) == "boot.ipxe"
+    context = a_context(outcome="prompt")
+    assert store.loader("LAB5", "bios", "PXEClient", context) == "pxeboot.n12"
+    assert store.loader("LAB5", "uefi-x64", "PXEClient", context) == "bootmgfw.efi"
+    assert store.loader("LAB5", "uefi-x64", "HTTPClient", context) == ""  # HTTP boot has no menu, the rules' iPXE has
+    assert store.loader("LAB5", "uefi-x64", "iPXE", context) == "boot.ipxe"
 
 
 def test_http_boot_gets_a_url(store: BootImageStore, wim_of: Callable[[str], Path]) -> None:

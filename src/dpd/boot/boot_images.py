@@ -32,14 +32,6 @@ log = logging.getLogger(__name__)
 PINNED = 8192  # tickets whose version is remembered
 
 
-# What firmware is told to load, by whether it is a BIOS and by what is to happen.
-_WINDOWS_LOADERS = {
-    (False, "boot"): winpe.UEFI_LOADER,
-    (True, "boot"): "pxeboot.n12",
-    (True, "prompt"): "pxeboot.com",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class _Version:
     """One version, open for look-ups."""
@@ -169,19 +161,21 @@ class BootImageStore:
             return ""
         if client_class == "iPXE":
             return SCRIPT_NAME
-        name = "" if version.image.via_ipxe else self._firmware_loader(version, context)
-        if not name or client_class != "HTTPClient":
-            return name
-        return ipxe_script.url(context, name)
+        if version.image.via_ipxe:
+            return ""
+        if client_class != "HTTPClient":
+            return self._firmware_loader(version, arch)
+        if context.outcome == "prompt":  # firmware that boots by HTTP has no menu; the rules' iPXE has
+            return ""
+        name = self._firmware_loader(version, arch)
+        return ipxe_script.url(context, name) if name else ""
 
-    def _firmware_loader(self, version: _Version, context: BootContext) -> str:
-        """Firmware cannot ask whoever sits there, but a BIOS's pxeboot.com can."""
-        if version.image.kind is Kind.EFI and context.outcome == "boot":
+    def _firmware_loader(self, version: _Version, arch: str) -> str:
+        """Linux has none: firmware knows nothing of initrds and command lines."""
+        if version.image.kind is Kind.EFI:
             return version.image.files[0]
-        if version.image.kind is Kind.WINPE:
-            name = _WINDOWS_LOADERS.get((context.arch == "bios", context.outcome), "")
-            return name if version.find((name,), self.generation) else ""
-        return ""
+        name = ipxe_script.NATIVE_LOADER.get(arch, winpe.UEFI_LOADER)
+        return name if version.image.kind is Kind.WINPE and version.find((name,), self.generation) else ""
 
     def _script(self, version: _Version | None, context: BootContext) -> str | None:
         match context.outcome:

@@ -19,7 +19,7 @@ ASK_AGAIN_S = 5
 FAILED_S = 15
 PROMPT_S = 30
 WIMBOOT = {"x64": "wimboot", "x86": "wimboot", "arm64": "wimboot.arm64"}  # as its releases name them
-# What firmware calls its own loaders, for an iPXE that has no wimboot to hand over to.
+# Windows' own loaders: those of UEFI, unless the firmware is named here.
 NATIVE_LOADER = {"bios": "pxeboot.n12"}
 UEFI_LOADER = "bootmgfw.efi"
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
