@@ -24,6 +24,9 @@ OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 SECURE_OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")  # with the authorities of Microsoft enrolled
 SECURE_OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+QEMU_ARM64 = "qemu-system-aarch64"
+AAVMF_CODE = Path("/usr/share/AAVMF/AAVMF_CODE.fd")
+AAVMF_VARIABLES = Path("/usr/share/AAVMF/AAVMF_VARS.fd")
 IPXE_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")  # what QEMU puts on a virtio card: BIOS and UEFI in one
 E1000_ROM = Path("/usr/lib/ipxe/qemu/efi-e1000.rom")
 CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware paints its serial line like a terminal
@@ -56,15 +59,24 @@ class Guest:
         HTTP boot, which is what is left when PXE is switched off in the firmware."""
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
-        return cls(lan, mac, "-M", "q35", *_ovmf(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
+        return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
 
     @classmethod
     def secure_uefi(cls, lan: Lan, mac: str, directory: Path) -> Guest:
         """The same with Secure Boot on, by PXE: the flash can be written in system management mode alone."""
         switches = ("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
         guarded = ("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
-        flash = _ovmf(mac, directory, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
+        flash = _edk2(mac, directory, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
         return cls(lan, mac, "-M", "q35,smm=on", *guarded, *flash, *switches)
+
+    @classmethod
+    def arm64(cls, lan: Lan, mac: str, directory: Path) -> Guest:
+        """QEMU's board for 64-bit ARM with EDK2's firmware, by PXE."""
+        switches = ("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+        machine = ("-M", "virt", "-cpu", "cortex-a57")  # QEMU takes the last -cpu; "max" doubles the time to the loader
+        return cls(
+            lan, mac, *machine, *_edk2(mac, directory, AAVMF_CODE, AAVMF_VARIABLES), *switches, program=QEMU_ARM64
+        )
 
     def __enter__(self) -> Self:
         self._process = self._switch.start(*self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -93,6 +105,13 @@ class Guest:
                 f"(limit {timeout_s:.0f} s, QEMU status {self._process.poll()}); it ends:\n{self.console[-1500:]}"
             )
 
+    def watch(self, duration_s: float) -> str:
+        """Read the serial line that long; what came on it in that time."""
+        before, deadline = len(self.console), time.monotonic() + duration_s
+        while time.monotonic() < deadline:
+            self._read(deadline - time.monotonic())
+        return self.console[before:]
+
     def _read(self, timeout_s: float) -> bool:
         stream = self._process.stdout
         assert stream is not None
@@ -103,7 +122,7 @@ class Guest:
         return bool(received)
 
 
-def _ovmf(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
+def _edk2(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
     """The firmware with a variable store of its own, and a network card that it drives itself."""
     own = Path(shutil.copy(variables, directory / f"vars-{mac.replace(':', '')}.fd"))
     flash = "if=pflash,format=raw,unit={},file={},readonly={}"
