@@ -166,13 +166,15 @@ class PxeAnswers:
 
     def _grant(self, question: Question, request: BootRequest, decision: Decision) -> Grant:
         """The decision as the responder takes it, with the loader of the boot image."""
-        outcome = Outcome(decision.outcome.value)
+        outcome = OUTCOMES[decision.outcome]
         if outcome not in LOADING:
             return Grant(outcome)
+        if outcome is Outcome.BOOT and not decision.boot_image:
+            return BY_THE_RULES
         loader, client_class = "", question.machine.client_class
         if decision.boot_image or outcome is Outcome.WAIT:
             context = self._context(request, decision)
-            loader = self._images.loader(decision.boot_image, request.arch, client_class.value, context)
+            loader = self._images.loader(decision.boot_image, request.arch, client_class, context)
         if outcome is Outcome.WAIT and not loader and client_class is ClientClass.IPXE:
             loader = WAITING_SCRIPT  # never the rules' script, which may be anywhere
         image = decision.boot_image if outcome is not Outcome.WAIT else ""
@@ -186,7 +188,7 @@ class PxeAnswers:
             arch=request.arch,
             server=request.server,
             http_port=self._ports[0],
-            outcome=decision.outcome.value,
+            outcome=decision.outcome,
             code=decision.code,
             message=decision.message,
         )
@@ -203,12 +205,12 @@ class PxeAnswers:
             self._bind(message.ciaddr, machine.mac)
 
     def _note_decision(self, mac: str, decision: Decision) -> None:
-        bump(self.stats.decisions, decision.outcome.value)
+        bump(self.stats.decisions, decision.outcome)
         self._journal.note(
             mac,
             "decision",
-            outcome=decision.outcome.value,
-            cause=decision.cause.value,
+            outcome=decision.outcome,
+            cause=decision.cause,
             computer=decision.computer,
             deployment=decision.deployment,
             boot_image=decision.boot_image,
@@ -220,11 +222,11 @@ class PxeAnswers:
             self._judge.bind(address, mac)
 
     def _pass_over(self, message: Message, ignored: Ignored) -> None:
-        bump(self.stats.ignored, ignored.reason.value)
+        bump(self.stats.ignored, ignored.reason)
         if ignored.machine is None:
             return
         mac = ignored.machine.mac
-        about: Fields = {"reason": ignored.reason.value}
+        about: Fields = {"reason": ignored.reason}
         if ignored.reason is Reason.LEASE_REQUEST:
             # A client that boots straight from our OFFER never shows up at 4011; what it asks of the lease server is
             # the only sign of the address it is about to have.
@@ -244,13 +246,13 @@ class PxeAnswers:
         if reply.hands_out:
             self._judge.issue(prepared.request, prepared.decision)
         is_offer = reply.message_type == MessageType.OFFER
-        bump(self.stats.offers if is_offer else self.stats.acks, reply.machine.client_class.value)
+        bump(self.stats.offers if is_offer else self.stats.acks, reply.machine.client_class)
         about: Fields = {
             "rule": reply.rule,
             "loader": reply.loader,
             "destination": _shown(reply),
             "server": reply.server,
-            "flow": reply.flow.value,
+            "flow": reply.flow,
         }
         self._journal.note(reply.machine.mac, "offer" if is_offer else "boot_reply", **about)
         level = logging.INFO if self._is_news(reply) else logging.DEBUG
@@ -276,6 +278,8 @@ class PxeAnswers:
 
 
 NOWHERE = Place()
+BY_THE_RULES = Grant()
+OUTCOMES = {theirs: Outcome(theirs.value) for theirs in DecisionOutcome}
 LOADING = (Outcome.BOOT, Outcome.PROMPT, Outcome.WAIT)
 
 
@@ -285,7 +289,7 @@ def _request(question: Question) -> BootRequest:
         mac=machine.mac,
         guid=machine.guid,
         arch=machine.processor,
-        client_class=machine.client_class.value,
+        client_class=machine.client_class,
         server=question.server,
         relay=question.relay.address,
         circuit=question.relay.circuit,
@@ -299,7 +303,7 @@ def _asked(message: Message, machine: Machine, profile: str) -> Fields:
         "family": 4,
         "xid": f"{message.xid:08x}",
         "secs": message.secs,
-        "client_class": machine.client_class.value,
+        "client_class": machine.client_class,
         "client_arch": machine.arch_name,
     }
     if profile:
@@ -312,7 +316,7 @@ def _asked(message: Message, machine: Machine, profile: str) -> Fields:
 
 
 def _who(machine: Machine) -> Fields:
-    return {"mac": machine.mac, "client_class": machine.client_class.value, "client_arch": machine.arch_name}
+    return {"mac": machine.mac, "client_class": machine.client_class, "client_arch": machine.arch_name}
 
 
 def _shown(reply: Reply) -> str:

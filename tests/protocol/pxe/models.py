@@ -8,9 +8,10 @@ returns a Boot, or None where the machine goes on with its next boot device.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from dpd.errors import MalformedMessage
-from dpd.protocol.dhcp.message import BOOT_REPLY, UNSPECIFIED, Message, MessageType, decode, encode
+from dpd.protocol.dhcp.message import BOOT_REPLY, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType, decode, encode
 from dpd.protocol.dhcp.options import (
     BootItem,
     DiscoveryControl,
@@ -31,6 +32,22 @@ LEASED = "10.77.0.100"
 RELAY = "10.77.0.1"
 CIRCUIT = b"\x01\x04eth7"
 EFI_ABORTED = None  # the boot manager goes on with the next device
+
+
+class Wire(Protocol):
+    """What a client can do on its network; here a Network, in tests/interop real sockets."""
+
+    def discover(self, payload: bytes) -> list[bytes]:
+        """The offers to a broadcast."""
+
+    def discover_by_item(self, payload: bytes) -> list[bytes]:
+        """The answers to a boot server discovery by broadcast."""
+
+    def lease(self, payload: bytes) -> Message:
+        """The lease server's ACK."""
+
+    def visit(self, server: str, payload: bytes, port: int = 4011) -> list[bytes]:
+        """The answers of the boot server at an address, asked from a port."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ class Firmware:
     key: int | None = None
     merges: bool = True  # old Dells and some HPs take one offer alone
 
-    def boot(self, network: Network) -> Boot | None:
+    def boot(self, network: Wire) -> Boot | None:
         offers = [found for payload in network.discover(self._discover()) if (found := self._read(payload))]
         leases = [each for each in offers if each.yiaddr != UNSPECIFIED]
         proxies = [each for each in offers if each.yiaddr == UNSPECIFIED] if self.merges else []
@@ -151,20 +168,20 @@ class Firmware:
         if self._kind(chosen) == "plain" and proxies:
             boot_offer = self._first(proxies, "pxe10") or proxies[0]
         if self._kind(boot_offer) == "binl":
-            visited = self._visit(network, boot_offer)
+            visited = self._visit(network, ack, boot_offer)
             if visited is None:
                 return EFI_ABORTED
             boot_offer = visited
         return self._take(network, ack, boot_offer)
 
-    def _take(self, network: Network, ack: Message, offer: Message) -> Boot | None:
+    def _take(self, network: Wire, ack: Message, offer: Message) -> Boot | None:
         packets = (ack,) if offer is ack else (ack, offer)
         if self._kind(offer) != "pxe10" or _file_is_given(offer):
             return _boot(offer, packets) if _file(offer) else EFI_ABORTED
         item = self._choose(_vendor(offer))
         if item == 0:  # EFI_PXE_BASE_CODE_BOOT_TYPE_BOOTSTRAP: local boot
             return EFI_ABORTED
-        reply = self._discover_server(network, _vendor(offer), item)
+        reply = self._discover_server(network, ack, _vendor(offer), item)
         return None if reply is None or not _file(reply) else _boot(reply, (*packets, reply))
 
     def _choose(self, vendor: PxeOptions) -> int:
@@ -176,10 +193,10 @@ class Firmware:
             shows_menu = False
         return vendor.menu[self.key or 0 if shows_menu else 0].server_type
 
-    def _discover_server(self, network: Network, vendor: PxeOptions, item: int) -> Message | None:
+    def _discover_server(self, network: Wire, ack: Message, vendor: PxeOptions, item: int) -> Message | None:
         """PxeBcDhcp4Discover: by unicast where tag 8 has the type, else by broadcast to port 67."""
         vendor_options = encode_pxe_options(PxeOptions(item=BootItem(item, 0)))
-        asked = self._request(100, ((int(Option.VENDOR), vendor_options),))
+        asked = self._request(100, ack.yiaddr, ((int(Option.VENDOR), vendor_options),))
         listed = next((each.addresses for each in vendor.boot_servers if each.server_type == item), None)
         if vendor.boot_servers and listed is None:
             return None
@@ -192,26 +209,26 @@ class Firmware:
         must_be_listed = listed is not None and (vendor.discovery_control or 0) & DiscoveryControl.LISTED_SERVERS_ONLY
         return next((each for each in found if not must_be_listed or each.siaddr in (listed or ())), None)
 
-    def _visit(self, network: Network, offer: Message) -> Message | None:
+    def _visit(self, network: Wire, ack: Message, offer: Message) -> Message | None:
         """PxeBcRetryBinlOffer: to siaddr, else to option 54."""
         server = offer.siaddr if offer.siaddr != UNSPECIFIED else offer.address(Option.SERVER_ID)
         assert server is not None
-        answers = [each for payload in network.visit(server, self._request(99)) if (each := self._read(payload, 99))]
+        answers = [
+            each
+            for payload in network.visit(server, self._request(99, ack.yiaddr))
+            if (each := self._read(payload, 99))
+        ]
         return next((each for each in answers if self._kind(each) == "pxe10" or _file(each)), None)
 
     def _discover(self) -> bytes:
         return self._said(self.client.discover(7))
 
-    def _request(self, xid: int, more: tuple[tuple[int, bytes], ...] = ()) -> bytes:
-        message = decode(self._said(self.client.boot_request(xid, LEASED)))
+    def _request(self, xid: int, address: str, more: tuple[tuple[int, bytes], ...] = ()) -> bytes:
+        message = decode(self._said(self.client.boot_request(xid, address)))
         return encode(replace(message, options=message.options + more))
 
     def _lease_request(self, offer: Message) -> bytes:
-        message = decode(self._said(self.client.boot_request(7, UNSPECIFIED)))
-        server = offer.option(Option.SERVER_ID)
-        assert server is not None
-        chosen = ((int(Option.SERVER_ID), server), (int(Option.REQUESTED_ADDRESS), pack_address(offer.yiaddr)))
-        return encode(replace(message, options=message.options + chosen))
+        return lease_request(self._said(self.client.boot_request(7, UNSPECIFIED)), offer)
 
     def _said(self, payload: bytes) -> bytes:
         if not self.vendor_class:
@@ -247,6 +264,14 @@ class Firmware:
         return "pxe10" if is_pxe10 else "binl"
 
 
+def lease_request(request: bytes, offer: Message) -> bytes:
+    """A REQUEST made one for the lease that was offered."""
+    message, server = decode(request), offer.option(Option.SERVER_ID)
+    assert server is not None
+    chosen = ((int(Option.SERVER_ID), server), (int(Option.REQUESTED_ADDRESS), pack_address(offer.yiaddr)))
+    return encode(replace(message, flags=BROADCAST_FLAG, options=message.options + chosen))
+
+
 def _vendor(message: Message) -> PxeOptions:
     return decode_pxe_options(message.option(Option.VENDOR) or b"")
 
@@ -276,17 +301,16 @@ class Ipxe:
     client: PxeClient
     key: int | None = None
 
-    def boot(self, network: Network) -> Boot | None:
+    def boot(self, network: Wire) -> Boot | None:
         offers = [decode(payload) for payload in network.discover(self.client.discover(7))]
         lease = next(each for each in offers if each.yiaddr != UNSPECIFIED)
         proxy = next((each for each in offers if each.option(Option.VENDOR_CLASS) == b"PXEClient"), None)
-        ack = network.lease(self.client.boot_request(7, UNSPECIFIED))
+        ack = network.lease(lease_request(self.client.boot_request(7, UNSPECIFIED), lease))
         if proxy is not None and not self._has_pxe_options(proxy):
             server = proxy.address(Option.SERVER_ID) or proxy.siaddr
-            answers = network.visit(server, self.client.boot_request(7, LEASED), 68)
+            answers = network.visit(server, self.client.boot_request(7, ack.yiaddr), 68)
             proxy = decode(answers[0]) if answers else None
         told = proxy or ack
-        assert lease.xid == ack.xid
         vendor = _vendor(told)
         if vendor.menu and not _file_is_given(told):
             return self._menu(network, ack, told, vendor)
@@ -295,13 +319,13 @@ class Ipxe:
     def _has_pxe_options(self, message: Message) -> bool:
         return (message.siaddr != UNSPECIFIED and bool(_file(message))) or bool(_vendor(message).menu)
 
-    def _menu(self, network: Network, ack: Message, told: Message, vendor: PxeOptions) -> Boot | None:
+    def _menu(self, network: Wire, ack: Message, told: Message, vendor: PxeOptions) -> Boot | None:
         waits = vendor.prompt is None or vendor.prompt.seconds > 0
         item = vendor.menu[self.key if waits and self.key is not None else 0].server_type
         if item == 0:
             return None
         chosen = encode_pxe_options(PxeOptions(item=BootItem(item, 0)))
-        request = decode(self.client.boot_request(0, LEASED))
+        request = decode(self.client.boot_request(0, ack.yiaddr))
         asked = encode(replace(request, options=(*request.options, (int(Option.VENDOR), chosen))))
         for server in vendor.boot_servers[0].addresses:
             for payload in network.visit(server, asked, 68):
@@ -317,7 +341,7 @@ class HttpFirmware:
 
     client: PxeClient
 
-    def boot(self, network: Network) -> Boot | None:
+    def boot(self, network: Wire) -> Boot | None:
         for payload in network.discover(self.client.discover(7)):
             offer = decode(payload)
             url = (offer.option(Option.BOOT_FILE) or b"").decode()
@@ -336,7 +360,7 @@ class HeaderReader:
     vendor_class: bytes
     refuses: bytes = b""
 
-    def boot(self, network: Network) -> Boot | None:
+    def boot(self, network: Wire) -> Boot | None:
         asked = decode(self.client.discover(7))
         changed = dict(asked.options) | {int(Option.VENDOR_CLASS): self.vendor_class}
         for payload in network.discover(encode(replace(asked, options=tuple(changed.items())))):
@@ -354,7 +378,7 @@ class RaspberryPi:
 
     client: PxeClient
 
-    def boot(self, network: Network) -> Boot | None:
+    def boot(self, network: Wire) -> Boot | None:
         for payload in network.discover(self.client.discover(7)):
             offer = decode(payload)
             if any(item.text.startswith("Raspberry Pi Boot") for item in _vendor(offer).menu):

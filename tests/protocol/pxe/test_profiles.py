@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[2]
 
 
 def profile_of(message: Message) -> str:
-    return find_profile(message, identify(message)).name
+    return find_profile(identify(message)).name
 
 
 def from_a_pi(**options: bytes | None) -> Message:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # RFC 4578 as printed swapped 7 and 9 (erratum of 2016); firmware of that time sends 9 for x64, so both have one name.
 # For 17, EFI byte code by HTTP, there was no such firmware.
 ARCH_NAMES = {
@@ -53,11 +55,13 @@ OTHER = "other"  # a number that the registry does not have
 HTTP_SUFFIX = "-http"
 
 
+@lru_cache(256)
 def arch_name(codes: tuple[int, ...]) -> str:
     """The first known one of a machine's architectures."""
     return next((ARCH_NAMES[code] for code in codes if code in ARCH_NAMES), OTHER)
 
 
+@lru_cache(256)
 def processor(name: str) -> str:
     """The architecture without the way it is booted: what a loader must be made for."""
     return name.removesuffix(HTTP_SUFFIX)

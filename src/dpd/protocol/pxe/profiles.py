@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
-from dpd.protocol.dhcp.message import Message
-from dpd.protocol.dhcp.options import Option
 from dpd.protocol.pxe.rules import ClientClass, Machine
 
 
@@ -37,8 +36,8 @@ class Quirk:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One form of answer and whom it is for; a field that is empty fits everyone. `asks_for`: codes that option 55 must all
-    have. `menu_text` is what the firmware looks for in the boot menu instead of a file."""
+    """One form of answer and whom it is for; a field that is empty fits everyone. `makers` are the first three bytes of MACs.
+    `menu_text` is what the firmware looks for in the boot menu instead of a file."""
 
     name: str
     flow: Flow
@@ -47,27 +46,20 @@ class Profile:
     vendor_words: tuple[str, ...] = ()
     client_arch: tuple[int, ...] = ()
     makers: tuple[str, ...] = ()
-    asks_for: tuple[int, ...] = ()
     menu_text: str = ""
 
-    def matches(self, message: Message, machine: Machine) -> bool:
+    def matches(self, client_class: ClientClass, vendor_word: str, client_arch: tuple[int, ...], maker: str) -> bool:
         """Whether the client is one of those."""
         return (
-            self.client_class in (None, machine.client_class)
-            and (not self.vendor_words or machine.vendor_class in self.vendor_words)
-            and (not self.client_arch or any(code in self.client_arch for code in machine.client_arch))
-            and (not self.makers or machine.mac.startswith(self.makers))
-            and (not self.asks_for or asks_for(message, *self.asks_for))
+            self.client_class in (None, client_class)
+            and (not self.vendor_words or vendor_word in self.vendor_words)
+            and (not self.client_arch or any(code in self.client_arch for code in client_arch))
+            and (not self.makers or maker in self.makers)
         )
 
 
-def asks_for(message: Message, *codes: int) -> bool:
-    """Whether option 55 has all of these."""
-    asked = message.option(Option.PARAMETER_LIST) or b""
-    return all(code in asked for code in codes)
-
-
-RASPBERRY_PI = ("28:cd:c1:", "2c:cf:67:", "88:a2:9e:", "b8:27:eb:", "d8:3a:dd:", "dc:a6:32:", "e4:5f:01:")
+MAKER = len("b8:27:eb")
+RASPBERRY_PI = ("28:cd:c1", "2c:cf:67", "88:a2:9e", "b8:27:eb", "d8:3a:dd", "dc:a6:32", "e4:5f:01")
 
 PROFILES = (
     Profile(
@@ -183,6 +175,11 @@ QUIRKS = (
 )
 
 
-def find_profile(message: Message, machine: Machine) -> Profile:
+def find_profile(machine: Machine) -> Profile:
     """The first profile that matches; the last one fits everybody."""
-    return next(profile for profile in PROFILES if profile.matches(message, machine))
+    return _find(machine.client_class, machine.vendor_class, machine.client_arch, machine.mac[:MAKER])
+
+
+@lru_cache(1024)
+def _find(client_class: ClientClass, vendor_word: str, client_arch: tuple[int, ...], maker: str) -> Profile:
+    return next(each for each in PROFILES if each.matches(client_class, vendor_word, client_arch, maker))

@@ -23,9 +23,15 @@ class RelayAgent:
     answer_to_source_port: bool = False  # RFC 8357
 
 
+NO_RELAY = RelayAgent()
+
+
 def read_relay(message: Message) -> RelayAgent:
     """The relay of a message. Sub-options of a wrong length say nothing. Raises MalformedMessage for a cut option 82."""
-    tags = dict(read_suboptions(message.option(Option.RELAY_AGENT) or b"", framed=False))
+    told = message.option(Option.RELAY_AGENT)
+    if told is None and message.giaddr == UNSPECIFIED:
+        return NO_RELAY
+    tags = dict(read_suboptions(told or b"", framed=False))
     address = "" if message.giaddr == UNSPECIFIED else message.giaddr
     return RelayAgent(
         address=address,

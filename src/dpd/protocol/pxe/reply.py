@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dpd.protocol.dhcp.message import BOOT_REPLY, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType, encode
 from dpd.protocol.dhcp.options import (
@@ -18,7 +19,7 @@ from dpd.protocol.dhcp.options import (
 )
 from dpd.protocol.machine import Address
 from dpd.protocol.pxe.exchange import EVERYONE, Policy, Question, Reply
-from dpd.protocol.pxe.profiles import Flow, Profile, asks_for
+from dpd.protocol.pxe.profiles import Flow
 from dpd.protocol.pxe.rules import ClientClass
 
 MAX_FILE = 127  # the header field `file` has 128 bytes with its NUL
@@ -30,7 +31,7 @@ DISPENSABLE = (Option.TFTP_SERVERS, Option.TFTP_SERVER)
 # First words of the loaders that look for option 252, which to others is a proxy setting (WPAD).
 MICROSOFT_LOADERS = ("bootmgfw", "bootmgr", "pxeboot", "wdsmgfw", "wdsnbp", "abortpxe")
 
-Options = list[tuple[Option, bytes]]
+Options = list[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
         # shim reads siaddr and `file` of the header alone; UEFI HTTP boot reads option 67 alone
         sname=server.encode() if in_header else b"",
         file=loader.encode("ascii") if in_header and len(loader) <= MAX_FILE else b"",
-        options=tuple((int(code), value) for code, value in _options(question, content, flow, kind)),
+        options=tuple(_options(question, content, flow, kind)),
     )
     payload = _fit(answer, room_of(message))
     destination = _destination(question, policy)
@@ -84,7 +85,7 @@ def _options(question: Question, content: Content, flow: Flow, kind: MessageType
     if flow is not Flow.HTTP:
         options += _vendor(question, content, flow)
         options.append((Option.TFTP_SERVER, server.encode()))
-    if flow is not Flow.HTTP and asks_for(message, Option.TFTP_SERVERS):
+    if flow is not Flow.HTTP and Option.TFTP_SERVERS in (message.option(Option.PARAMETER_LIST) or b""):
         options.append((Option.TFTP_SERVERS, pack_address(server)))
     if content.loader:
         options.append((Option.BOOT_FILE, content.loader.encode("ascii")))
@@ -103,17 +104,21 @@ def _class(question: Question, flow: Flow) -> Options:
 
 def _vendor(question: Question, content: Content, flow: Flow) -> Options:
     """Option 43: a menu, or "the file is given here", with the item a client chose: iPXE drops an answer without it."""
-    vendor = content.menu or _given_file(question.profile, flow, question.item)
-    return [] if vendor is None else [(Option.VENDOR, encode_pxe_options(vendor))]
+    if content.menu is not None:
+        return [(Option.VENDOR, encode_pxe_options(content.menu))]
+    value = _given_file(question.profile.menu_text, flow, question.item)
+    return [(Option.VENDOR, value)] if value else []
 
 
-def _given_file(profile: Profile, flow: Flow, item: BootItem | None) -> PxeOptions | None:
-    if profile.menu_text:
+@lru_cache(64)
+def _given_file(menu_text: str, flow: Flow, item: BootItem | None) -> bytes:
+    if menu_text:
         control = DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST
-        return PxeOptions(control, menu=(MenuItem(0, profile.menu_text),), prompt=MenuPrompt(0, "PXE"))
+        menu = (MenuItem(0, menu_text),)
+        return encode_pxe_options(PxeOptions(control, menu=menu, prompt=MenuPrompt(0, "PXE")))
     if flow is Flow.DIRECT:
-        return PxeOptions(discovery_control=DiscoveryControl.FILE_IS_GIVEN, item=item)
-    return PxeOptions(item=item) if flow is Flow.BINL and item is not None else None
+        return encode_pxe_options(PxeOptions(discovery_control=DiscoveryControl.FILE_IS_GIVEN, item=item))
+    return encode_pxe_options(PxeOptions(item=item)) if flow is Flow.BINL and item is not None else b""
 
 
 def is_microsofts(loader: str) -> bool:

@@ -9,6 +9,8 @@ reads whichever packet the firmware kept, header fields only.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dpd.protocol.dhcp.message import BOOT_REQUEST, UNSPECIFIED, Message, MessageType
 from dpd.protocol.dhcp.options import BootItem, Option, decode_pxe_options
 from dpd.protocol.pxe.exchange import (
@@ -67,7 +69,7 @@ def examine(message: Message, arrival: Arrival, policy: Policy) -> Question | Ig
     if ignored is not None:
         return ignored
     return Question(
-        message, arrival, machine, find_profile(message, machine), relay, place.server or arrival.server, _item(message)
+        message, arrival, machine, find_profile(machine), relay, place.server or arrival.server, _item(message)
     )
 
 
@@ -157,7 +159,7 @@ def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Igno
     rule = find_rule(policy.rules, question.machine)
     flow = Flow(rule.flow) if rule is not None and rule.flow and question.profile.flow is not Flow.HTTP else None
     if grant.loader:
-        loader = _fill_in(grant.loader, question, policy)
+        loader = _for_client(grant.loader, question, policy)
         return Content(grant.image or grant.outcome.value, loader, bcd_name=grant.bcd_name, flow=flow)
     if grant.image:
         return Ignored(Reason.NO_IMAGE_FOR_ARCH, question.machine)
@@ -165,7 +167,7 @@ def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Igno
         return Content(question.profile.name)
     if rule is None:
         return Ignored(Reason.NO_RULE, question.machine)
-    loader = _fill_in(rule.loader, question, policy)
+    loader = _for_client(rule.loader, question, policy)
     refusal = policy.refusal_of(boot_file_of(loader))
     if refusal:
         return Ignored(Reason.CHAIN_BROKEN, question.machine, detail=refusal)
@@ -178,14 +180,16 @@ def boot_file_of(loader: str) -> str:
     return rest.partition("/")[2].removeprefix("boot/") if is_url else loader
 
 
-def _fill_in(loader: str, question: Question, policy: Policy) -> str:
+def _for_client(loader: str, question: Question, policy: Policy) -> str:
+    is_http = question.machine.client_class is ClientClass.HTTP
+    return fill_in(loader, is_http, question.server, policy.http_port, policy.https_port)
+
+
+@lru_cache(1024)
+def fill_in(loader: str, is_http: bool, server: str, http_port: int, https_port: int) -> str:
     """The loader as the client gets it; UEFI HTTP boot takes nothing but a URL."""
-    if question.machine.client_class == ClientClass.HTTP and "://" not in loader:
+    if is_http and "://" not in loader:
         loader = "http://{server}:{http_port}/boot/" + loader.lstrip("/")
-    for name, value in (
-        ("server", question.server),
-        ("http_port", str(policy.http_port)),
-        ("https_port", str(policy.https_port)),
-    ):
+    for name, value in (("server", server), ("http_port", str(http_port)), ("https_port", str(https_port))):
         loader = loader.replace("{" + name + "}", value)
     return loader
