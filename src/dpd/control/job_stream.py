@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from aiohttp import web
-from msgspec import json
+from msgspec import Struct, json
 
-from dpd.content.library import Content
 from dpd.content.library import Progress as Report
 from dpd.control.messages import JobLine, Progress
 from dpd.control.openapi import NDJSON
@@ -24,7 +23,8 @@ from dpd.errors import DpdError
 
 REPORT_INTERVAL_S = 0.1  # a line for each slab of a fast disk would be thousands that nobody can see
 
-Job: TypeAlias = Callable[[Report], Awaitable[Content]]
+Job: TypeAlias = Callable[[Report], Awaitable[object]]
+Line: TypeAlias = Callable[..., Struct]  # made with one of progress=, content= and error=
 
 
 class _Reports:
@@ -70,7 +70,7 @@ class _Reply:
         self._request = request
         self._is_gone = False
 
-    async def tell(self, line: JobLine) -> None:
+    async def tell(self, line: Struct) -> None:
         if self._is_gone:
             return
         try:
@@ -81,24 +81,24 @@ class _Reply:
             self._is_gone = True
 
 
-async def stream_job(request: web.Request, job: Job) -> web.StreamResponse:
+async def stream_job(request: web.Request, job: Job, line: Line = JobLine) -> web.StreamResponse:
     """Run the job and tell of it. Raises its DpdError where it failed before any progress."""
     reports, reply = _Reports(), _Reply(request)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(_outcome(job, reports))
         while (progress := await reports.next()) is not None:
-            await reply.tell(JobLine(progress=progress))
+            await reply.tell(line(progress=progress))
     outcome = running.result()
     if not isinstance(outcome, DpdError):
-        await reply.tell(JobLine(content=outcome))
+        await reply.tell(line(content=outcome))
     elif reply.response.prepared:
-        await reply.tell(JobLine(error=classify(outcome)[1]))
+        await reply.tell(line(error=classify(outcome)[1]))
     else:
         raise outcome
     return reply.response
 
 
-async def _outcome(job: Job, reports: _Reports) -> Content | DpdError:
+async def _outcome(job: Job, reports: _Reports) -> object:
     """An error on purpose is an outcome; any other one is a bug and goes up."""
     try:
         return await job(reports.report)
