@@ -77,7 +77,7 @@ def wait_refused(port: int) -> None:
 def test_ready_is_said_when_every_port_is_bound_and_the_watchdog_beats(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path, watchdog_s=0.2).ready() as daemon:
         ports = ports_of(daemon)
-        assert set(ports) == {"multicast", "probe", "http", "tftp", "pxe_watch", "pxe"}
+        assert set(ports) == {"policy", "multicast", "probe", "http", "tftp", "pxe_watch", "pxe"}
         assert all(port > 0 for each in ports.values() for port in each.values())
         daemon.wait_told("WATCHDOG=1")
         daemon.wait_told("WATCHDOG=1")
@@ -122,7 +122,7 @@ def test_usr1_logs_a_snapshot(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path).ready() as daemon:
         daemon.signal(signal.SIGUSR1)
         assert daemon.wait_logged("status snapshot")["state"] == "ready"
-        assert daemon.wait_logged("status of a service")["service"] == "multicast"
+        assert daemon.wait_logged("status of a service")["service"] == "policy"
 
 
 def test_a_drain_lets_the_running_transfer_end_and_takes_no_other(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_services_that_are_off_are_not_built(tmp_path: Path) -> None:
         text = text.replace(f"[{table}]\n", f"[{table}]\nenabled = false\n")
     off.config.write_text(text)
     with off.ready() as daemon:
-        assert ports_of(daemon) == {}
+        assert ports_of(daemon) == {"policy": {}}  # which listens to nothing
 
 
 def test_a_broken_secure_boot_chain_is_not_served_until_a_reload_finds_it_whole(tmp_path: Path) -> None:

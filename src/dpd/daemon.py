@@ -19,6 +19,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from dpd import __version__
+from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
@@ -27,15 +28,19 @@ from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.service.boot_desk import BootDesk
 from dpd.service.boot_tree import BootTree
 from dpd.service.conflict_watch import ConflictWatch
 from dpd.service.http import HttpService
 from dpd.service.multicast import MulticastService
+from dpd.service.neighbours import mac_at
 from dpd.service.probe import ProbeService
 from dpd.service.pxe import PxeService
 from dpd.service.querier import QuerierService
 from dpd.service.tftp import TftpService
 from dpd.settings import Settings
+from dpd.site.policy import BootPolicy
+from dpd.site.store import SiteStore
 from dpd.telemetry import log as logs
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.metrics import CONTENT_TYPE, LoopLag, MetricsRegistry, watch_loop_lag
@@ -54,6 +59,8 @@ class Stores:
     boot_files: BootFiles
     journal: BootJournal
     chain: ChainGuard
+    policy: BootPolicy
+    images: BootImageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,12 @@ Build: TypeAlias = Callable[[Settings, Stores], Services]
 def build_services(settings: Settings, stores: Stores) -> Services:
     """The services that the settings enable."""
     library, boot_files, journal = stores.library, stores.boot_files, stores.journal
-    boot_tree = BootTree(boot_files, journal)
+    desk = BootDesk(settings, stores.policy, stores.images)
+    boot_tree = BootTree(boot_files, journal, desk=stores.policy, images=stores.images, context_of=desk.context)
     multicast = None
     if settings.multicast.enabled:
         multicast = MulticastService(settings.multicast, library=library, epoch=library.next_epoch())
-    services: list[Service] = [] if multicast is None else [multicast]
+    services: list[Service] = [desk] if multicast is None else [desk, multicast]
     probe = None if multicast is None else ProbeService(settings.multicast, taken=partial(_groups_of, multicast))
     if probe is not None and settings.multicast.querier:
         services.append(QuerierService(settings.multicast))
@@ -89,8 +97,26 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     if settings.pxe.enabled:
         services.append(ConflictWatch(settings, journal=journal))
         # Last, so that no client is sent to a server that does not listen yet.
-        services.append(PxeService(settings.pxe, http_port=settings.http.port, journal=journal))
+        services += _network_boot(settings, stores)
     return Services(services, multicast)
+
+
+def _network_boot(settings: Settings, stores: Stores) -> list[Service]:
+    """proxyDHCP for IPv4, and where it is wanted for IPv6."""
+    policy, images, journal, refusal_of = stores.policy, stores.images, stores.journal, stores.boot_files.refusal
+    http_port, https_port = settings.http.port, settings.http.tls_port
+    services: list[Service] = [
+        PxeService(
+            settings.pxe,
+            http_port=http_port,
+            https_port=https_port,
+            journal=journal,
+            policy=policy,
+            images=images,
+            refusal_of=refusal_of,
+        )
+    ]
+    return services
 
 
 def _groups_of(multicast: MulticastSender) -> set[str]:
@@ -146,6 +172,7 @@ class Daemon:
             journal=stores.journal,
             chain=stores.chain,
             services=services.all,
+            policy=stores.policy,
             multicast=services.multicast,
             config_path=self._config_path,
         )
@@ -176,7 +203,7 @@ class Daemon:
     def _say_ready(self) -> None:
         if not self.operations.draining.is_set():
             self.operations.state = "ready"
-        ports = {service.name: service.ports for service in self._services}
+        ports = {service.name: service.ports for service in self._services if service.ports}
         shown = ", ".join(" ".join([name, *map(str, numbers.values())]) for name, numbers in ports.items())
         sd_notify(f"READY=1\nSTATUS=serving {shown}")
         log.info("ready", extra={"version": __version__, "pid": os.getpid(), "settings": self._settings.path, "serving": shown})  # fmt: skip
@@ -245,7 +272,12 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
         log.warning("no boot files; network boots will find nothing", extra={"directory": str(directory)})
     chain = ChainGuard(settings.boot.chain_manifest, boot_files)
     chain.check()
-    return Stores(library, boot_files, BootJournal(), chain)
+    journal = BootJournal()
+    images = BootImageStore(state_dir / "boot-images", is_public=lambda name: boot_files.lookup(name) is not None)
+    store = SiteStore(state_dir / "site.db")
+    stack.callback(store.close)
+    policy = BootPolicy(settings, store=store, journal=journal, archs_of=images.arches, mac_at=mac_at)
+    return Stores(library, boot_files, journal, chain, policy, images)
 
 
 def _check_state_dir(path: Path) -> None:
