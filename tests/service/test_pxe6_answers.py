@@ -168,7 +168,6 @@ def test_the_boot_image_knows_for_whom_it_names_its_loader(site: Site) -> None:
     [
         (Decision(Outcome.SILENT, Cause.UNKNOWN_DENIED), 7, "policy"),
         (Decision(Outcome.ABORT, Cause.ALREADY_RUN), 7, "policy"),
-        (Decision(Outcome.BOOT, Cause.REQUIRED, boot_image="WIN"), 11, "no_image_for_arch"),
         (DEFAULT, 10, "no_rule"),
     ],
 )

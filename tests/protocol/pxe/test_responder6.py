@@ -186,6 +186,7 @@ LOADED = Grant(loader="winpe/bootmgfw.efi", image="WIN")
         (PXE, replace(LOADED, outcome=Outcome.PROMPT), "x64", "tftp://[fd77::10]/ipxe.efi"),
         (HTTP, replace(LOADED, outcome=Outcome.PROMPT), "WIN", "http://[fd77::10]:8080/boot/winpe/bootmgfw.efi"),
         (IPXE, replace(LOADED, outcome=Outcome.PROMPT), "WIN", "tftp://[fd77::10]/winpe/bootmgfw.efi"),
+        (PXE, Grant(image="LINUX"), "x64", "tftp://[fd77::10]/ipxe.efi"),
         (PXE, Grant(Outcome.WAIT), "x64", "tftp://[fd77::10]/ipxe.efi"),
         (IPXE, Grant(Outcome.WAIT, "boot.ipxe"), "wait", "tftp://[fd77::10]/boot.ipxe"),
     ],
@@ -200,7 +201,6 @@ def test_what_policy_grants_is_handed_out(packet: Packet, grant: Grant, rule: st
     [
         (Grant(Outcome.SILENT), Reason6.POLICY),
         (Grant(Outcome.ABORT, "x"), Reason6.POLICY),
-        (Grant(image="WIN"), Reason6.NO_IMAGE_FOR_ARCH),
     ],
 )
 def test_what_policy_keeps_back_has_a_reason(grant: Grant, expected: Reason6) -> None:

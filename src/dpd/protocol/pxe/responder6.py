@@ -54,7 +54,6 @@ class Reason6(StrEnum):
     TOO_EARLY = "too_early"  # response_delay_s not over yet
     POLICY = "policy"  # it decided on silence, or on the next boot device, which is what firmware takes after silence
     NO_RULE = "no_rule"
-    NO_IMAGE_FOR_ARCH = "no_image_for_arch"  # the boot image granted has nothing for this processor
     CHAIN_BROKEN = "chain_broken"  # the loader failed its check
     NO_OWN_ADDRESS = "no_own_address"
     OTHER_INTERFACE = "other_interface"
@@ -213,14 +212,13 @@ def leased_addresses(message: Message) -> tuple[str, ...]:
 
 
 def answer6(question: Question6, grant: Grant, terms: Terms6) -> Reply6 | Ignored6:
-    """The answer that policy's grant leads to, or why it leads to none."""
+    """The answer that policy's grant leads to, or why it leads to none. A boot image without a loader of its own for this
+    client begins with that of the rules, such as iPXE, which then asks for the image's script."""
     if grant.outcome in (Outcome.SILENT, Outcome.ABORT):
         return Ignored6(Reason6.POLICY, question.identity)
     by_menu = grant.outcome is Outcome.PROMPT and question.machine.client_class == ClientClass.PXE
     if grant.loader and not by_menu:
         return _hand_out(question, grant.image or grant.outcome.value, grant.loader, terms)
-    if grant.image and not by_menu:
-        return Ignored6(Reason6.NO_IMAGE_FOR_ARCH, question.identity)
     rule = find_rule(terms.rules, question.machine)
     if rule is None:
         return Ignored6(Reason6.NO_RULE, question.identity)
