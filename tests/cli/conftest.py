@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.site_door import SiteDoor
 from tests.daemon_process import DaemonProcess
 
 from dpd.cli import main
@@ -71,3 +72,11 @@ def dead_socket(tmp_path: Path) -> str:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
     return path
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SiteDoor]:
+    """A policy of the test's own, at the socket where commands look for it."""
+    with SiteDoor(tmp_path).open() as door:
+        monkeypatch.setenv("DPD_SOCKET", door.settings.control.socket)
+        yield door

@@ -18,6 +18,7 @@ from dpd.errors import (
     SessionNotFound,
     Unavailable,
 )
+from dpd.site.records import SiteConflict, SiteError, SiteNotFound
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,9 @@ from dpd.errors import (
         (SessionError, 409, "session_refused"),
         (Unavailable, 503, "unavailable"),
         (RequestRefused, 400, "bad_request"),
+        (SiteNotFound, 404, "site_not_found"),
+        (SiteConflict, 409, "site_conflict"),
+        (SiteError, 400, "bad_request"),
     ],
 )
 def test_each_kind_has_its_status_and_code(kind: type[DpdError], status: int, code: str) -> None:

@@ -43,5 +43,5 @@ def test_its_own_run_does_not_stand_against_a_boot_under_way() -> None:
 
 
 def test_a_run_is_written_down_for_the_computer_or_for_the_mac() -> None:
-    assert machine_key(REQUEST, Computer("PC1")) == "pc1"
+    assert machine_key(REQUEST, Computer("PC1", (MAC,))) == "pc1"
     assert machine_key(REQUEST, None) == MAC

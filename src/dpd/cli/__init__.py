@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from dpd import __version__
-from dpd.cli import boot_file, content, demo, events, mc_test, pxe, receive, serve, session, status
+from dpd.cli import (
+    boot_file,
+    boot_image,
+    computer,
+    content,
+    demo,
+    deployment,
+    events,
+    mc_test,
+    pxe,
+    pxe_approval,
+    receive,
+    serve,
+    session,
+    status,
+)
 from dpd.errors import DpdError, SettingsError
 
 app = typer.Typer(
@@ -25,8 +40,12 @@ receive.register(app)
 mc_test.register(app)
 app.add_typer(content.app, name="content")
 app.add_typer(boot_file.app, name="boot-file")
+app.add_typer(boot_image.app, name="boot-image")
 app.add_typer(session.app, name="session")
 app.add_typer(pxe.app, name="pxe")
+pxe_approval.register(pxe.app)
+app.add_typer(computer.app, name="computer")
+app.add_typer(deployment.app, name="deployment")
 status.register(app)
 events.register(app)
 # A command with a front of its own (`receive`, `demo`) registers here, by `register(app)` in its module.

@@ -54,6 +54,9 @@ class Client:
     def patch(self, *parts: str, body: Mapping[str, object]) -> Any:
         return self._ask("PATCH", _target(parts, {}), json.dumps(body).encode())
 
+    def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
+        return self._ask("POST", _target(parts, query), text, content_type)
+
     def follow(
         self, *parts: str, body: Mapping[str, object] | None = None, **query: object
     ) -> Iterator[dict[str, Any]]:
@@ -83,10 +86,10 @@ class Client:
         finally:
             connection.close()
 
-    def _ask(self, method: str, target: str, body: bytes | None = None) -> Any:
+    def _ask(self, method: str, target: str, body: bytes | None = None, content_type: str = "application/json") -> Any:
         connection = self._connection(TIMEOUT_S)
         try:
-            connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
+            connection.request(method, target, body, {"Content-Type": content_type} if body else {})
             response = connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as error:

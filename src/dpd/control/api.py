@@ -12,6 +12,7 @@ from aiohttp import web
 
 import dpd
 from dpd.content.library import Content, Progress
+from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_stream import stream_job
 from dpd.control.messages import (
     ChangeRequest,
@@ -39,6 +40,7 @@ from dpd.control.messages import (
 from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown, RequestRefused
+from dpd.control.site_api import ROUTES as SITE_ROUTES
 from dpd.control.uploads import Upload
 from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.service.cast import CastChanges
@@ -53,6 +55,8 @@ class Api:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self.why = operations.why
+        self.images = operations.images
+        self.site = operations.site
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -312,6 +316,8 @@ ROUTES = (
         refusals=(_MISSING,),
     ),
     *WHY_ROUTES,
+    *IMAGE_ROUTES,
+    *SITE_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )
 

@@ -31,7 +31,8 @@ Verb = Callable[[Any, web.Request, Any, Any], Awaitable[Any]]
 @dataclass(frozen=True, slots=True)
 class Route:
     """One verb at one path. `parameters` is a Struct of the path's placeholders and the query, `body` one of the JSON
-    body; `is_upload`: raw bytes may come instead; `is_stream`: the reply is many `reply`, one a line."""
+    body; `is_upload`: raw bytes may come instead; `upload_type`: the body is a text of this type, which the verb reads;
+    `is_stream`: the reply is many `reply`, one a line."""
 
     method: str
     path: str
@@ -41,6 +42,7 @@ class Route:
     parameters: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     is_upload: bool = False
+    upload_type: str = ""
     is_stream: bool = False
     refusals: tuple[HTTPStatus, ...] = ()
 
@@ -82,6 +84,9 @@ def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[st
         content: dict[str, Any] = {"application/json": {"schema": schemas[route.body]}}
         if route.is_upload:
             content["application/octet-stream"] = {}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif route.upload_type:
+        content = {route.upload_type: {"schema": {"type": "string"}}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from dpd import __version__
+from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library, Progress
+from dpd.control.image_operations import ImageOperations
+from dpd.control.site_operations import SiteOperations
 from dpd.control.uploads import Upload, Uploads
 from dpd.control.why_operations import WhyOperations
 from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
@@ -30,6 +33,7 @@ from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
 from dpd.service.session_status import SessionStatus
 from dpd.settings import Settings, compare_settings, load_settings
+from dpd.site.policy import BootPolicy
 from dpd.telemetry.events import Event, EventLog
 from dpd.telemetry.journal import BootEvent, BootJournal
 from dpd.telemetry.log import set_level
@@ -121,6 +125,8 @@ class Operations:
         multicast: MulticastSender | None,
         config_path: Path | None = None,
         chain: ChainGuard | None = None,
+        policy: BootPolicy | None = None,
+        images: BootImageStore | None = None,
     ) -> None:
         self.settings = settings
         self.state = "starting"
@@ -130,6 +136,7 @@ class Operations:
         self._boot_files = boot_files
         self._chain = chain
         self._journal = journal
+        self.site = SiteOperations(policy or BootPolicy(settings))
         self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
         self._multicast = multicast
@@ -139,7 +146,10 @@ class Operations:
         self._jobs_done = asyncio.Event()
         self._jobs_done.set()
         self._workers = ThreadPoolExecutor(MAX_JOBS, "operation")
-        self._uploads = Uploads(Path(settings.daemon.state_dir) / "uploads")
+        state_dir = Path(settings.daemon.state_dir)
+        self._uploads = Uploads(state_dir / "uploads")
+        store = images or BootImageStore(state_dir / "boot-images")
+        self.images = ImageOperations(store, self._uploads, self._job, self._in_worker)
 
     # ---- content
 

@@ -19,6 +19,7 @@ from dpd.errors import (
     SessionNotFound,
     Unavailable,
 )
+from dpd.site.records import SiteConflict, SiteNotFound
 
 
 class RequestRefused(DpdError):
@@ -34,6 +35,8 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (ContentNotFound, HTTPStatus.NOT_FOUND, "content_not_found"),
     (SessionNotFound, HTTPStatus.NOT_FOUND, "session_not_found"),
     (MachineUnknown, HTTPStatus.NOT_FOUND, "machine_unknown"),
+    (SiteNotFound, HTTPStatus.NOT_FOUND, "site_not_found"),
+    (SiteConflict, HTTPStatus.CONFLICT, "site_conflict"),
     (LibraryFull, HTTPStatus.INSUFFICIENT_STORAGE, "library_full"),
     (ContentCorrupt, HTTPStatus.UNPROCESSABLE_ENTITY, "content_corrupt"),
     (ContentError, HTTPStatus.CONFLICT, "content_refused"),

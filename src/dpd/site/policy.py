@@ -21,7 +21,7 @@ from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.site.judgement import ArchsOf, Judge, UnderWay
 from dpd.site.pin import PinAnswer, PinDesk
 from dpd.site.records import Computer, Run, SiteNotFound, Verdict, normal_mac_prefix
-from dpd.site.stance import read_stance
+from dpd.site.stance import FileWatch, read_stance
 from dpd.site.store import SiteStore
 from dpd.site.tickets import CAPACITY, BootTicket, Tickets
 from dpd.site.waiting_room import PendingMachine, WaitingRoom
@@ -77,6 +77,8 @@ class BootPolicy:
         self._archs_of = archs_of
         self._mac_at = mac_at
         self._clock = clock
+        self._settings = settings
+        self._files = FileWatch((settings.pxe.ignore_macs_file, settings.pxe.pin_file))
         self._stance = read_stance(settings)
         self._judge = Judge(self.store, self._stance, archs_of)
         self._pins = PinDesk(self._stance.pin)
@@ -92,6 +94,9 @@ class BootPolicy:
             log.error("policy kept as it was", extra={"error": str(error)})
             return
         with self._lock:
+            if settings is not self._settings:
+                self._settings = settings
+                self._files = FileWatch((settings.pxe.ignore_macs_file, settings.pxe.pin_file))
             if stance == self._stance:
                 return
             self._stance, self._pins.pin = stance, stance.pin
@@ -103,9 +108,11 @@ class BootPolicy:
     def decide(self, request: BootRequest) -> Decision:
         """What this machine is to do. It may be asked for each packet of a boot."""
         with self._lock:
+            if self._files.have_changed():
+                self.apply(self._settings)
             at = request.at or self._clock()
             decision = self._with_code(request, self._judge.judge(request, at), at)
-            bump(self.stats.decisions, decision.cause.value)
+            bump(self.stats.decisions, decision.cause)
             return decision
 
     def issue(self, request: BootRequest, decision: Decision) -> BootTicket:
@@ -117,7 +124,9 @@ class BootPolicy:
             if decision.cause is Cause.REQUIRED:
                 self._note_run(request, decision, at)
             earlier = self._tickets.of_mac(request.mac)
-            ticket = self._tickets.issue(replace(request, at=at), decision, self._stance.ticket_lifetime_s)
+            if not request.at:
+                request = replace(request, at=at)
+            ticket = self._tickets.issue(request, decision, self._stance.ticket_lifetime_s)
             self._grants[request.mac] = _Grant(request, decision, at)
             self._grants.move_to_end(request.mac)
             while len(self._grants) > CAPACITY:
@@ -231,6 +240,10 @@ class BootPolicy:
         return None
 
     # ---- what the operator asks
+
+    def has_image(self, image: str) -> bool:
+        """Whether there is such a boot image; "" is the default one, and without boot images any name will do."""
+        return not image or self._archs_of is None or bool(self._archs_of(image))
 
     def pending(self) -> list[PendingMachine]:
         """Who waits for approval, the first to come first."""

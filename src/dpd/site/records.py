@@ -59,7 +59,7 @@ class Computer:
     """A known computer: one of its MACs or its GUID is enough to be it. `boot_image` stands before a deployment's."""
 
     name: str
-    macs: tuple[str, ...] = ()
+    macs: tuple[str, ...]
     guid: str = ""
     boot_image: str = ""
     added_at: float = 0.0

@@ -37,9 +37,13 @@ class RunBook:
         """None where the machine has not been given it. `machine`: a computer's name in lower case, or an unknown one's MAC."""
         return self._runs.get((deployment, machine))
 
+    def all(self) -> list[Run]:
+        """In no order."""
+        return list(self._runs.values())
+
     def of_deployment(self, deployment: int) -> list[Run]:
         """The first one first."""
-        found = [run for run in list(self._runs.values()) if run.deployment == deployment]
+        found = [run for run in self.all() if run.deployment == deployment]
         return sorted(found, key=lambda run: run.started_at)
 
     def start(self, run: Run) -> None:

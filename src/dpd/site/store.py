@@ -35,7 +35,7 @@ class SiteStore:
         self._database = SiteDatabase(path, clock)
         self._clock = clock
         self.code_key = bytes.fromhex(self._database.facts["code_key"])
-        self.maintenance = self._database.facts["maintenance"]
+        self.maintenance: str = self._database.facts["maintenance"]
         self.runs = RunBook(self._database)
         self.approvals = ApprovalBook(self._database)
         self.computers = KnownComputers()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Computers out of a CSV file: name, mac, guid, boot_image, in any order, under a line that names them.
+
+A computer with several MACs has them in one cell, parted by blanks or semicolons, or a line for each. A column that is not
+there leaves what is known as it is; an empty cell of one that is there says that there is none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass, replace
+
+from dpd.site.known_computers import KnownComputers
+from dpd.site.records import Computer, SiteError, check_name, normal_guid, normal_mac_prefix
+
+COLUMNS = ("name", "mac", "guid", "boot_image")
+MAX_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LineProblem:
+    """What is wrong with one line, counted from 1."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CsvReading:
+    """Computers in the order of the file, the first line of each, and what is wrong; with problems nothing is to be done."""
+
+    computers: tuple[Computer, ...] = ()
+    lines: tuple[int, ...] = ()
+    problems: tuple[LineProblem, ...] = ()
+
+
+def read_computers(text: str, known: KnownComputers) -> CsvReading:
+    """What a file wants, with what is known of computers where it does not speak of that."""
+    try:
+        return _read(
+            csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), dialect=_dialect(text), strict=True), known
+        )
+    except csv.Error as error:
+        return CsvReading(problems=(LineProblem(1, f"no CSV: {error}"),))
+
+
+def _dialect(text: str) -> type[csv.Dialect]:
+    """A spreadsheet of a country with decimal commas parts columns by semicolons."""
+    first = text.partition("\n")[0]
+
+    class Dialect(csv.excel):
+        delimiter = max(",;\t", key=first.count)
+
+    return Dialect
+
+
+def _read(rows: csv._reader, known: KnownComputers) -> CsvReading:  # type: ignore[name-defined]
+    header = [cell.strip().lower() for cell in next(rows, [])]
+    if wrong := _wrong_header(header):
+        return CsvReading(problems=(LineProblem(1, wrong),))
+    found: dict[str, tuple[int, Computer]] = {}
+    problems: list[LineProblem] = []
+    for row in rows:
+        line = rows.line_num
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            if len(row) != len(header):
+                raise SiteError(f"{len(row)} columns, expected {len(header)}: {', '.join(header)}")
+            _take(dict(zip(header, (cell.strip() for cell in row), strict=True)), line, found, known)
+        except SiteError as error:
+            problems.append(LineProblem(line, str(error)))
+    for line, computer in found.values():
+        if not computer.macs and not computer.guid:
+            problems.append(LineProblem(line, f"computer {computer.name}: expected a MAC or a GUID to know it by"))
+    problems.sort(key=lambda each: each.line)
+    computers = tuple(computer for _, computer in found.values())
+    return CsvReading(computers, tuple(line for line, _ in found.values()), tuple(problems[:MAX_PROBLEMS]))
+
+
+def _wrong_header(header: list[str]) -> str:
+    allowed = f"expected a first line with name and mac or guid, of {', '.join(COLUMNS)}"
+    if unknown := [each for each in header if each not in COLUMNS]:
+        return f"unknown column {unknown[0][:40]!r}; {allowed}"
+    if len(set(header)) != len(header):
+        return f"a column is there twice; {allowed}"
+    return "" if "name" in header and ("mac" in header or "guid" in header) else allowed
+
+
+def _take(cells: dict[str, str], line: int, found: dict[str, tuple[int, Computer]], known: KnownComputers) -> None:
+    """Add a line to what was found. Raises SiteError."""
+    name = check_name(cells["name"])
+    macs = tuple(normal_mac_prefix(each, whole=True) for each in re.split(r"[;\s]+", cells.get("mac", "")) if each)
+    guid = normal_guid(cells["guid"]) if cells.get("guid") else ""
+    first_line, computer = found.get(name.lower(), (line, None))
+    if computer is None:
+        old = known.by_name.get(name.lower(), Computer(name, ()))
+        computer = replace(
+            old, name=name, macs=() if "mac" in cells else old.macs, guid="" if "guid" in cells else old.guid
+        )
+        computer = replace(computer, boot_image=cells.get("boot_image", old.boot_image))
+    for column, before, now in (
+        ("guid", computer.guid, guid),
+        ("boot_image", computer.boot_image, cells.get("boot_image")),
+    ):
+        if before and now and before != now:
+            raise SiteError(f"computer {name}: {column} {now[:60]} here and {before} in line {first_line}")
+    merged = replace(computer, macs=tuple(dict.fromkeys((*computer.macs, *macs))), guid=guid or computer.guid)
+    found[name.lower()] = first_line, merged
