@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -36,6 +36,7 @@ from dpd.service.multicast import MulticastService
 from dpd.service.neighbours import mac_at
 from dpd.service.probe import ProbeService
 from dpd.service.pxe import PxeService
+from dpd.service.pxe6 import Pxe6Service
 from dpd.service.querier import QuerierService
 from dpd.service.tftp import TftpService
 from dpd.settings import Settings
@@ -103,20 +104,16 @@ def build_services(settings: Settings, stores: Stores) -> Services:
 
 def _network_boot(settings: Settings, stores: Stores) -> list[Service]:
     """proxyDHCP for IPv4, and where it is wanted for IPv6."""
-    policy, images, journal, refusal_of = stores.policy, stores.images, stores.journal, stores.boot_files.refusal
-    http_port, https_port = settings.http.port, settings.http.tls_port
-    services: list[Service] = [
-        PxeService(
-            settings.pxe,
-            http_port=http_port,
-            https_port=https_port,
-            journal=journal,
-            policy=policy,
-            images=images,
-            refusal_of=refusal_of,
-        )
-    ]
-    return services
+    tools: dict[str, Any] = {
+        "http_port": settings.http.port,
+        "https_port": settings.http.tls_port,
+        "journal": stores.journal,
+        "policy": stores.policy,
+        "images": stores.images,
+        "refusal_of": stores.boot_files.refusal,
+    }
+    six = [Pxe6Service(settings.pxe, **tools)] if settings.pxe.ipv6 else []
+    return [*six, PxeService(settings.pxe, **tools)]
 
 
 def _groups_of(multicast: MulticastSender) -> set[str]:
@@ -173,6 +170,7 @@ class Daemon:
             chain=stores.chain,
             services=services.all,
             policy=stores.policy,
+            images=stores.images,
             multicast=services.multicast,
             config_path=self._config_path,
         )
