@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src" / "dpd").rglob("*.py"))
-ALL_PYTHON = SOURCES + sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+ALL_PYTHON = SOURCES + sorted(
+    path for part in ("src/dpd_probe", "tests", "bench") for path in (ROOT / part).rglob("*.py")
+)
 SPDX_LINE = "# SPDX-License-Identifier: Apache-2.0"
 
 # Modules whose behaviour a neighbour's test holds: the module, the test file, and why it has none of its own.

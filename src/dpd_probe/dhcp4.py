@@ -43,7 +43,7 @@ def ask(client: Client, target: Target, account: Account) -> Told:
 
 def _visit_boot_server(client: Client, target: Target, account: Account, offer: Told, address: str) -> Told:
     server = offer.server or target.server
-    with closing(_Unicast((server, target.boot_port), address)) as wire:
+    with closing(_Unicast((server, target.boot_port), address, target.timeout_s)) as wire:
         account.tell("boot_request", server=server, port=target.boot_port, address=address)
         try:
             return _ask(wire.exchange, client, target, account, "boot_reply", "request", "", address)
@@ -164,7 +164,7 @@ def _is_answer(data: bytes, xid: int) -> bool:
 class _Unicast:
     """One socket towards one server."""
 
-    def __init__(self, server: tuple[str, int], own: str, timeout_s: float = 4.0) -> None:
+    def __init__(self, server: tuple[str, int], own: str, timeout_s: float) -> None:
         self._server, self._timeout_s = server, timeout_s
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind((own, 0))

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import secrets
 import socket
+import struct
 import time
 from contextlib import closing
 from urllib.parse import unquote, urlsplit
@@ -151,19 +152,26 @@ def _receive(sock: socket.socket, number: int, timeout_s: float) -> Packet:
 
 def _unpack(data: bytes) -> Packet | None:
     kinds = {2: DHCP6_Advertise, 7: DHCP6_Reply, 13: DHCP6_RelayReply}
-    if not data or data[0] not in kinds:
+    if len(data) < 4 or data[0] not in kinds:
         return None
-    packet = kinds[data[0]](data)
+    packet = _dissect(kinds[data[0]], data)
     while isinstance(packet, DHCP6_RelayReply):
         if DHCP6OptRelayMsg not in packet:
             return None
         inside = packet[DHCP6OptRelayMsg].message
-        packet = (
-            inside
-            if isinstance(inside, DHCP6 | DHCP6_RelayReply)
-            else kinds.get(bytes(inside)[0], DHCP6)(bytes(inside))
-        )
+        raw = bytes(inside)
+        if not isinstance(inside, DHCP6 | DHCP6_RelayReply) and (len(raw) < 4 or raw[0] not in kinds):
+            return None
+        packet = inside if isinstance(inside, DHCP6 | DHCP6_RelayReply) else _dissect(kinds[raw[0]], raw)
     return packet
+
+
+def _dissect(kind: type[Packet], data: bytes) -> Packet | None:
+    """Scapy raises whatever comes up over bytes that are cut short."""
+    try:
+        return kind(data)
+    except (struct.error, IndexError, ValueError):
+        return None
 
 
 def read(packet: Packet) -> Told:

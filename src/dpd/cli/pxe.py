@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dpd pxe …`: what happened at network boots."""
+"""`dpd pxe …`: what happened at network boots and why, a boot played against the daemon, options for lease servers."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from dpd.cli import pxe_test
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import print_json, print_table
 
 app = typer.Typer(help="Look into network boots.", no_args_is_help=True, rich_markup_mode=None)
+pxe_test.register(app)
 
 
 @app.command(epilog="Example: dpd pxe show 52:54:00:12:34:56")
@@ -31,6 +33,40 @@ def show(
         for event in story["events"]
     )
     print_table(("TIME", "EVENT", "DETAILS"), rows, empty="")
+
+
+@app.command(epilog="Example: dpd pxe why 52:54:00:12:34:56")
+def why(
+    machine: Annotated[str, typer.Argument(metavar="MAC|GUID", help="The machine, by its MAC or GUID.")],
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell why a machine did or did not boot: its attempts step by step, the cause, and what to do."""
+    told = Client(socket).get("pxe", "machines", machine, "why")
+    if as_json:
+        print_json(told)
+        return
+    for number, attempt in enumerate(told["attempts"], 1):
+        _print_attempt(number, attempt)
+    print_verdict(told)
+
+
+def _print_attempt(number: int, attempt: dict[str, Any]) -> None:
+    began_at = attempt["began_at"]
+    print(f"Attempt {number}, {_time(began_at)}")
+    for step in attempt["steps"]:
+        print(f"  {step['at'] - began_at:+9.3f} s  {step['text']}")
+    print()
+
+
+def print_verdict(told: dict[str, Any]) -> None:
+    """The cause, what to do, and what else is not right."""
+    others = f" (the same GUID: {', '.join(told['others'])})" if told["others"] else ""
+    print(f"Machine: {told['mac'] or 'unknown'}{others}")
+    print(f"Cause:   {told['sentence']} [{told['cause']}]")
+    print(f"Do:      {told['next_step']}")
+    for remark in told["remarks"]:
+        print(f"Note:    {remark}")
 
 
 @app.command("list", epilog="Example: dpd pxe list")
