@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.boot.signing import (
     ARM64,
-    CHECKSUM_AT,
-    DIRECTORY_AT,
     PE_AT,
     X64,
     X86,
@@ -61,27 +59,6 @@ def test_the_hash_is_the_same_before_and_after_signing(signer: Signer) -> None:
     signed = sign(image, signer)
     assert read(signed).authenticode_sha256 == read(image).authenticode_sha256
     assert read(signed).signatures[0].fault is None
-
-
-def test_the_checksum_is_not_hashed() -> None:
-    image = make_pe()
-    changed = image[:CHECKSUM_AT] + b"\1\2\3\4" + image[CHECKSUM_AT + 4 :]
-    assert read(changed).authenticode_sha256 == read(image).authenticode_sha256
-
-
-@pytest.mark.parametrize("at", [3, 0x401, -1], ids=["header", "text", "overlay"])
-def test_every_other_byte_is_hashed(at: int, signer: Signer) -> None:
-    image = bytearray(make_pe(tail=b"overlay!"))
-    original = read(bytes(image)).authenticode_sha256
-    image[at] ^= 0xFF
-    assert read(bytes(image)).authenticode_sha256 != original
-
-
-def test_sections_are_hashed_by_their_place_in_the_file_not_in_the_table() -> None:
-    image = bytearray(make_pe((".data", b"data")))
-    table = PE_AT + 24 + 240
-    image[table : table + 80] = image[table + 40 : table + 80] + image[table : table + 40]
-    assert read(bytes(image)).authenticode_sha256 == authenticode(bytes(image)).hex()
 
 
 def test_two_signatures(signer: Signer) -> None:
@@ -132,46 +109,17 @@ def test_an_unsigned_loader_has_no_generation() -> None:
     assert read(make_pe()).windows_generation == ""
 
 
-def patched(at: int, form: str, *values: int, tail: bytes = b"") -> bytes:
-    image = bytearray(make_pe())
-    struct.pack_into(form, image, at, *values)
-    return bytes(image) + tail
-
-
-OPTIONAL = PE_AT + 24
-SECTION = OPTIONAL + 240
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cut_short"),
         (b"#!ipxe\n" + bytes(100), "no_pe"),
-        (b"\x7fELF" + bytes(100), "no_pe"),
-        (make_pe()[:70], "cut_short"),
-        (make_pe()[:200], "cut_short"),
-        (make_pe()[:-1], "bad_sections"),
-        (patched(60, "<I", 0xFFFFFFF0), "no_pe"),
-        (patched(PE_AT, "<I", 0), "no_pe"),
-        (patched(PE_AT + 4, "<H", 0x1234), "unknown_machine"),
-        (patched(PE_AT + 6, "<H", 0), "bad_sections"),
-        (patched(PE_AT + 6, "<H", 0xFFFF), "bad_headers"),
-        (patched(PE_AT + 20, "<H", 100), "no_pe"),
-        (patched(OPTIONAL, "<H", 0x107), "no_pe"),
-        (patched(OPTIONAL + 60, "<I", 0x10000), "bad_headers"),
-        (patched(OPTIONAL + 60, "<I", 64), "bad_headers"),
-        (patched(OPTIONAL + 68, "<H", 3), "not_bootable"),
-        (patched(SECTION + 20, "<I", 0xFFFFFFFF), "bad_sections"),
-        (patched(SECTION + 16, "<II", 0x600, 0), "bad_sections"),
-        (patched(DIRECTORY_AT, "<II", 8, 8), "bad_certificate_table"),
-        (patched(DIRECTORY_AT, "<II", 0x600, 8, tail=bytes(16)), "bad_certificate_table"),
-        (patched(DIRECTORY_AT, "<II", 0x600, 8, tail=bytes(8)), "bad_certificate_table"),
-        (patched(DIRECTORY_AT, "<II", 0x600, 16, tail=struct.pack("<IHH8x", 99, 0x200, 2)), "bad_certificate_table"),
-        (patched(DIRECTORY_AT, "<II", 0x600, 16, tail=struct.pack("<IHH8x", 16, 0x200, 2)), "bad_der"),
+        (make_pe(machine=0x1234), "unknown_machine"),
+        (make_pe(subsystem=3), "not_bootable"),
         (make_pe((".sbat", b"nonsense\n")), "bad_sbat"),
+        (make_pe((".sbat", bytes(1 << 17))), "bad_sections"),
     ],
 )
-def test_a_broken_image_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+def test_what_is_no_boot_loader_is_refused_with_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(MalformedImage) as caught:
         read(content)
     assert caught.value.reason == reason, str(caught.value)
