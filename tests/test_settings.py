@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dpd.errors import SettingsError
+from dpd.pxe_settings import DEFAULT_RULES
 from dpd.setting_rules import split_endpoint
 from dpd.settings import (
-    DEFAULT_RULES,
     Change,
     HttpSettings,
     Settings,
