@@ -81,7 +81,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_read_although_the_rest_is_not_s
         image.open("rb") as file,
         pytest.raises(RefusedByDaemon) as caught,
     ):
-        list(client.upload(file, "content", sent=sent.append, package_id="LAB1"))
+        list(client.upload(file, "content", size_bytes=image.stat().st_size, sent=sent.append, package_id="LAB1"))
     assert (caught.value.code, str(caught.value)) == ("library_full", "no room")
     assert len(sent) < 64
 

@@ -101,11 +101,15 @@ def _upload(client: Client, files: list[Path], query: dict[str, str], bar: Bar) 
         sizes = [path.stat().st_size for path in files]
         opened = [path.open("rb", buffering=CHUNK_BYTES) for path in files]
         parts = [{"name": plain_name(path), "size_bytes": each} for path, each in zip(files, sizes, strict=True)]
-        joined = cast(BinaryIO, _Joined(opened))
         total = sum(sizes)
         given = {name: value for name, value in query.items() if value}
         lines = client.upload(
-            joined, "boot-images", sent=lambda done: bar("sending", done, total), parts=json.dumps(parts), **given
+            _Joined(opened),
+            "boot-images",
+            size_bytes=total,
+            sent=lambda done: bar("sending", done, total),
+            parts=json.dumps(parts),
+            **given,
         )
         return _follow(lines, "adding", bar)
     except OSError as error:

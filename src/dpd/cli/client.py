@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from dpd.errors import DpdError
@@ -21,6 +20,12 @@ TIMEOUT_S = 30.0
 LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
 
 Sent = Callable[[int], None]
+
+
+class Readable(Protocol):
+    """A file, or several read as one."""
+
+    def read(self, count: int, /) -> bytes: ...
 
 
 class DaemonUnreachable(DpdError):
@@ -71,13 +76,15 @@ class Client:
         finally:
             connection.close()
 
-    def upload(self, file: BinaryIO, *parts: str, sent: Sent, **query: object) -> Iterator[dict[str, Any]]:
+    def upload(
+        self, file: Readable, *parts: str, size_bytes: int, sent: Sent, **query: object
+    ) -> Iterator[dict[str, Any]]:
         """Send a file, calling `sent` with the bytes so far, then the lines as `follow` gives them."""
         connection = self._connection(LONG_TIMEOUT_S)
         try:
             connection.putrequest("POST", _target(parts, query))
             connection.putheader("Content-Type", "application/octet-stream")
-            connection.putheader("Content-Length", str(os.fstat(file.fileno()).st_size))
+            connection.putheader("Content-Length", str(size_bytes))
             connection.endheaders()
             _send_body(connection, file, sent)
             yield from _lines(connection.getresponse())
@@ -137,7 +144,7 @@ def _target(parts: tuple[str, ...], query: Mapping[str, object]) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _send_body(connection: http.client.HTTPConnection, file: BinaryIO, sent: Sent) -> None:
+def _send_body(connection: http.client.HTTPConnection, file: Readable, sent: Sent) -> None:
     """Stop as soon as the daemon answers before the end: it has refused, and nobody would read the rest."""
     total = 0
     try:

@@ -52,6 +52,7 @@ def _upload(client: Client, image: Path, package: str, source_version: int | Non
             lines = client.upload(
                 file,
                 "content",
+                size_bytes=total,
                 sent=lambda done: bar("sending", done, total),
                 package_id=package,
                 source_version=source_version,

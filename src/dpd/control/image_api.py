@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -50,7 +50,7 @@ class ImageDescription(Request):
     """What both ways of adding tell."""
 
     image_id: ImageId | None = None
-    kind: Kind = Kind.WINPE
+    kind: Literal["winpe", "linux", "efi"] = "winpe"  # not Kind: a parameter's schema has no place for references
     command_line: CommandLine = ""
     description: Description = ""
     architecture: Architecture = ""
@@ -63,7 +63,7 @@ class ImageDescription(Request):
             raise RequestRefused("image_id: missing; expected the ID of the boot image, such as LAB00005")
         return NewImage(
             self.image_id,
-            self.kind,
+            Kind(self.kind),
             files,
             command_line=self.command_line,
             description=self.description,
