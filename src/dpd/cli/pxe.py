@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dpd.cli import pxe_test
+from dpd.cli import pxe_options, pxe_test
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import print_json, print_table
 
 app = typer.Typer(help="Look into network boots.", no_args_is_help=True, rich_markup_mode=None)
 pxe_test.register(app)
+pxe_options.register(app)
 
 
 @app.command(epilog="Example: dpd pxe show 52:54:00:12:34:56")

@@ -13,7 +13,7 @@ _DECISIONS: dict[str, tuple[BootCause, str, str]] = {
     Cause.MAINTENANCE: (
         BootCause.MAINTENANCE,
         "This distribution point is in maintenance, so it answers no network boot.",
-        "End it: `dpd maintenance off`.",
+        "End it: `dpd pxe maintenance --off`.",
     ),
     Cause.IGNORED_MAC: (
         BootCause.IGNORED_MAC,

@@ -59,6 +59,8 @@ def test_what_stands_in_an_answer(message: Message, expected: list[str]) -> None
 
 def test_a_lease_server_that_points_to_us_is_what_the_operator_wants() -> None:
     assert flags(answer(siaddr="10.0.0.1", file=b"ipxe.efi")) == ["lease"]
+    assert flags(answer(CLASS, siaddr="10.0.0.1")) == ["lease"]
+    assert flags(answer(CLASS, file=b"http://10.0.0.1:8080/boot/ipxe.efi")) == ["lease"]
 
 
 def test_an_answer_tells_whom_and_what() -> None:

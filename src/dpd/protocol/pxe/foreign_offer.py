@@ -61,15 +61,22 @@ def _flags(message: Message, server: str, own: Collection[str]) -> tuple[Flag, .
     is_boot_class = (message.option(Option.VENDOR_CLASS) or b"").startswith(BOOT_CLASSES)
     if message.yiaddr == UNSPECIFIED:
         return (Flag.PROXY,) if is_boot_class else ()
+    if _points_to(message, own):  # as the operator wants it for firmware that puts no two answers together
+        return (Flag.LEASE,)
     flags = [Flag.LEASE]
     if is_boot_class:
         flags.append(Flag.OPTION60)
-    if message.siaddr not in own:  # else the operator points them to us, as firmware that merges nothing needs it
-        if _file(message):
-            flags.append(Flag.FILE)
-        if message.siaddr not in (UNSPECIFIED, server):
-            flags.append(Flag.NEXT_SERVER)
+    if _file(message):
+        flags.append(Flag.FILE)
+    if message.siaddr not in (UNSPECIFIED, server):
+        flags.append(Flag.NEXT_SERVER)
     return tuple(flags)
+
+
+def _points_to(message: Message, own: Collection[str]) -> bool:
+    """Whether it names us, as next-server or in a URL."""
+    file = _file(message)
+    return message.siaddr in own or any(f"//{address}".encode() in file for address in own)
 
 
 def _file(message: Message) -> bytes:
