@@ -20,10 +20,14 @@ LINGER_S = 0.5  # firmware collects offers for seconds; here the last one comes 
 
 
 class BootWire:
-    """One client on `host`, which has no address yet. `heard` has the sender of every answer, in order."""
+    """One client on `host`, which has no address yet on `device`. `heard` has the sender of every answer, in order."""
 
-    def __init__(self, host: Host, *, expected_offers: int, prefix_length: int = 16) -> None:
+    def __init__(
+        self, host: Host, *, expected_offers: int, device: str = DEVICE, prefix_length: int = 16, gateway: str = ""
+    ) -> None:
         self._host = host
+        self._device = device
+        self._gateway = gateway
         self._expected = expected_offers
         self._prefix_length = prefix_length
         self._sock = self._open("0.0.0.0", 68)
@@ -38,7 +42,7 @@ class BootWire:
         with self._host.inside():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE.encode())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         return sock
@@ -60,7 +64,9 @@ class BootWire:
         (answer,) = self._collect(self._sock, lambda message: message.message_type == MessageType.ACK, 1)
         ack = decode(answer)
         self.address = ack.yiaddr
-        self._host.run("ip", "address", "add", f"{ack.yiaddr}/{self._prefix_length}", "dev", DEVICE)
+        self._host.run("ip", "address", "add", f"{ack.yiaddr}/{self._prefix_length}", "dev", self._device)
+        if self._gateway:
+            self._host.run("ip", "route", "replace", "default", "via", self._gateway)
         return ack
 
     def visit(self, server: str, payload: bytes, port: int = 4011) -> list[bytes]:
