@@ -10,12 +10,13 @@ from tests.protocol.pxe.test_responder import AT_67, AT_4011
 from tests.protocol.pxe.test_rules import captured
 
 from dpd.boot.tree import BootContext
+from dpd.boot.winpe import BCD_NAME
 from dpd.protocol.dhcp.message import Message, decode
 from dpd.protocol.dhcp.options import Option, decode_pxe_options
 from dpd.protocol.pxe.menu import LOCAL_BOOT_AT_ONCE
 from dpd.protocol.pxe.responder import Arrival
 from dpd.service.boot_tree import NoImages
-from dpd.service.pxe_answers import BCD_NAME, Prepared, PxeAnswers
+from dpd.service.pxe_answers import Prepared, PxeAnswers
 from dpd.settings import PxeRule, PxeSettings, PxeSubnet
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.telemetry.journal import BootJournal
@@ -152,8 +153,17 @@ def test_an_answer_that_did_not_leave_makes_no_ticket() -> None:
     assert desk.answers.stats.send_failures == 1
 
 
-def test_an_image_without_a_loader_for_the_processor_is_silence_with_its_reason() -> None:
-    assert Desk(BOOT).silent(captured("aavmf-discover")) == "no_image_for_arch"
+def test_where_the_image_has_no_loader_a_public_one_comes_first() -> None:
+    """Linux by way of iPXE, for one; what iPXE then gets is the image's by the ticket."""
+    desk = Desk(BOOT)
+    offer = desk.sent(captured("aavmf-discover"))
+    assert (offer.file, offer.option(Option.BCD)) == (b"ipxe-arm64.efi", None)
+    assert len(desk.judge.issued) == 1
+
+
+def test_where_there_is_no_public_one_either_it_is_told() -> None:
+    desk = Desk(BOOT, PxeSettings(rule=(PxeRule(name="x64", client_arch=(7,), loader="ipxe.efi"),)))
+    assert desk.silent(captured("aavmf-discover")) == "no_rule"
 
 
 def test_without_an_image_the_rules_speak() -> None:

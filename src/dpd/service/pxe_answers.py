@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dpd.boot.tree import BootContext, BootImages
+from dpd.boot.winpe import BCD_NAME
 from dpd.protocol.dhcp.message import UNSPECIFIED, Message, MessageType
 from dpd.protocol.dhcp.options import Option
 from dpd.protocol.pxe.responder import (
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 
 ANNOUNCE_AGAIN_S = 300.0  # an INFO line for each boot of a machine, not for each of its retries
 MAX_ANNOUNCED = 4096
-BCD_NAME = "\\Boot\\BCD"  # where Microsoft's boot manager looks by itself, too
 WAITING_SCRIPT = "boot.ipxe"  # what the boot tree answers with the waiting screen
 
 Fields = dict[str, str | int]

@@ -33,7 +33,6 @@ class Reason(StrEnum):
     TOO_EARLY = "too_early"  # the response delay is not over yet
     POLICY = "policy"  # it decided on silence, or on something that this client has no words for
     NO_RULE = "no_rule"
-    NO_IMAGE_FOR_ARCH = "no_image_for_arch"  # the boot image granted has nothing for this processor
     CHAIN_BROKEN = "chain_broken"  # the loader failed its check
     NO_OWN_ADDRESS = "no_own_address"
     OTHER_INTERFACE = "other_interface"
@@ -51,8 +50,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What policy gives. An empty `loader` means that of the rules, or with `image` that the boot image has none. `bcd_name`
-    goes with loaders of Microsoft alone; `message` is for whoever sits at the machine."""
+    """What policy gives. An empty `loader` means that of the rules, also with `image`: a public loader may have to come first.
+    `bcd_name` goes with loaders of Microsoft alone; `message` is for whoever sits at the machine."""
 
     outcome: Outcome = Outcome.BOOT
     loader: str = ""

@@ -161,8 +161,6 @@ def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Igno
     if grant.loader:
         loader = _for_client(grant.loader, question, policy)
         return Content(grant.image or grant.outcome.value, loader, bcd_name=grant.bcd_name, flow=flow)
-    if grant.image:
-        return Ignored(Reason.NO_IMAGE_FOR_ARCH, question.machine)
     if question.profile.menu_text:
         return Content(question.profile.name)
     if rule is None:
