@@ -32,14 +32,16 @@ def test_a_train_is_that_part_of_the_file(size: int, blksize: int, first: int, c
     assert [bytes(header) for header in pieces[0::2]] == [b"\0\3" + n.to_bytes(2) for n in range(first, first + count)]
 
 
-def test_a_datagram_is_a_whole_block_and_never_the_last() -> None:
+def test_joined_blocks_are_whole_ones_and_never_the_last() -> None:
     blocks = Blocks(1024, 512)
-    assert blocks.datagram(1) is None
+    assert blocks.joined(1, 1) is None
     blocks.ask(1, 1)
     blocks.provide(0, b"a" * 512 + b"b" * 512)
-    assert blocks.datagram(1) == b"\0\3\0\1" + b"a" * 512
-    assert blocks.datagram(2) == b"\0\3\0\2" + b"b" * 512
-    assert blocks.datagram(3) is None
+    first, second = b"\0\3\0\1" + b"a" * 512, b"\0\3\0\2" + b"b" * 512
+    assert blocks.joined(1, 1) == first
+    assert blocks.joined(2, 1) == second
+    assert blocks.joined(1, 2) == first + second
+    assert blocks.joined(2, 2) is blocks.joined(3, 1) is None
 
 
 def test_what_lies_before_the_extent_is_not_here() -> None:
@@ -47,8 +49,8 @@ def test_what_lies_before_the_extent_is_not_here() -> None:
     needed = blocks.ask(1000, 4)
     assert needed == ExtentNeeded(999 * 512, EXTENT_BYTES)
     blocks.provide(needed.offset, bytes(needed.length))
-    assert blocks.datagram(999) is None
-    assert blocks.datagram(1000) is not None
+    assert blocks.joined(999, 1) is blocks.joined(999, 4) is None
+    assert blocks.joined(1000, 4) is not None
     assert not blocks.here(999, 1000)
 
 

@@ -226,13 +226,13 @@ def test_an_ack_that_got_further_during_recovery_extends_instead_of_repeating() 
     assert numbers(talk.hear(Ack(6))) == [7, 8, 9, 10]
 
 
-def test_a_restarted_window_that_is_hit_again_restarts_after_two_round_trips() -> None:
+def test_a_restarted_window_that_may_be_hit_again_restarts_after_two_round_trips() -> None:
     talk = windowed()
     talk.now += RTT_S
     talk.hear(Ack(4))
     talk.now += RTT_S
     assert numbers(talk.hear(Ack(5))) == [6, 7, 8, 9]
-    talk.now += RTT_S
+    talk.now += RTT_S / 2  # too soon for an answer to the restart
     assert numbers(talk.hear(Ack(6))) == [10]
     started = talk.now
     assert numbers(talk.wait()) == [7, 8, 9, 10]
@@ -320,46 +320,56 @@ def test_silence_behind_the_offer_points_at_the_packet_size() -> None:
     )
 
 
-class TestLockStep:
-    """The short way of `answer` is the long way of `receive_datagram`, but shorter."""
+def test_a_restarted_window_that_is_hit_again_restarts_at_once_when_the_answer_can_be_to_it() -> None:
+    talk = windowed()
+    talk.now += RTT_S
+    talk.hear(Ack(4))
+    talk.now += RTT_S
+    assert numbers(talk.hear(Ack(5))) == [6, 7, 8, 9]
+    talk.now += RTT_S
+    assert numbers(talk.hear(Ack(6))) == [7, 8, 9, 10]
+    assert numbers(talk.hear(Ack(7))) == [11]  # too soon for that
 
-    def test_every_block_but_the_first_and_the_last_goes_the_short_way(self) -> None:
-        content = bytes(range(256)) * 40 + b"end"
-        talk = Conversation(content)
-        received, short = bytearray(), 0
-        message = talk.said()[0]
+
+class TestShortWay:
+    """`answer` does what `receive_datagram` does, but shorter."""
+
+    @pytest.mark.parametrize("windowsize", [1, 4, 16])
+    def test_nearly_every_window_goes_the_short_way(self, windowsize: int) -> None:
+        content = bytes(range(256)) * 400 + b"end"
+        talk = Conversation(content, windowsize=windowsize)
+        talk.said()
+        received, short, window = bytearray(), 0, talk.hear(Ack(0))
         while True:
-            assert isinstance(message, Data)
-            received += message.payload
-            ack = encode(Ack(message.block_number & 0xFFFF))
+            received += b"".join(message.payload for message in window if isinstance(message, Data))
+            ack = encode(Ack(numbers(window)[-1]))
             talk.now += 0.001
-            datagram = talk.transfer.answer(ack, talk.now)
-            if datagram is not None:
+            train = talk.transfer.answer(ack, talk.now)
+            if train is not None:
                 short += 1
-                message = decode(datagram)
+                window = split(Transmit((train,), CLIENT, 516))
                 continue
-            said = talk.hear(ack)
-            if not said:
+            window = talk.hear(ack)
+            if not window:
                 break
-            message = said[0]
         assert received == content
-        assert short == talk.transfer.last_block - 3  # the first ACK and the last block go the long way
-        assert talk.transfer.datagrams_sent == talk.transfer.last_block
+        assert short >= talk.transfer.last_block // windowsize - 2  # all but the first and those with the last block
+        assert talk.transfer.datagrams_sent == talk.transfer.last_block + 1
         assert talk.transfer.bytes_acked == len(content)
         assert talk.facts == [Finished(Verdict.COMPLETED)]
 
     def test_only_the_ack_that_is_waited_for_is_taken(self) -> None:
         talk = Conversation(bytes(5000))
         talk.said()
-        assert not talk.transfer.in_lock_step
+        assert not talk.transfer.answered
         assert talk.transfer.answer(encode(Ack(1)), talk.now) is None  # who has not said anything may be anybody
         talk.hear(Ack(1))
-        assert talk.transfer.in_lock_step
+        assert talk.transfer.answered
         for wire in (encode(Ack(1)), encode(Ack(3)), encode(Ack(2, next_window=1)), encode(Error(0, "x")), b""):
             assert talk.transfer.answer(wire, talk.now) is None
-        datagram = talk.transfer.answer(encode(Ack(2)), talk.now)
-        assert datagram is not None
-        assert decode(datagram) == Data(3, bytes(512))
+        train = talk.transfer.answer(encode(Ack(2)), talk.now)
+        assert train is not None
+        assert decode(train) == Data(3, bytes(512))
         assert talk.transfer.answer(encode(Ack(2)), talk.now) is None  # a copy
 
     def test_a_retransmission_is_due_when_it_would_be_otherwise(self) -> None:
@@ -376,10 +386,18 @@ class TestLockStep:
         assert numbers(talk.hear(Ack(50))) == [51]
         assert talk.transfer.answer(encode(Ack(51)), talk.now) is not None
 
-    def test_a_window_is_not_lock_step(self) -> None:
+    @pytest.mark.parametrize("disturbance", [Ack(0), Ack(2)])
+    def test_what_is_lost_is_looked_at_the_long_way(self, disturbance: Ack) -> None:
         talk = windowed()
-        assert not talk.transfer.in_lock_step
+        talk.hear(disturbance)
         assert talk.transfer.answer(encode(Ack(4)), talk.now) is None
+        assert talk.transfer.answer(encode(Ack(6)), talk.now) is None
+
+    def test_a_window_of_several_trains_goes_the_long_way(self) -> None:
+        talk = Conversation(bytes(1 << 20), windowsize=64, blksize=1468)
+        talk.said()
+        talk.hear(Ack(0))
+        assert talk.transfer.answer(encode(Ack(64)), talk.now) is None
 
     def test_block_numbers_wrap(self) -> None:
         talk = Conversation(bytes(8 * 70_000), blksize=8)

@@ -65,13 +65,20 @@ class Blocks:
             start += blksize
         return pieces
 
-    def datagram(self, number: int) -> bytes | None:
-        """One whole block as it goes out; None for the last one and for what is not here."""
-        start = (number - 1) * self.blksize - self._offset
-        payload = self._extent[start : start + self.blksize]
-        if start < 0 or len(payload) < self.blksize:
+    def joined(self, first: int, count: int) -> bytes | None:
+        """These in one piece, as they go out; None where one of them is not here or is the last."""
+        blksize, extent = self.blksize, self._extent
+        start = (first - 1) * blksize - self._offset
+        if start < 0 or start + count * blksize > len(extent) or first + count > self.last:
             return None
-        return _pack_header(DATA, number & 0xFFFF) + payload
+        if count == 1:
+            return _pack_header(DATA, first & 0xFFFF) + extent[start : start + blksize]
+        pieces: list[Buffer] = []
+        for number in range(first, first + count):
+            pieces.append(_pack_header(DATA, number & 0xFFFF))
+            pieces.append(extent[start : start + blksize])
+            start += blksize
+        return b"".join(pieces)
 
     def drop(self) -> None:
         """Give the memory back."""

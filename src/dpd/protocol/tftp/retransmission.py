@@ -17,22 +17,16 @@ UNKNOWN_QUIET_S = 0.2
 
 class RetransmissionTimer:
     """Interval between retransmissions: `initial_s` until a round trip was seen, then adaptive, doubled at each one.
-    `settled_s` is the interval while nothing is lost."""
+    `settled_s` is the interval while nothing is lost, `least_s` the shortest round trip so far."""
 
     __slots__ = (
-        "_attempts",
-        "_ceiling_s",
-        "_initial_s",
-        "_srtt_s",
-        "_tries",
-        "_variation_s",
-        "backed_off",
-        "settled_s",
+        *("_attempts", "_ceiling_s", "_initial_s", "_srtt_s", "_tries", "_variation_s"),
+        *("backed_off", "least_s", "settled_s"),
     )
 
     def __init__(self, initial_s: float, attempts: int) -> None:
         self.backed_off = 0
-        self.settled_s = initial_s
+        self.settled_s = self.least_s = initial_s
         self._attempts, self._initial_s = attempts, initial_s
         self._tries = 0
         self._ceiling_s = max(MAX_INTERVAL_S, initial_s)
@@ -41,6 +35,7 @@ class RetransmissionTimer:
 
     def sample(self, rtt_s: float) -> None:
         """A round trip that was not disturbed by a retransmission (Karn's rule is the caller's)."""
+        self.least_s = min(self.least_s, rtt_s)
         if self._srtt_s is None:
             self._srtt_s, self._variation_s = rtt_s, rtt_s / 2
         else:

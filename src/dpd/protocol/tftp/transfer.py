@@ -9,15 +9,17 @@ know), then SENDING windows of `windowsize` blocks, then FINISHED with one verdi
     acked+1 ... window_end   the window; `next_block` is the first of it not handed out yet
     sent                  the highest block ever handed out
 
-The file arrives by extents of several windows: ExtentNeeded asks, `provide_extent` answers. A window leaves as trains. In
-lock-step, where each block is a turn of the owner's loop, `answer` is a short way for the one ACK that was waited for.
+The file arrives by extents of several windows: ExtentNeeded asks, `provide_extent` answers. A window leaves as trains. Where
+windows are small each is a turn of the owner's loop for a few kilobytes: `answer` is a short way for the one ACK that is
+waited for while nothing is lost (`awaited`).
 
 Loss. RFC 7440 lets the client acknowledge its last block in order when it misses one; the window then restarts behind
 it. The danger is the Sorcerer's Apprentice (RFC 1123 section 4.2.3.1): EDK2 sends one ACK for *every* datagram out of
 order, and each restart puts more of those on the way. So all that was sent before a restart must be acknowledged
 (`recovery_end`) before an ACK alone may restart again. Until then equal ACKs do nothing, and an ACK that got further
-extends the window to `windowsize` behind it, since that is what the client now waits for. If the restarted window was
-hit as well, no more comes of that, and after two round trips (`quiet_deadline`) it starts once more behind that ACK. An
+extends the window to `windowsize` behind it, since that is what the client now waits for: two swapped datagrams look so.
+But one that came no sooner than an answer to the restart can come means that the restarted window was hit as well, and it
+starts once more behind that ACK. Where such an ACK was lost, two round trips of quiet (`quiet_deadline`) say the same. An
 ACK of the block before the window is a lost first block or a copy of an ACK: the same two round trips tell which.
 With windowsize 1 a repeated ACK never sends anything. The window does not shrink on loss: the client acknowledges after
 `windowsize` blocks, so a shorter window would run into its time-out each time.
@@ -57,7 +59,7 @@ MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/udp.py
 MAX_TRAIN_SEGMENTS = 64
 MAX_STRAYS = 4  # answers to strangers kept at once
 UNANSWERED_ATTEMPTS = 3
-SAMPLE_EVERY = 16  # blocks of lock-step between two looks at the round trip, which cost as much as a block
+SAMPLE_EVERY = 16  # short ways between two looks at the round trip, which cost as much as a block
 
 ACK = int(Opcode.ACK)
 ACK_OPCODE = b"\0\x04"
@@ -86,6 +88,8 @@ class ReadTransfer:
         self._acked = self._sent = 0
         self._next_block, self._window_end = 1, 0
         self._recovery_end = -1
+        self._restarted_at = 0.0
+        self._short_ways = 0
         self._awaited = b""  # the one ACK that `answer` takes
         self._probing = False
         self._unanswered_attempts = min(limits.attempts, UNANSWERED_ATTEMPTS)
@@ -117,9 +121,9 @@ class ReadTransfer:
         return not self._answered and self._state is not _State.FINISHED
 
     @property
-    def in_lock_step(self) -> bool:
-        """Whether each block waits for the ACK of the one before, and the client has shown that it is there."""
-        return self._answered and self.terms.windowsize == 1 and self._state is _State.SENDING
+    def answered(self) -> bool:
+        """Whether the client has shown that it is there, and the transfer goes on."""
+        return self._answered and self._state is _State.SENDING
 
     @property
     def bytes_acked(self) -> int:
@@ -127,24 +131,26 @@ class ReadTransfer:
         return min(self._acked * self.terms.blksize, self.size_bytes)
 
     def answer(self, ack: bytes, now: float) -> bytes | None:
-        """The next datagram, where `ack` came from the client and is just the one that lock-step waits for. None: nothing was
-        changed, and `receive_datagram` is to look at it."""
+        """The next window as one train, where `ack` came from the client and is just the one that is waited for. None: nothing
+        was changed, and `receive_datagram` is to look at it."""
         if ack != self._awaited:
             return None
-        acked, number = self._sent, self._sent + 1
-        datagram = self._blocks.datagram(number)
-        if datagram is None:
+        acked, count = self._sent, self._windowsize
+        train = self._blocks.joined(acked + 1, count)
+        if train is None:
             return None
-        if not number % SAMPLE_EVERY and self._window_sent_at is not None:
+        self._short_ways += 1
+        if not self._short_ways % SAMPLE_EVERY and self._window_sent_at is not None:
             self._timer.sample(now - self._window_sent_at)
+        last = acked + count
         self._acked = acked
-        self._sent = self._window_end = number
-        self._next_block = number + 1
-        self._awaited = _pack_header(ACK, number & 0xFFFF)
+        self._sent = self._window_end = last
+        self._next_block = last + 1
+        self._awaited = _pack_header(ACK, last & 0xFFFF)
         self._window_sent_at = now
         self._deadline = now + self._timer.settled_s
-        self.datagrams_sent += 1
-        return datagram
+        self.datagrams_sent += count
+        return train
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """A datagram reached this transfer's port. What ends or advances the transfer comes from its client alone."""
@@ -176,7 +182,7 @@ class ReadTransfer:
     def handle_timeout(self, now: float) -> None:
         """The deadline of `next_timeout` may have passed: send again, or give up after the last attempt."""
         if self._quiet_deadline is not None and now >= self._quiet_deadline:
-            self._restart_window()
+            self._restart_window(now)
         if self._deadline is None or now < self._deadline:
             return
         self._deadline = None
@@ -191,7 +197,7 @@ class ReadTransfer:
         elif self._sent - self._acked > 1 and self._timer.backed_off % 2 and self._sent > self._recovery_end:
             self._probe()
         else:
-            self._restart_window()
+            self._restart_window(now)
 
     def poll_transmit(self, now: float) -> Transmit | None:
         """The next datagram or train, None when there is nothing to send now."""
@@ -251,8 +257,9 @@ class ReadTransfer:
         self._events.append(Ignored("duplicate_ack"))
         perhaps_lost = self._windowsize > 1 and self._sent > self._acked > self._recovery_end
         if perhaps_lost and self._probing:
-            self._restart_window()
+            self._restart_window(now)
         elif perhaps_lost and self._quiet_deadline is None:
+            self._awaited = b""
             self._quiet_deadline = now + self._timer.quiet_s()
 
     def _advance(self, blocks: int, now: float) -> None:
@@ -266,8 +273,8 @@ class ReadTransfer:
             if self._probing:  # the client may answer the probe by the same ACK once more
                 self._recovery_end = self._acked
             self._open_window()
-        elif self._acked > self._recovery_end:
-            self._restart_window()
+        elif self._acked > self._recovery_end or now - self._restarted_at >= self._timer.least_s:
+            self._restart_window(now)
         else:
             self._extend_window(now)
 
@@ -299,8 +306,10 @@ class ReadTransfer:
             told += f", and none to the first of {self.terms.blksize} bytes: packets of that size may be lost on the way (MTU)"
         return told
 
-    def _restart_window(self) -> None:
+    def _restart_window(self, now: float) -> None:
         self._recovery_end = self._sent
+        self._restarted_at = now
+        self._awaited = b""
         self._open_window()
 
     def _has_window(self) -> bool:
@@ -337,8 +346,8 @@ class ReadTransfer:
             self._window_sent_at = None
         elif first == self._acked + 1:
             self._window_sent_at = now
-            if self._windowsize == 1 and self._answered:
-                self._awaited = _pack_header(ACK, last & 0xFFFF)
+        if last == self._window_end and self._answered and self._windowsize <= self._train_blocks:
+            self._awaited = b"" if self._window_sent_at is None else _pack_header(ACK, last & 0xFFFF)
         self._sent = max(self._sent, last)
         self._next_block = last + 1
         self._deadline = now + self._timer.interval_s()
