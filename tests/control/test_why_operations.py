@@ -60,6 +60,18 @@ def test_a_machine_that_was_never_heard_is_explained_with_what_is_known(
     assert (operations.why(MAC).mac, operations.why(GUID).mac) == (MAC, "")
 
 
+def test_guids_that_policy_does_not_go_by_are_no_conflict(journal: BootJournal) -> None:
+    settings = Settings(pxe=PxeSettings(duplicate_ids=(GUID.upper(),)))
+    for mac in (OTHER, MAC):
+        journal.note(mac, "discover", guid=GUID)
+        journal.note(mac, "decision", outcome="boot", cause="required", computer="PC-7")
+        journal.note(mac, "offer", loader="ipxe.efi")
+        journal.note(mac, "tftp", file="ipxe.efi", verdict="completed")
+    clock = lambda: 1100.0  # noqa: E731
+    assert WhyOperations(journal, Settings, clock=clock).why(MAC).cause is BootCause.GUID_SHARED
+    assert WhyOperations(journal, lambda: settings, clock=clock).why(MAC).cause is BootCause.FINE
+
+
 @pytest.mark.parametrize("name", ["", "pc-7", "52:54:00:00:00", "52:54:00:00:00:0g", GUID[:-1], "x" * 500])
 def test_what_is_neither_is_refused(operations: WhyOperations, name: str) -> None:
     with pytest.raises(DpdError, match="expected a MAC"):

@@ -99,7 +99,13 @@ STAGED: dict[str, tuple[BootCause, tuple[BootEvent, ...]]] = {
     ),
     "GUID shared": (
         BootCause.GUID_SHARED,
-        (discover(), event(0, "conflict", kind="duplicate_guid", guid="feed", others="aa"), offer(), tftp()),
+        (
+            discover(),
+            event(0, "conflict", kind="duplicate_guid", guid="feed", others="aa"),
+            decision("boot", "required", computer="PC-7"),
+            offer(),
+            tftp(),
+        ),
     ),
     "required already run": (BootCause.ALREADY_RUN, (discover(), decision("abort", "already_run"), offer(), tftp())),
     "deployment expired": (BootCause.DEPLOYMENT_EXPIRED, (discover(), decision("abort", "expired"), offer())),

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 from tests.site.stories import (
+    AT,
     boot_reply,
     boot_request,
+    decision,
     discover,
     event,
     foreign_offer,
@@ -16,7 +18,8 @@ from tests.site.stories import (
     told,
 )
 
-from dpd.site.findings import BootCause
+from dpd.site.causes import explain
+from dpd.site.findings import BootCause, Surroundings
 from dpd.telemetry.journal import BootEvent
 
 ANSWERED = (discover(), offer(), lease_request())
@@ -164,9 +167,27 @@ def test_a_loader_that_is_fetched_again_and_again_does_not_start() -> None:
     assert told(*ANSWERED, tftp(), *another).cause is BootCause.FINE
 
 
-def test_a_shared_guid_is_a_remark_where_something_else_failed() -> None:
-    conflict = event(0, "conflict", kind="duplicate_guid", guid="feed", others="02:00:00:00:00:07")
-    assert told(discover(), conflict, offer(), tftp()).cause is BootCause.GUID_SHARED
-    blocked = told(discover(), conflict, offer(), lease_request(), boot_request(), boot_reply())
+CONFLICT = event(0, "conflict", kind="duplicate_guid", guid="feed", others="02:00:00:00:00:07")
+
+
+def test_a_shared_guid_is_the_cause_where_policy_went_by_it() -> None:
+    known = decision("boot", "required", computer="PC-7")
+    story = told(discover(), CONFLICT, known, offer(), tftp())
+    assert story.cause is BootCause.GUID_SHARED
+    assert "02:00:00:00:00:07" in story.sentence
+    assert "pxe.duplicate_ids" in story.next_step
+
+
+def test_a_shared_guid_is_a_remark_where_policy_did_not_or_something_else_failed() -> None:
+    unknown = told(discover(), CONFLICT, decision("boot", "default"), offer(), tftp())
+    assert unknown.cause is BootCause.FINE
+    blocked = told(discover(), CONFLICT, decision("boot", "required", computer="PC-7"), offer(), lease_request(), boot_request(), boot_reply())  # fmt: skip
     assert blocked.cause is BootCause.TFTP_BLOCKED
-    assert "02:00:00:00:00:07" in blocked.remarks[0]
+    assert all("02:00:00:00:00:07" in each.remarks[0] for each in (unknown, blocked))
+
+
+def test_a_guid_that_policy_does_not_go_by_is_no_conflict() -> None:
+    known = decision("boot", "required", computer="PC-7")
+    around = Surroundings(AT + 100, shared_ids={"feed"})
+    story = explain((discover(), CONFLICT, known, offer(), tftp()), around)
+    assert (story.cause, story.remarks) == (BootCause.FINE, ())

@@ -12,6 +12,7 @@ from dpd.errors import DpdError
 from dpd.settings import Settings
 from dpd.site.causes import AttemptStory, explain
 from dpd.site.findings import BootCause, Surroundings
+from dpd.site.identity import EMPTY_GUIDS
 from dpd.telemetry.journal import BootJournal
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -64,4 +65,6 @@ class WhyOperations:
         )
 
     def _surroundings(self) -> Surroundings:
-        return Surroundings(self._clock(), self._settings().pxe.server_address, self._journal.relays())
+        settings = self._settings().pxe
+        shared = EMPTY_GUIDS | {each.lower() for each in settings.duplicate_ids}
+        return Surroundings(self._clock(), settings.server_address, self._journal.relays(), shared)

@@ -86,6 +86,7 @@ class Reading:
             "blksize": transfer.terms.blksize,
             "windowsize": transfer.terms.windowsize,
             "retransmits": transfer.retransmits,
+            "answered": int(transfer.was_answered),
             "seconds": round(time.monotonic() - self.began_at, 3),
         }
 

@@ -83,7 +83,7 @@ def _remarks(case: Case, cause: BootCause) -> Iterator[str]:
         event = transfer_causes.offer_with(case.attempt, flag)
         if event is not None and cause is not its_cause:
             yield f"Another server, {text_of(event, 'server')}, offers {FLAGS[flag]} to this machine too."
-    shared = transfer_causes.shared_guid(case)
+    shared = transfer_causes.guid_conflict(case)
     if shared is not None and cause is not BootCause.GUID_SHARED:
         yield shared.sentence
     if case.attempt.last("discover") is None and case.attempt.last("boot_request", "tftp", "http"):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -60,6 +60,7 @@ class Surroundings:
     now: float
     server: str = ""  # our address, as machines reach it
     relays: Mapping[str, float] = field(default_factory=dict)  # when each relay last passed something on
+    shared_ids: Collection[str] = ()  # GUIDs that policy does not go by, since several machines have them
 
 
 @dataclass(frozen=True, slots=True)

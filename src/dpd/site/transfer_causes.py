@@ -193,12 +193,18 @@ def _no_lease(case: Case) -> Finding:
 
 
 def shared_guid(case: Case) -> Finding | None:
-    """Two addresses tell one GUID, and both boot."""
+    """Two addresses tell one GUID, and policy went by it."""
+    decision = case.attempt.last("decision")
+    return guid_conflict(case) if decision is not None and text_of(decision, "computer") else None
+
+
+def guid_conflict(case: Case) -> Finding | None:
+    """Two addresses tell one GUID that policy may go by."""
     conflicts = [
         event
         for attempt in (*case.earlier, case.attempt)
         for event in attempt.all("conflict")
-        if text_of(event, "kind") == "duplicate_guid"
+        if text_of(event, "kind") == "duplicate_guid" and text_of(event, "guid") not in case.around.shared_ids
     ]
     if not conflicts:
         return None

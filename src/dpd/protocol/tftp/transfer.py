@@ -126,6 +126,11 @@ class ReadTransfer:
         return self._answered and self._state is _State.SENDING
 
     @property
+    def was_answered(self) -> bool:
+        """Whether the client ever confirmed anything; an OACK counts, an ERROR does not."""
+        return self._answered
+
+    @property
     def bytes_acked(self) -> int:
         """How much of the file the client has confirmed."""
         return min(self._acked * self.terms.blksize, self.size_bytes)
