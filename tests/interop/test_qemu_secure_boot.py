@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secure Boot from `dpd serve`: OVMF with Microsoft's authorities enrolled, Debian's shim, its GRUB, its kernel.
+
+Debian's signed GRUB does not know proxyDHCP: it takes the TFTP server from the lease. So the lease server is to name dpd
+as next-server; where it does not, GRUB stands still and dpd says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bench.netns import Lan
+from tests.interop import linux
+from tests.interop.daemon import Daemon
+from tests.interop.guest import QEMU, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES, Guest
+
+from dpd.boot.chain_manifest import format_manifest, make_chain
+from dpd.content.boot_files import BootFiles
+
+pytestmark = pytest.mark.qemu
+
+LIMIT_S = 180.0  # 25 s on two quiet cores
+SHIM = Path("/usr/lib/shim/shimx64.efi.signed")
+GRUB = Path("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed")
+MAC = "52:54:00:d9:d0:05"
+DISCOVER_S = 8.0  # the firmware has asked once by then; it gives up after a minute
+STALL_S = 25.0  # dpd speaks of a stall after 20 s without a request
+
+SETTINGS = """
+[boot]
+directory = "{boot}"
+[[pxe.rule]]
+name = "secure-x64"
+client_class = "PXEClient"
+client_arch = [7, 9]
+loader = "shimx64.efi"
+"""
+GRUB_CFG = """
+linux /vmlinuz console=ttyS0 panic=-1 dpd.mac=$net_default_mac
+initrd /initrd.cpio
+boot
+"""
+
+
+@pytest.fixture
+def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
+    need(QEMU, "dnsmasq", SHIM, GRUB, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
+    return make_lan("lease", "dpd")
+
+
+def lease_addresses(lan: Lan, *options: str) -> None:
+    """dnsmasq, which hands out addresses and nothing else."""
+    lan["lease"].start(
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
+        *("--interface=eth0", "--bind-interfaces", "--no-ping"),
+        *("--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h", *options),
+    )
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Path:
+    """A boot directory with the signed chain."""
+    busybox = linux.find_busybox()
+    if busybox is None:
+        pytest.skip("missing: busybox-static")
+    try:
+        kernel = linux.find_kernel()
+    except linux.KernelMissing as error:
+        pytest.skip(str(error))
+    boot = tmp_path / "boot"
+    (boot / "grub").mkdir(parents=True)
+    shutil.copy(SHIM, boot / "shimx64.efi")
+    shutil.copy(GRUB, boot / "grubx64.efi")
+    shutil.copy(kernel, boot / "vmlinuz")
+    linux.write_initramfs(boot / "initrd.cpio", busybox)
+    (boot / "grub/grub.cfg").write_text(GRUB_CFG, encoding="ascii")
+    return boot
+
+
+@pytest.fixture
+def dpd(lan: Lan, boot: Path, tmp_path: Path) -> Iterator[Daemon]:
+    with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as daemon:
+        yield daemon
+
+
+def test_shim_grub_and_kernel_boot_where_the_lease_server_names_dpd(lan: Lan, dpd: Daemon, tmp_path: Path) -> None:
+    lease_addresses(lan, f"--dhcp-boot=,,{lan['dpd'].address}")
+    with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
+        guest.wait_for("Secure boot enabled", LIMIT_S)
+        guest.wait_for(linux.MARK, LIMIT_S)
+        guest.wait_for(f"dpd.mac={MAC}", 5)
+    for file in ("shimx64.efi", "grubx64.efi", "vmlinuz", "initrd.cpio"):
+        assert dpd.events("tftp transfer", file=file, verdict="completed"), file
+
+
+def test_where_the_lease_server_does_not_name_dpd_grub_stands_still_and_dpd_says_why(
+    lan: Lan, dpd: Daemon, tmp_path: Path
+) -> None:
+    """dnsmasq names itself as next-server when nobody tells it otherwise, and GRUB asks there for half an hour."""
+    lease_addresses(lan)
+    with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
+        guest.wait_for("Welcome to GRUB!", LIMIT_S)
+        assert linux.MARK not in guest.watch(STALL_S)
+    told = json.loads(dpd.tell("pxe", "why", MAC, "--json"))
+    assert told["cause"] == "signed_grub_stall"
+    assert lan["dpd"].address in told["next_step"]
+    assert not dpd.events("tftp transfer", file="vmlinuz")
+
+
+def test_the_firmware_refuses_a_tampered_loader_and_dpd_tells_what_it_served(
+    lan: Lan, boot: Path, tmp_path: Path
+) -> None:
+    lease_addresses(lan)
+    shim = boot / "shimx64.efi"
+    shim.write_bytes(tampered(shim.read_bytes()))
+    with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as dpd:
+        with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
+            guest.wait_for("Access Denied", LIMIT_S)
+        story = json.loads(dpd.tell("pxe", "show", MAC, "--json"))["events"]
+    served = [e["fields"] for e in story if e["event"] == "tftp" and e["fields"]["verdict"] == "completed"]
+    assert [(fields["file"], fields["sha256"]) for fields in served] == [
+        ("shimx64.efi", hashlib.sha256(shim.read_bytes()).hexdigest())
+    ]
+
+
+def test_with_a_manifest_a_tampered_loader_is_not_even_handed_out(lan: Lan, boot: Path, tmp_path: Path) -> None:
+    """The same, caught before a machine meets it: dpd stays silent, and says why."""
+    lease_addresses(lan)
+    manifest = tmp_path / "chain.toml"
+    manifest.write_text(
+        format_manifest(make_chain(BootFiles(boot), loads=[("grubx64.efi", "vmlinuz")])), encoding="utf-8"
+    )
+    (boot / "shimx64.efi").write_bytes(tampered((boot / "shimx64.efi").read_bytes()))
+    settings = SETTINGS.format(boot=boot).replace("[boot]", f'[boot]\nchain_manifest = "{manifest}"')
+    with Daemon(tmp_path, settings, lan["dpd"]) as dpd:
+        (finding, *_) = dpd.events("secure boot chain broken")
+        assert (finding["file"], finding["fault"]) == ("shimx64.efi", "wrong_hash")
+        with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
+            guest.wait_for("Start PXE over IPv4", LIMIT_S)
+            guest.watch(DISCOVER_S)
+        told = json.loads(dpd.tell("pxe", "why", MAC, "--json"))
+    assert told["cause"] == "loader_chain_broken"
+    assert "shimx64.efi" in told["sentence"]
+    assert not dpd.events("tftp transfer", file="shimx64.efi", verdict="completed")
+
+
+def tampered(loader: bytes) -> bytes:
+    """The loader with one bit of its code turned."""
+    changed = bytearray(loader)
+    changed[0x2000] ^= 1
+    return bytes(changed)
