@@ -22,6 +22,7 @@ from tests.protocol.pxe.test_identity6 import changed
 from dpd.errors import ServiceError
 from dpd.protocol.dhcp6.message import Packet, Relay, decode, encode
 from dpd.protocol.pxe.responder6 import RELAY_SOURCE_PORT
+from dpd.service import pxe6
 from dpd.service.pxe6 import Pxe6Service
 from dpd.service.pxe6_answers import own_duid
 from dpd.settings import PxeRule, PxeSettings, PxeSubnet, Settings
@@ -110,6 +111,38 @@ async def test_solicit_advertise_and_4011(service: Pxe6Service, booter: Booter, 
     assert events == ["discover", "decision", "offer", "boot_request", "decision", "boot_reply"]
     journal.note_address("::1", "tftp")  # the address was learnt at 4011
     assert journal.story(MAC)[-1].event == "tftp"
+
+
+async def test_the_reply_at_the_boot_port_waits_until_firmware_listens(
+    service: Pxe6Service, booter: Booter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OVMF opens its port after it has asked, asks once, and hears for 3 s."""
+    booter.ask(PXE)
+    await booter.answer()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    booter.send(encode(BOOT_REQUEST), "boot_port6")
+    await booter.receive()
+    assert 0.15 < loop.time() - began < 3
+
+    monkeypatch.setattr(pxe6, "MAX_DELAYED", 0)  # a flood of requests is not kept in memory
+    monkeypatch.setattr(pxe6, "BOOT_REPLY_DELAY_S", 3600.0)
+    booter.send(encode(BOOT_REQUEST), "boot_port6")
+    await booter.receive()
+
+
+async def test_a_reply_that_waits_does_not_outlive_the_service(
+    service: Pxe6Service, booter: Booter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pxe6, "BOOT_REPLY_DELAY_S", 0.05)
+    booter.ask(PXE)
+    await booter.answer()
+    booter.send(encode(BOOT_REQUEST), "boot_port6")
+    await until(lambda: bool(service.stats.boot_requests))
+    await service.stop()
+    await asyncio.sleep(0.1)
+    assert service.stats.replies == {}
+    assert service.stats.failures == 0
 
 
 async def test_http_client_is_offered_the_port_of_our_http(booter: Booter) -> None:
