@@ -13,7 +13,7 @@ import pytest
 from tests.boot.boot_manager import BootManager
 from tests.boot.conftest import a_context, content
 from tests.boot.hives import needs_hivex
-from tests.boot.wims import NEEDS_WIMLIB, adk_tree, make_wim, signed
+from tests.boot.wims import NEEDS_WIMLIB, OS_VERSION, adk_tree, make_wim, signed
 
 from dpd.boot.boot_images import BootImageStore
 from dpd.boot.image_kinds import NewImage
@@ -60,6 +60,7 @@ def test_a_uefi_boot_manager_finds_every_name_it_asks_for(
     wim = wim_of(architecture)
     image = add(store, wim)
     assert (image.architecture, image.generations) == (architecture, ("2011", "2023"))
+    assert (image.os_version, image.description) == (OS_VERSION, "Microsoft Windows PE (x64)")
     assert arch in store.arches("LAB5")
     context = a_context(arch, ramdisk_block_size=16384, ramdisk_window_size=16)
     assert store.loader("LAB5", arch, "PXEClient", context) == "bootmgfw.efi"

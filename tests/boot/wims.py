@@ -18,6 +18,7 @@ NEEDS_WIMLIB = [
     pytest.mark.skipif(shutil.which("wimlib-imagex") is None, reason="missing: wimlib-imagex (wimtools)"),
 ]
 MACHINES = {"x86": X86, "x64": X64, "arm64": ARM64}
+OS_VERSION = "10.0.26100.1742"
 FONTS = ("wgl4_boot.ttf", "segmono_boot.ttf", "segoe_slboot.ttf", "chs_boot.ttf")
 
 
@@ -91,6 +92,8 @@ def make_wim(path: Path, tree: Mapping[str, bytes], *options: str, boot: bool = 
         *mark,
         *options,
     ]
+    for part, number in zip(("MAJOR", "MINOR", "BUILD", "SPBUILD"), OS_VERSION.split("."), strict=True):
+        command += ["--image-property", f"WINDOWS/VERSION/{part}={number}"]
     subprocess.run(command, capture_output=True, check=True)
     shutil.rmtree(root)
     return path

@@ -29,6 +29,21 @@ def test_an_image_without_windows_has_no_architecture() -> None:
     assert read_images(encode_xml(image_xml(image(1)))) == (ImageSummary(1, "one", "", 1160),)
 
 
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        ("<MAJOR>10</MAJOR><MINOR>0</MINOR><BUILD>26100</BUILD><SPBUILD>1742</SPBUILD>", "10.0.26100.1742"),
+        ("<MAJOR>6</MAJOR><MINOR>3</MINOR>", "6.3"),
+        ("<MAJOR>10</MAJOR><BUILD>26100</BUILD>", ""),
+        ("<MAJOR>ten</MAJOR>", ""),
+        ("", ""),
+    ],
+)
+def test_windows_tells_its_version(version: str, shown: str) -> None:
+    xml = image_xml(image(1, extra=f"<WINDOWS><VERSION>{version}</VERSION></WINDOWS>"))
+    assert read_images(encode_xml(xml))[0].version == shown
+
+
 def test_an_unknown_architecture_is_shown_as_its_code() -> None:
     xml = image_xml(image(1, extra="<WINDOWS><ARCH>77</ARCH></WINDOWS>"))
     assert read_images(encode_xml(xml))[0].architecture == "unknown (77)"

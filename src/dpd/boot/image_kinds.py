@@ -44,6 +44,7 @@ class _Look:
     architecture: str
     description: str = ""
     index: int = 0
+    os_version: str = ""
 
 
 def lay_out(new: NewImage, folder: Path, version: int, added_at: float, progress: Progress) -> BootImage:
@@ -65,6 +66,7 @@ def lay_out(new: NewImage, folder: Path, version: int, added_at: float, progress
         description=new.description or look.description,
         command_line=new.command_line,
         generations=generations,
+        os_version=look.os_version,
         is_default=new.is_default,
         via_ipxe=new.via_ipxe,
     )
@@ -117,7 +119,7 @@ def _look_at_efi(new: NewImage) -> _Look:
 
 def _look_at_winpe(new: NewImage) -> _Look:
     index, image = winpe.boot_image_of(new.files[0])
-    return _Look((winpe.WIM,), image.architecture, image.name, index)
+    return _Look((winpe.WIM,), image.architecture, image.name, index, image.version)
 
 
 def _take_loaders(new: NewImage, look: _Look, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

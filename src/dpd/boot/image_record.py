@@ -28,7 +28,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class BootImage:
     """One version. `files` are names below the version's folder: the WIM first, or the kernel and then its initrds in order.
-    `generations` are the CAs ("2011", "2023") whose Windows loaders are there. `via_ipxe`: firmware gets the loader of
+    `os_version` is Windows', such as 10.0.26100.1; `generations` are the CAs ("2011", "2023") whose Windows loaders are there. `via_ipxe`: firmware gets the loader of
     the rules first, an iPXE. `is_default` tells images of the site from an operator's own."""
 
     image_id: str
@@ -42,6 +42,7 @@ class BootImage:
     description: str = ""
     command_line: str = ""
     generations: tuple[str, ...] = ()
+    os_version: str = ""
     is_default: bool = False
     via_ipxe: bool = False
 

@@ -196,6 +196,7 @@ def _print_image(image: dict[str, Any], as_json: bool) -> None:
         ("File", f"{image['name']} ({image['kind']}, {image['architecture']})"),
         ("Size", f"{size(image['size_bytes'])} in {len(image['files'])} files"),
         ("Boots on", ", ".join(image["firmware"]) or "nothing"),
+        ("Windows", image["os_version"]),
         ("Windows loaders", ", ".join(image["generations"])),
         ("Command line", image["command_line"]),
         ("By way of iPXE", "yes" if image["via_ipxe"] else ""),

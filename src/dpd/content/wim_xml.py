@@ -22,13 +22,15 @@ _ARCHITECTURES = {"0": "x86", "5": "arm", "6": "ia64", "9": "x64", "12": "arm64"
 
 @dataclass(frozen=True, slots=True)
 class ImageSummary:
-    """One image of a WIM. `architecture` is empty for an image without Windows in it; `flags` is its edition."""
+    """One image of a WIM. `architecture` and `version`, such as 10.0.26100.1, are empty for an image without Windows in it;
+    `flags` is its edition."""
 
     index: int
     name: str
     architecture: str
     size_bytes: int
     flags: str = ""
+    version: str = ""
 
 
 def read_images(xml: bytes) -> tuple[ImageSummary, ...]:
@@ -93,7 +95,17 @@ def _read_image(element: Element) -> ImageSummary:
         architecture=_ARCHITECTURES.get(code, f"unknown ({code[:8]})") if code else "",
         size_bytes=_number(element.findtext("TOTALBYTES", "0"), f"TOTALBYTES of image {index}"),
         flags=element.findtext("FLAGS", "").strip(),
+        version=_version(element),
     )
+
+
+def _version(element: Element) -> str:
+    """It is only shown; so one that is no version is none, and nothing to refuse a WIM for."""
+    tags = ("MAJOR", "MINOR", "BUILD", "SPBUILD")
+    numbers = [element.findtext(f"WINDOWS/VERSION/{tag}", "").strip() for tag in tags]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return ".".join(numbers) if all(each.isascii() and each.isdigit() and len(each) < 10 for each in numbers) else ""
 
 
 def _number(text: str, what: str) -> int:

@@ -38,6 +38,7 @@ class BootImageStatus:
     description: str
     command_line: str
     generations: tuple[str, ...]
+    os_version: str
     is_default: bool
     via_ipxe: bool
     firmware: tuple[str, ...]
