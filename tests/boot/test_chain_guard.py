@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.boot.chain_files import grub, make_signers, write_chain
+from tests.boot.signing import make_pe
 
 from dpd.boot.chain import ChainReport
 from dpd.boot.chain_guard import ChainGuard
@@ -93,3 +94,27 @@ def test_files_that_are_as_they_were_are_not_read_again(
     opened.clear()
     guard.check()
     assert opened == ["grubx64.efi"]
+
+
+def test_what_will_not_start_is_remarked_on_also_without_a_manifest(
+    boot_files: BootFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = ChainGuard("", boot_files)
+    guard.check()
+    assert remarks(boot_files) == {}
+    grub = (boot_files.directory / "grubx64.efi").read_bytes()
+    (boot_files.directory / "grubx64.efi").write_bytes(grub[:0x400] + b"\x90" + grub[0x401:])
+    (boot_files.directory / "half.efi").write_bytes(grub[:700])
+    (boot_files.directory / "unsigned.efi").write_bytes(make_pe())
+    boot_files.refresh()
+    guard.check()
+    assert remarks(boot_files) == {
+        "grubx64.efi": "with Secure Boot on: its signature does not hold (changed)",
+        "half.efi": "no sound EFI program: bad_certificate_table: 2088 bytes at 2048: expected the file's end",
+    }
+    assert [record.message for record in caplog.records] == ["boot file will not start"] * 2
+    assert boot_files.lookup("grubx64.efi") is not None
+
+
+def remarks(boot_files: BootFiles) -> dict[str, str]:
+    return {file.name: remark for file in boot_files.files() if (remark := boot_files.remark_on(file))}

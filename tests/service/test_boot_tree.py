@@ -154,3 +154,13 @@ def test_a_loader_whose_chain_is_broken_is_refused_with_the_reason(tree: BootTre
         "reason": "chain_broken",
         "detail": "the Secure Boot chain is broken: ipxe.efi: revoked",
     }
+
+
+def test_a_loader_that_will_not_start_is_served_and_the_story_says_so(tree: BootTree) -> None:
+    tree.boot_files.remark({"ipxe.efi": "no sound EFI program: cut_short"})
+    assert content(tree.find("/IPXE.EFI", ADDRESS)) == b"loader"
+    step = tree.journal.story(MAC)[-1]
+    assert (step.event, step.fields) == (
+        "loader_fault",
+        {"file": "ipxe.efi", "detail": "no sound EFI program: cut_short"},
+    )

@@ -52,6 +52,7 @@ class BootFiles:
         self._exact: dict[str, BootFile] = {}
         self._folded: dict[str, BootFile] = {}
         self._refusals: dict[str, str] = {}  # by folded name
+        self._remarks: dict[str, str] = {}  # by name
         self.refresh()
 
     def refresh(self) -> int:
@@ -75,6 +76,14 @@ class BootFiles:
     def refusal(self, name: str) -> str:
         """Why the file that a client means is not handed out; "" where that is not so."""
         return "" if explain_name(name) else self._refusals.get(_normalise(name).casefold(), "")
+
+    def remark(self, remarks: Mapping[str, str]) -> None:
+        """What is wrong with files that are handed out all the same, in half a sentence each; earlier remarks end."""
+        self._remarks = dict(remarks)
+
+    def remark_on(self, file: BootFile) -> str:
+        """What is wrong with a file, "" for nothing that is known."""
+        return self._remarks.get(file.name, "")
 
     def lookup(self, name: str) -> BootFile | None:
         """The file a client means: `\\Boot\\BCD`, `/boot/bcd` and `boot//BCD` are one. The exact case wins."""

@@ -111,6 +111,8 @@ class BootTree:
             if found is not None:
                 return found
         if (file := self.boot_files.lookup(name)) is not None:
+            if remark := self.boot_files.remark_on(file):
+                self.journal.note_address(address, "loader_fault", file=file.name, detail=remark)
             opened = partial(self.boot_files.open, file)
             return BootObject(
                 file.name, file.size_bytes, file.etag, file.mtime_ns, opened, may_block=False, sha256=file.sha256

@@ -12,8 +12,10 @@ decision                 what policy said: outcome, cause, computer, deployment,
 offer, boot_reply        what was answered: rule, loader, destination, server, flow (direct, binl, bare)
 ignored                  why nothing was answered: reason, detail; lease_request: address, lease_server
 ticket                   id, boot_image, expires_in_s
-tftp, http               one transfer: file, verdict (tftp) or step (http), detail, bytes, blksize, windowsize, retransmits, answered
+tftp, http               one transfer: file, verdict (tftp) or step (http), detail, bytes, blksize, windowsize, retransmits, answered,
+                         sha256 (of loaders)
 refused_file             file, reason: no_ticket, ticket_expired, other_image, bad_name, chain_broken; detail
+loader_fault             a loader that is served and will not start: file, detail; before its tftp or http event
 send_failed              destination
 approval                 state: pending, approved, denied; by
 foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
