@@ -24,7 +24,7 @@ def test_dnsmasq() -> None:
         'dhcp-option=tag:ipxe-v6,option6:bootfile-url,"tftp://[fd00::1]/boot.ipxe"',
         'dhcp-option=tag:!ipxe-v6,tag:uefi-x64-v6,option6:bootfile-url,"tftp://[fd00::1]/ipxe.efi"',
         f'dhcp-option=tag:uefi-x64-http-v6,option6:bootfile-url,"{URL}"',
-        "dhcp-option=tag:uefi-x64-http-v6,option6:16,00:00:01:57:00:0a:48:54:54:50:43:6c:69:65:6e:74",
+        "dhcp-option=tag:uefi-x64-http-v6,option6:16,UEFIHTTPClient",
     ]
 
 

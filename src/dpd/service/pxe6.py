@@ -6,8 +6,8 @@ Which forms OVMF 2022.11 was seen to take, beside dnsmasq and beside Kea that ha
 
 * UEFI PXE: an ADVERTISE without addresses, with vendor class `PXEClient`. It waits 4 s for further ones, takes the lease
   server's addresses, and asks at port 4011 of the address in our option 59, from its own port 4011. The REPLY names the file.
-  It asks once, waits 3 s, and begins to listen only after it has asked: a REPLY within half a millisecond was lost in three
-  boots of four. So that REPLY leaves later.
+  It asks once, waits 3 s, and begins to listen only after it has asked: a REPLY within half a millisecond was lost in two boots
+  of four. So that REPLY leaves later.
 * UEFI HTTP boot: the same ADVERTISE with `HTTPClient` and a URL; nothing is asked at port 4011.
 * Either also boots from option 59 of the lease server (`dpd pxe options` prints the lines), HTTP boot then with option 16.
 

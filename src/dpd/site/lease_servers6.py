@@ -16,6 +16,10 @@ ANSWERING_CLASS = encode_vendor_class(
     VendorClass(INTEL, (b"HTTPClient",))
 )  # without it HTTP boot passes an answer over
 
+# dnsmasq writes option 16 as a text after its length, and never an enterprise number. EDK2 reads neither of them: it wants 16
+# bytes with the word at the seventh, so that any four letters before it will do.
+ANSWERING_TEXT = "UEFIHTTPClient"
+
 
 def dnsmasq6(choices: Sequence[Choice]) -> str:
     """Lines of dnsmasq.conf."""
@@ -29,7 +33,7 @@ def dnsmasq6(choices: Sequence[Choice]) -> str:
         who = f"tag:{tag}" if not choice.codes or choice.is_http else f"tag:!{IPXE}-v6,tag:{tag}"
         lines.append(f"dhcp-option={who},option6:bootfile-url,{quoted(choice.loader)}")
         if choice.is_http:
-            lines.append(f"dhcp-option={who},option6:16,{ANSWERING_CLASS.hex(':')}")
+            lines.append(f"dhcp-option={who},option6:16,{ANSWERING_TEXT}")
     return "\n".join(lines) + "\n"
 
 
