@@ -90,6 +90,16 @@ async def service(directory: Path) -> AsyncIterator[TftpService]:
     await service.stop()
 
 
+@pytest.fixture
+async def single_port_service(directory: Path) -> AsyncIterator[TftpService]:
+    journal = BootJournal()
+    settings = TftpSettings(listen="127.0.0.1", port=0, single_port=True)
+    service = TftpService(settings, BootTree(BootFiles(directory), journal), journal=journal)
+    await service.start()
+    yield service
+    await service.stop()
+
+
 async def run(command: list[str], folder: Path) -> tuple[int, str]:
     """Run a client to its end. Skips where the machine does not have it."""
     if shutil.which(command[0]) is None:
@@ -128,6 +138,30 @@ async def test_a_client_gets_every_byte(
     service: TftpService, client: str, name: str, directory: Path, tmp_path: Path
 ) -> None:
     await fetch_and_compare(service, client, name, directory, tmp_path / "received")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_by_a_single_port_a_client_gets_every_byte(
+    single_port_service: TftpService, client: str, directory: Path, tmp_path: Path
+) -> None:
+    await fetch_and_compare(single_port_service, client, "odd", directory, tmp_path / "received")
+
+
+async def test_by_a_single_port_clients_side_by_side_get_every_byte(
+    single_port_service: TftpService, directory: Path, tmp_path: Path
+) -> None:
+    port = single_port_service.ports["tftp"]
+    names = ["curl", "atftp-windowsize-16-blksize-1456", "tftp-hpa", "busybox-blksize-1456"]
+    for name in (*names, *(f"{name}-2" for name in names)):
+        (tmp_path / name).mkdir()
+    commands = {
+        tmp_path / folder: CLIENTS[name](port, "odd", tmp_path / folder / "received")
+        for name in names
+        for folder in (name, f"{name}-2")
+    }
+    ended = await asyncio.gather(*(run(command, folder) for folder, command in commands.items()))
+    assert [code for code, _ in ended] == [0] * len(commands)
+    assert {digest(folder / "received") for folder in commands} == {digest(directory / "odd")}
 
 
 @pytest.mark.parametrize("client", WRAPPING)
