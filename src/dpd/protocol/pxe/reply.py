@@ -31,7 +31,7 @@ DISPENSABLE = (Option.TFTP_SERVERS, Option.TFTP_SERVER)
 # First words of the loaders that look for option 252, which to others is a proxy setting (WPAD).
 MICROSOFT_LOADERS = ("bootmgfw", "bootmgr", "pxeboot", "wdsmgfw", "wdsnbp", "abortpxe")
 
-Options = list[tuple[int, bytes]]
+Options = tuple[tuple[int, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
         # shim reads siaddr and `file` of the header alone; UEFI HTTP boot reads option 67 alone
         sname=server.encode() if in_header else b"",
         file=loader.encode("ascii") if in_header and len(loader) <= MAX_FILE else b"",
-        options=tuple(_options(question, content, flow, kind)),
+        options=_options(question, content, flow, kind),
     )
     payload = _fit(answer, room_of(message))
     destination = _destination(question, policy)
@@ -76,38 +76,50 @@ def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
 
 def _options(question: Question, content: Content, flow: Flow, kind: MessageType) -> Options:
     message, server = question.message, question.server
-    options: Options = [
-        (Option.MESSAGE_TYPE, bytes((kind,))),
-        (Option.SERVER_ID, pack_address(question.relay.server_id or server)),  # RFC 5107
-        *_class(question, flow),
-        *_echo_machine_id(message),
-    ]
-    if flow is not Flow.HTTP:
-        options += _vendor(question, content, flow)
-        options.append((Option.TFTP_SERVER, server.encode()))
-    if flow is not Flow.HTTP and Option.TFTP_SERVERS in (message.option(Option.PARAMETER_LIST) or b""):
-        options.append((Option.TFTP_SERVERS, pack_address(server)))
-    if content.loader:
-        options.append((Option.BOOT_FILE, content.loader.encode("ascii")))
-    if content.bcd_name and is_microsofts(content.loader) and flow is not Flow.HTTP:
-        options.append((Option.BCD, content.bcd_name.encode("ascii") + b"\0"))
-    return options + _echo_relay_agent(message)
+    told = message.option(Option.PARAMETER_LIST) or b""
+    return (
+        *_about_us(kind, question.relay.server_id or server, _word(question.machine.vendor_class, flow)),
+        *_echo(message, Option.CLIENT_MACHINE_ID, MACHINE_ID_BYTES),  # RFC 4578 section 2.3
+        *(() if flow is Flow.HTTP else _for_pxe(server, _vendor(question, content, flow), Option.TFTP_SERVERS in told)),
+        *_file(content.loader, "" if flow is Flow.HTTP else content.bcd_name),
+        *_echo(message, Option.RELAY_AGENT),  # RFC 3046 section 2.2
+    )
 
 
-def _class(question: Question, flow: Flow) -> Options:
+@lru_cache(256)
+def _about_us(kind: MessageType, server_id: str, word: str) -> Options:
+    """`server_id` may be the relay's (RFC 5107)."""
+    about = ((Option.MESSAGE_TYPE, bytes((kind,))), (Option.SERVER_ID, pack_address(server_id)))
+    return (*about, (Option.VENDOR_CLASS, word.encode())) if word else about
+
+
+def _word(told: str, flow: Flow) -> str:
     """Option 60 says what the client said, without its numbers. U-Boot looks for PXEClient whatever it says itself."""
-    word = question.machine.vendor_class
     if flow is Flow.BARE:
-        return [(Option.VENDOR_CLASS, ClientClass.PXE.encode())] if word != ClientClass.PXE else []
-    return [(Option.VENDOR_CLASS, word.encode())]
+        return ClientClass.PXE.value if told != ClientClass.PXE else ""
+    return told
 
 
-def _vendor(question: Question, content: Content, flow: Flow) -> Options:
+@lru_cache(256)
+def _for_pxe(server: str, vendor: bytes, wants_server_list: bool) -> Options:
+    options: Options = ((Option.VENDOR, vendor),) if vendor else ()
+    options += ((Option.TFTP_SERVER, server.encode()),)
+    return (*options, (Option.TFTP_SERVERS, pack_address(server))) if wants_server_list else options
+
+
+@lru_cache(1024)
+def _file(loader: str, bcd_name: str) -> Options:
+    if not loader:
+        return ()
+    named = ((Option.BOOT_FILE, loader.encode("ascii")),)
+    return (*named, (Option.BCD, bcd_name.encode("ascii") + b"\0")) if bcd_name and is_microsofts(loader) else named
+
+
+def _vendor(question: Question, content: Content, flow: Flow) -> bytes:
     """Option 43: a menu, or "the file is given here", with the item a client chose: iPXE drops an answer without it."""
     if content.menu is not None:
-        return [(Option.VENDOR, encode_pxe_options(content.menu))]
-    value = _given_file(question.profile.menu_text, flow, question.item)
-    return [(Option.VENDOR, value)] if value else []
+        return encode_pxe_options(content.menu)
+    return _given_file(question.profile.menu_text, flow, question.item)
 
 
 @lru_cache(64)
@@ -127,16 +139,10 @@ def is_microsofts(loader: str) -> bool:
     return name.startswith(MICROSOFT_LOADERS)
 
 
-def _echo_machine_id(message: Message) -> Options:
-    """RFC 4578 section 2.3: back as it came, even where it identifies nobody."""
-    value = message.option(Option.CLIENT_MACHINE_ID)
-    return [(Option.CLIENT_MACHINE_ID, value)] if value is not None and len(value) == MACHINE_ID_BYTES else []
-
-
-def _echo_relay_agent(message: Message) -> Options:
-    """RFC 3046 section 2.2: back byte for byte."""
-    value = message.option(Option.RELAY_AGENT)
-    return [] if value is None else [(Option.RELAY_AGENT, value)]
+def _echo(message: Message, code: int, size: int = 0) -> Options:
+    """Back byte for byte, even where it identifies nobody; with `size` only what has it."""
+    value = message.option(code)
+    return () if value is None or (size and len(value) != size) else ((code, value),)
 
 
 def room_of(message: Message) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from dpd.protocol.dhcp.message import Message
 from dpd.protocol.dhcp.options import Option, decode_client_arch, decode_machine_id, decode_user_classes
@@ -41,7 +42,7 @@ class Rule:
         """Whether the rule speaks of this machine."""
         if self.client_class != machine.client_class:
             return False
-        return not self.client_arch or any(code in self.client_arch for code in machine.client_arch)
+        return not self.client_arch or not _disjoint(self.client_arch, machine.client_arch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +69,27 @@ class Machine:
 
 def vendor_class(message: Message) -> str:
     """The first word of option 60 when it is one of network boot, else ""."""
-    told = message.option(Option.VENDOR_CLASS) or b""
+    return _vendor_word(message.option(Option.VENDOR_CLASS) or b"", message.option(Option.CLIENT_ARCH) is not None)
+
+
+@lru_cache(1024)  # of rooms full of equal machines each says the same
+def _vendor_word(told: bytes, tells_arch: bool) -> str:
     for word in VENDOR_WORDS:
         if told.startswith(word):
             # A U-Boot that only wants an address says the same; one that boots tells its architecture, too.
-            return word.decode() if word != U_BOOT or message.option(Option.CLIENT_ARCH) is not None else ""
+            return word.decode() if word != U_BOOT or tells_arch else ""
     return ""
 
 
 def identify(message: Message) -> Machine:
     """The machine behind a network-boot message. Raises MalformedMessage for a broken option 93."""
     word = vendor_class(message)
+    told, arch = message.option(Option.VENDOR_CLASS), message.option(Option.CLIENT_ARCH)
     return Machine(
         mac=_hardware_address(message).hex(":"),
         guid=decode_machine_id(message.option(Option.CLIENT_MACHINE_ID) or b""),
         client_class=_client_class(message, word),
-        client_arch=_client_arch(message),
+        client_arch=_client_arch(told or b"", arch),
         vendor_class=word,
     )
 
@@ -97,8 +103,9 @@ def _client_class(message: Message, word: str) -> ClientClass:
 def is_ipxe(message: Message) -> bool:
     """iPXE says so in option 77 (raw text or RFC 3004 form) or by its own option 175. Never judged by architecture:
     giving iPXE the loader of its firmware once more would loop."""
-    classes = decode_user_classes(message.option(Option.USER_CLASS) or b"")
-    return b"iPXE" in classes or message.option(Option.IPXE) is not None
+    classes = message.option(Option.USER_CLASS)
+    is_named = classes is not None and b"iPXE" in decode_user_classes(classes)
+    return is_named or message.option(Option.IPXE) is not None
 
 
 def _hardware_address(message: Message) -> bytes:
@@ -106,15 +113,20 @@ def _hardware_address(message: Message) -> bytes:
     return message.chaddr or (message.option(Option.CLIENT_ID) or b"")[-INFINIBAND_GUID_BYTES:]
 
 
-def _client_arch(message: Message) -> tuple[int, ...]:
+@lru_cache(1024)
+def _client_arch(told: bytes, value: bytes | None) -> tuple[int, ...]:
     """Option 93, else the number inside option 60 ("PXEClient:Arch:00007:UNDI:003016")."""
-    value = message.option(Option.CLIENT_ARCH)
     if value is not None:
         return decode_client_arch(value)
-    words = (message.option(Option.VENDOR_CLASS) or b"").split(b":")
+    words = told.split(b":")
     if len(words) > 2 and words[1] == b"Arch" and words[2].isdigit() and len(words[2]) <= 5:
         return (int(words[2]),)
     return ()
+
+
+@lru_cache(1024)
+def _disjoint(codes: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    return set(codes).isdisjoint(others)
 
 
 def find_rule(rules: Sequence[Rule], machine: Machine) -> Rule | None:
