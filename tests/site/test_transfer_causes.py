@@ -128,6 +128,7 @@ def test_a_machine_that_starts_over_at_once_does_not_merge_two_offers() -> None:
     story = told(*ANSWERED, *again)
     assert story.cause is BootCause.OFFERS_NOT_MERGED
     assert "dpd pxe options" in story.next_step
+    assert told(*ANSWERED, discover(8, "02"), offer(8)).cause is BootCause.OFFERS_NOT_MERGED
 
 
 def test_a_machine_that_starts_over_after_its_tftp_timed_out_is_blocked() -> None:
@@ -191,3 +192,17 @@ def test_a_guid_that_policy_does_not_go_by_is_no_conflict() -> None:
     around = Surroundings(AT + 100, shared_ids={"feed"})
     story = explain((discover(), CONFLICT, known, offer(), tftp()), around)
     assert (story.cause, story.remarks) == (BootCause.FINE, ())
+
+
+def test_a_deployment_that_a_twin_has_run_is_the_shared_guids_fault() -> None:
+    ran = decision("abort", "already_run", computer="PC-7", deployment="3")
+    assert told(discover(), CONFLICT, ran, offer()).cause is BootCause.GUID_SHARED
+    itself = (
+        discover(),
+        CONFLICT,
+        offer(),
+        tftp(),
+        discover(90, "02"),
+        decision("abort", "already_run", 90, computer="PC-7"),
+    )
+    assert told(*itself).cause is BootCause.ALREADY_RUN

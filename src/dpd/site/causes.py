@@ -18,7 +18,7 @@ from dpd.site.findings import BootCause, Case, Finding, Surroundings, text_of
 from dpd.telemetry.boot_story import Attempt, split_attempts
 from dpd.telemetry.journal import BootEvent
 
-JUDGES = (*answer_causes.JUDGES, *transfer_causes.JUDGES)
+JUDGES = (transfer_causes.taken_for_another, *answer_causes.JUDGES, *transfer_causes.JUDGES)
 # Another server's part in a boot that it did not stop.
 _TOLERATED = {
     "proxy": BootCause.SECOND_PROXY,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dpd.site.answer_causes import chain_broken
+from dpd.site.decision import Cause
 from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Judge, number_of, text_of
 from dpd.telemetry.boot_story import Attempt, fetched
 from dpd.telemetry.journal import BootEvent
@@ -151,12 +152,18 @@ def nothing_followed(case: Case) -> Finding | None:
     if case.attempt.last("boot_reply"):
         sentence = f"The machine was told on port 4011 to load {case.loader} from {case.server}, and no request for it came: something on the way drops its TFTP."  # fmt: skip
         return _blocked(case, sentence)
-    if not case.ignored("lease_request"):
+    if not _took_lease(case):
         return _no_lease(case)
     if _gives_up_at_once(case):
         return _not_merged(case)
     sentence = f"The machine was told to load {case.loader} from {case.server} and took its lease, but no request for the file came: something drops its TFTP, or its firmware does not use two servers' answers together."  # fmt: skip
     return _blocked(case, sentence)
+
+
+def _took_lease(case: Case) -> bool:
+    """In this attempt or the one before: a machine that begins anew may have been switched off in between."""
+    events = (event for attempt in (*case.earlier[-1:], case.attempt) for event in attempt.all("ignored"))
+    return any(text_of(event, "reason") == "lease_request" for event in events)
 
 
 def _blocked(case: Case, sentence: str) -> Finding:
@@ -196,6 +203,15 @@ def shared_guid(case: Case) -> Finding | None:
     """Two addresses tell one GUID, and policy went by it."""
     decision = case.attempt.last("decision")
     return guid_conflict(case) if decision is not None and text_of(decision, "computer") else None
+
+
+def taken_for_another(case: Case) -> Finding | None:
+    """A required deployment that is said to have run, on a machine that has fetched nothing: its twin had it."""
+    decision = case.attempt.last("decision")
+    if decision is None or text_of(decision, "cause") != Cause.ALREADY_RUN:
+        return None
+    events = (event for attempt in (*case.earlier, case.attempt) for event in attempt.events)
+    return None if any(map(fetched, events)) else guid_conflict(case)
 
 
 def guid_conflict(case: Case) -> Finding | None:
