@@ -22,6 +22,7 @@ STEPS = [
     ("tftp", {"file": "a", "verdict": "timeout", "bytes": 7, "blksize": 512}, "TFTP of a ended without success (timeout) after 7 bytes in blocks of 512"),
     ("http", {"file": "a", "step": "finished", "bytes": 7}, "has fetched a by HTTP (7 bytes)"),
     ("refused_file", {"file": "a", "reason": "no_ticket"}, "was refused a: no ticket"),
+    ("loader_fault", {"file": "a.efi", "detail": "its signature does not hold"}, "a.efi has a fault: its signature does not hold"),
     ("approval", {"state": "approved", "by": "lab"}, "approval: approved by lab"),
     ("foreign_offer", {"server": "10.0.0.9", "flags": "lease file", "loader": "x"}, "another server, 10.0.0.9, offers a lease, a boot file: x"),
     ("wire_request", {"file": "a"}, "asks again by TFTP for a: seen at the network card"),

@@ -206,3 +206,12 @@ def test_a_deployment_that_a_twin_has_run_is_the_shared_guids_fault() -> None:
         decision("abort", "already_run", 90, computer="PC-7"),
     )
     assert told(*itself).cause is BootCause.ALREADY_RUN
+
+
+def test_a_loader_with_a_known_fault_did_not_start_for_that() -> None:
+    fault = event(5, "loader_fault", file="ipxe.efi", detail="its signature does not hold")
+    story = told(*ANSWERED, fault, tftp())
+    assert story.cause is BootCause.LOADER_NOT_STARTED
+    assert "its signature does not hold" in story.sentence
+    assert told(*ANSWERED, fault, tftp(), after=10).cause is BootCause.FINE
+    assert told(*ANSWERED, fault, tftp(6), tftp(7, "boot.ipxe")).cause is BootCause.FINE

@@ -111,6 +111,10 @@ def _refused_file(fields: Fields) -> str:
     return f"was refused {fields.get('file', '?')}: {reason}" + _said(fields, "detail", ": ")
 
 
+def _loader_fault(fields: Fields) -> str:
+    return f"{fields.get('file', '?')} has a fault" + _said(fields, "detail", ": ")
+
+
 def _approval(fields: Fields) -> str:
     return f"approval: {fields.get('state', '?')}" + _said(fields, "by", " by ")
 
@@ -146,6 +150,7 @@ _WRITERS: dict[str, Callable[[Fields], str]] = {
     "tftp": _tftp,
     "http": _http,
     "refused_file": _refused_file,
+    "loader_fault": _loader_fault,
     "approval": _approval,
     "foreign_offer": _foreign_offer,
     "wire_request": _wire_request,

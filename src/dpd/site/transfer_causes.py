@@ -229,6 +229,19 @@ def guid_conflict(case: Case) -> Finding | None:
     return Finding(BootCause.GUID_SHARED, sentence, "If these are two machines, put the GUID into pxe.duplicate_ids, so that they are known by MAC alone; two cards of one machine are no fault.")  # fmt: skip
 
 
+def faulty_loader(case: Case) -> Finding | None:
+    """It was fetched and nothing came after, and dpd has seen itself what is wrong with it."""
+    last = case.last_fetched
+    if last is None or not case.is_over or last is not case.attempt.last("tftp", "http", "discover", "refused_file"):
+        return None
+    name = _plain(text_of(last, "file"))
+    faults = [each for each in case.attempt.all("loader_fault") if _plain(text_of(each, "file")) == name]
+    if not faults:
+        return None
+    sentence = f"The machine has fetched {text_of(last, 'file')} as a whole and did not go on; that file has a fault: {text_of(faults[-1], 'detail', 'not told')}."  # fmt: skip
+    return Finding(BootCause.LOADER_NOT_STARTED, sentence, "Put a sound copy into the boot directory and reload; `dpd boot-file check` and `dpd boot-file list` look at those there are.")  # fmt: skip
+
+
 def stalled_grub(case: Case) -> Finding | None:
     """Debian's and Ubuntu's signed GRUB takes its server from the lease alone."""
     last = case.last_fetched
@@ -277,6 +290,7 @@ JUDGES: tuple[Judge, ...] = (
     broken_transfer,
     other_server,
     nothing_followed,
+    faulty_loader,
     stalled_grub,
     not_started,
     shared_guid,

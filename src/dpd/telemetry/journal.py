@@ -16,6 +16,7 @@ tftp, http               one transfer: file, verdict (tftp) or step (http), deta
                          sha256 (of loaders)
 refused_file             file, reason: no_ticket, ticket_expired, other_image, bad_name, chain_broken; detail
 loader_fault             a loader that is served and will not start: file, detail; before its tftp or http event
+loader_fault             why a loader that is asked for cannot start everywhere: file, detail
 send_failed              destination
 approval                 state: pending, approved, denied; by
 foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
