@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.boot.conftest import arm64_image, bz_image, efi_program
 
-from dpd.boot.architecture import of_efi_program, of_kernel
+from dpd.boot.architecture import is_ipxe, of_efi_program, of_kernel
 
 Write = Callable[[str, bytes], Path]
 
@@ -42,3 +42,9 @@ def test_another_processor_is_none_of_ours(write: Write) -> None:
     program = bytearray(efi_program())
     struct.pack_into("<H", program, 132, 0x5064)  # RISC-V 64
     assert of_efi_program(write("riscv.efi", bytes(program))) == ""
+
+
+def test_an_ipxe_is_known_by_its_prompt_and_the_mark_of_its_scripts(write: Write) -> None:
+    assert is_ipxe(write("a", efi_program(body=b"\0#!ipxe\0iPXE> ")))
+    assert not is_ipxe(write("b", efi_program(body=b"#!ipxe")))
+    assert not is_ipxe(write("c", efi_program(body=b"iPXE> ")))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 from uuid import UUID
 
@@ -94,6 +95,16 @@ def test_every_element_of_a_uefi_boot_is_there(tmp_path: Path) -> None:
             "260000b0": NO,
         },
     }
+
+
+@with_hivex
+def test_hivexsh_opens_it_and_walks_through(tmp_path: Path) -> None:
+    (tmp_path / "BCD").write_bytes(make_bcd(RamdiskBoot(True, block_size=16384)))
+    walk = f"cd Objects\\{RAMDISK_OPTIONS}\\Elements\nls\ncd 35000007\nlsval\n"
+    ran = subprocess.run(["hivexsh", tmp_path / "BCD"], input=walk.encode(), capture_output=True, check=True)
+    *names, value = ran.stdout.decode().split()
+    assert names == ["12000004", "31000003", "32000004", "35000007", "36000009", "3600000a", "3600000b"]
+    assert value == '"Element"=hex(3):00,40,00,00,00,00,00,00'
 
 
 @with_hivex

@@ -55,6 +55,14 @@ def test_what_is_no_efi_program_is_refused(
         made(NewImage("A", Kind.EFI, (write("tool.efi", content),)), tmp_path / "files")
 
 
+def test_an_ipxe_is_refused_since_it_would_start_itself_for_ever(write: Write, tmp_path: Path) -> None:
+    ipxe = write("snponly.efi", efi_program(body=b"\0#!ipxe\0iPXE> \0"))
+    with pytest.raises(ContentError, match=r"snponly\.efi: an iPXE boots images and is none"):
+        made(NewImage("A", Kind.EFI, (ipxe,)), tmp_path / "files")
+    wimboot = write("wimboot.efi", efi_program(body=b"\0iPXE> \0"))
+    assert made(NewImage("A", Kind.EFI, (wimboot,)), tmp_path / "others").architecture == "x64"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContentError, match=r"gone\.efi: no such file"):
         made(NewImage("A", Kind.EFI, (tmp_path / "gone.efi",)), tmp_path / "files")

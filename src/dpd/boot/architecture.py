@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def of_kernel(path: Path) -> str:
     if head[_ARM64_MAGIC_AT : _ARM64_MAGIC_AT + 4] == b"ARM\x64":
         return "arm64"
     return _of_pe(head)
+
+
+def is_ipxe(path: Path) -> bool:
+    """Whether an EFI program is an iPXE, by its prompt and by the mark of the scripts that it runs."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
+        return program.find(b"iPXE> ") >= 0 and program.find(b"#!ipxe") >= 0
 
 
 def _of_pe(head: bytes) -> str:

@@ -13,7 +13,6 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from typing import TypeAlias
 from uuid import UUID
 
@@ -100,9 +99,8 @@ class RamdiskBoot:
         return "\\Windows\\System32\\boot\\winload." + ("efi" if self.is_uefi else "exe")
 
 
-@lru_cache(maxsize=64)
 def make_bcd(boot: RamdiskBoot) -> bytes:
-    """The store. Every machine of one kind in one subnet gets the same bytes, so they are made once."""
+    """The store. The same boot gives the same bytes. Raises ValueError for a text that a hive cannot hold."""
     objects = (
         _object(BOOT_MANAGER, ObjectType.BOOT_MANAGER, _boot_manager(boot)),
         _object(RAMDISK_OPTIONS, ObjectType.DEVICE, _ramdisk_options(boot)),

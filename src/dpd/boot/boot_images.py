@@ -13,8 +13,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 from dpd.boot import ipxe_script, winpe
@@ -146,7 +146,7 @@ class BootImageStore:
         if version is None or context.outcome not in ("boot", "prompt"):
             return None
         if version.image.kind is Kind.WINPE and parts[-1:] == (winpe.BCD,):
-            return in_memory("BCD", _bcd(version.image, context))
+            return _bcd(version.image, context)
         file = version.find(parts, self.generation)
         return None if file is None else _object(version, file)
 
@@ -246,10 +246,20 @@ def _open(place: Path, image: BootImage) -> _Version:
     return _Version(image, files, by_name)
 
 
-def _bcd(image: BootImage, context: BootContext) -> bytes:
-    sizes = (context.ramdisk_block_size, context.ramdisk_window_size)
-    boot = RamdiskBoot(context.arch != "bios", block_size=sizes[0], window_size=sizes[1])
-    return make_bcd(replace(boot, description=image.description) if image.description else boot)
+def _bcd(image: BootImage, context: BootContext) -> BootObject:
+    boot = RamdiskBoot(
+        is_uefi=context.arch != "bios",
+        description=image.description or image.image_id,
+        block_size=context.ramdisk_block_size,
+        window_size=context.ramdisk_window_size,
+    )
+    return _bcd_file(boot)
+
+
+@lru_cache(maxsize=64)
+def _bcd_file(boot: RamdiskBoot) -> BootObject:
+    """Machines of one kind in one network get the same bytes, so they are made once."""
+    return in_memory("BCD", make_bcd(boot))
 
 
 def _object(version: _Version, file: BootFile) -> BootObject:

@@ -14,6 +14,7 @@ from dpd.errors import ContentCorrupt, ContentError
 
 KERNEL = "vmlinuz"
 MAX_INITRDS = 16
+MAX_DESCRIPTION = 200  # characters
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -113,13 +114,15 @@ def _look_at_efi(new: NewImage) -> _Look:
     found = architecture.of_efi_program(program)
     if not found:
         raise ContentCorrupt(f"{program.name}: no EFI program for x86, x64 or arm64")
+    if architecture.is_ipxe(program):  # it would ask again, be told to start itself, and so on
+        raise ContentError(f"{program.name}: an iPXE boots images and is none; put it into the boot directory")
     name = _NOT_IN_A_NAME.sub("_", program.name).lstrip(".") or "program.efi"
     return _Look((name,), found)
 
 
 def _look_at_winpe(new: NewImage) -> _Look:
     index, image = winpe.boot_image_of(new.files[0])
-    return _Look((winpe.WIM,), image.architecture, image.name, index, image.version)
+    return _Look((winpe.WIM,), image.architecture, image.name[:MAX_DESCRIPTION], index, image.version)
 
 
 def _take_loaders(new: NewImage, look: _Look, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
