@@ -229,6 +229,15 @@ def test_addresses_are_learnt_at_4011_and_from_overheard_lease_requests() -> Non
     assert desk.judge.bound == {"10.77.0.100": MAC}
 
 
+def test_a_boot_server_discovery_on_67_is_in_the_story_and_a_lease_request_is_the_lease_servers() -> None:
+    desk = Desk(BOOT)
+    desk.sent(replace(captured("edk2-x64-boot-request", o43=CHOSEN), ciaddr="0.0.0.0"))
+    assert desk.events() == ["boot_request", "decision", "boot_reply"]
+    desk.prepare(captured("edk2-x64-lease-request"))
+    assert desk.events()[3:] == ["ignored"]
+    assert desk.answers.stats.boot_requests == {"uefi-x64": 1}
+
+
 def test_a_network_has_its_own_address_and_delay() -> None:
     subnets = (
         PxeSubnet(network="10.5.0.0/16", server_address="10.5.0.10", response_delay_s=8),

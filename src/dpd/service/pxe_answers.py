@@ -194,11 +194,12 @@ class PxeAnswers:
         )
 
     def _note_question(self, message: Message, machine: Machine, arrival: Arrival, profile: str) -> None:
-        """Count and write down what a network-boot client asked."""
+        """Count and write down what a network-boot client asked; on port 67 only those REQUESTs that are for us, which have a
+        profile by then."""
         if message.message_type == MessageType.DISCOVER:
             bump(self.stats.discovers, machine.arch_name)
             self._journal.note(machine.mac, "discover", **_asked(message, machine, profile))
-        elif message.message_type == MessageType.REQUEST and arrival.at_boot_port:
+        elif message.message_type == MessageType.REQUEST and (arrival.at_boot_port or profile):
             bump(self.stats.boot_requests, machine.arch_name)
             about = _asked(message, machine, profile)
             self._journal.note(machine.mac, "boot_request", address=message.ciaddr, **about)

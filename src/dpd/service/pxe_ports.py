@@ -9,7 +9,6 @@ that holds the port hears everything as before.
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -79,8 +78,8 @@ class SniffedPort:
         asked = raw.destination[0]
         if asked != EVERYONE and not is_own(asked):
             return
-        own = _address_on(raw.interface)
-        answer_from = asked if asked in _own_addresses() else own
+        is_unicast = asked != EVERYONE and asked in _own_addresses()
+        answer_from = asked if is_unicast else _address_on(raw.interface)
         self._handle(Datagram(raw.payload, raw.source, asked, raw.interface, answer_from))
 
     def send(self, payload: bytes, destination: Address, *, interface: int, local: str) -> bool:
@@ -105,13 +104,11 @@ def _open_raw(purpose: str) -> socket.socket:
 
 def is_own(address: str) -> bool:
     """Whether datagrams to this address end on this host: its own addresses and its networks' broadcast ones."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                return False
-            raise
+    except OSError:  # EADDRNOTAVAIL, as a rule
+        return False
     return True
 
 
@@ -126,7 +123,7 @@ def _address_on(index: int) -> str:
 def _own_addresses() -> set[str]:
     found = set()
     for _, name in socket.if_nameindex():
-        with contextlib.suppress(ServiceError):
+        with contextlib.suppress(ServiceError, OSError):
             found.add(interface_address(name))
     return found
 
