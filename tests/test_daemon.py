@@ -47,7 +47,7 @@ def download_under_way(daemon: DaemonProcess) -> Iterator[http.client.HTTPRespon
         file.truncate(64 << 20)
     with image.open("rb") as file:
         lines = Client(daemon.control_socket).upload(
-            file, "content", sent=lambda _: None, package_id="LARGE", name=image.name
+            file, "content", size_bytes=64 << 20, sent=lambda _: None, package_id="LARGE", name=image.name
         )
         assert "content" in list(lines)[-1]
     connection = http.client.HTTPConnection("127.0.0.1", ports_of(daemon)["http"]["http"], timeout=20)
@@ -94,7 +94,13 @@ def test_metrics_are_served(tmp_path: Path) -> None:
     page = f"http://127.0.0.1:{port}/metrics"
     with DaemonProcess(tmp_path, metrics_port=port).ready(), urllib.request.urlopen(page, timeout=10) as response:
         text = response.read().decode()
-    for name in ("dpd_build_info", "dpd_tftp_requests_total", "dpd_pxe_datagrams_total", "dpd_library_contents 0.0"):
+    for name in (
+        "dpd_build_info",
+        "dpd_tftp_requests_total",
+        "dpd_pxe_datagrams_total",
+        "dpd_library_contents 0.0",
+        "dpd_boot_files_refused 0.0",
+    ):
         assert name in text
     assert "dpd_control_loop_lag_seconds" in text
     assert "dpd_http_loop_lag_seconds" in text

@@ -183,7 +183,7 @@ class Daemon:
         stack.push_async_callback(control.stop)
         await control.start()
         if self._settings.metrics.listen:
-            await _serve_metrics(stack, self._settings.metrics.listen, self._registry(stores.library))
+            await _serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
 
     async def run(self) -> None:
         """Say READY, beat the watchdog, wait for the end and drain."""
@@ -233,14 +233,18 @@ class Daemon:
             if isinstance(service, HttpService):
                 await _drain_service(service)
 
-    def _registry(self, library: Library) -> MetricsRegistry:
+    def _registry(self, stores: Stores) -> MetricsRegistry:
         registry = MetricsRegistry()
         for service in self._services:
             registry.add(service.name, service.stats)
             if isinstance(service, HttpService):
                 registry.add("http_loop", service.loop_lag)
         registry.add("control_loop", self._loop_lag)
+        library, boot_files = stores.library, stores.boot_files
         registry.add_gauge("library", "contents", "Package versions in the library", lambda: len(library.contents()))
+        registry.add_gauge(
+            "boot_files", "refused", "Boot files of a broken Secure Boot chain", boot_files.refused_count
+        )
         return registry
 
 

@@ -170,8 +170,10 @@ def test_a_refused_file_is_not_found_under_any_of_its_names(directory: Path) -> 
     assert files.refusal("gone.efi") == "it is missing"
     assert files.refusal("Boot/BCD") == files.refusal("../ipxe.efi") == ""
     assert read(files, "Boot/BCD") == b"bcd"
+    assert files.refused_count() == 2
     files.refuse({})
     assert read(files, "ipxe.efi") == b"loader"
+    assert files.refused_count() == 0
 
 
 def test_the_index_has_the_hash_of_each_loader_as_it_is_now(directory: Path) -> None:

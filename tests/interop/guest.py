@@ -70,11 +70,11 @@ class Guest:
         return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches)
 
     @classmethod
-    def secure_uefi(cls, lan: Lan, mac: str, directory: Path) -> Guest:
+    def secure_uefi(cls, lan: Lan, mac: str, directory: Path, variables: Path = SECURE_OVMF_VARIABLES) -> Guest:
         """The same with Secure Boot on, by PXE: the flash can be written in system management mode alone."""
         switches = ("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
         guarded = ("-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")
-        flash = _edk2(mac, directory, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
+        flash = _edk2(mac, directory, SECURE_OVMF_CODE, variables)
         return cls(lan, mac, "-M", "q35,smm=on", *guarded, *flash, *switches)
 
     @classmethod

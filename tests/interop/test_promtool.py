@@ -47,6 +47,7 @@ def registry() -> MetricsRegistry:
                 bump(getattr(stats, each.name), "some")
         registry.add(part, stats)
     registry.add_gauge("library", "contents", "Package versions in the library", lambda: 0)
+    registry.add_gauge("boot_files", "refused", "Boot files of a broken Secure Boot chain", lambda: 0)
     return registry
 
 
@@ -105,6 +106,8 @@ CASES = [
         MEMBERS | {"dpd_multicast_members_waiting": "3+0x30", "dpd_multicast_datagrams_total": "500+0x30"},
         False,  # a scheduled cast
     ),
+    ("DpdSecureBootChainBroken", {"dpd_boot_files_refused": "2+0x30"}, True),
+    ("DpdSecureBootChainBroken", {"dpd_boot_files_refused": "0+0x30"}, False),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "5+0x30"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "1+0x30"}, False),
 ]

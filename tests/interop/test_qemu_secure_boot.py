@@ -18,6 +18,7 @@ from bench.netns import Lan
 from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import QEMU, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES, Guest
+from tests.interop.variable_store import carried_certificates, keep_signature, trust_only
 
 from dpd.boot.chain_manifest import format_manifest, make_chain
 from dpd.content.boot_files import BootFiles
@@ -122,6 +123,7 @@ def test_the_firmware_refuses_a_tampered_loader_and_dpd_tells_what_it_served(
         with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
             guest.wait_for("Access Denied", LIMIT_S)
         story = json.loads(dpd.tell("pxe", "show", MAC, "--json"))["events"]
+    assert [e["fields"]["file"] for e in story if e["event"] == "loader_fault"][:1] == ["shimx64.efi"]
     served = [e["fields"] for e in story if e["event"] == "tftp" and e["fields"]["verdict"] == "completed"]
     assert [(fields["file"], fields["sha256"]) for fields in served] == [
         ("shimx64.efi", hashlib.sha256(shim.read_bytes()).hexdigest())
@@ -147,6 +149,26 @@ def test_with_a_manifest_a_tampered_loader_is_not_even_handed_out(lan: Lan, boot
     assert told["cause"] == "loader_chain_broken"
     assert "shimx64.efi" in told["sentence"]
     assert not dpd.events("tftp transfer", file="shimx64.efi", verdict="completed")
+
+
+@pytest.mark.parametrize("signature", ["both", "2011", "2023"])
+def test_a_machine_that_knows_the_authority_of_2023_alone_starts_what_that_one_signed(
+    lan: Lan, boot: Path, tmp_path: Path, signature: str
+) -> None:
+    """Machines are delivered with one, the other or both; Debian's shim has a signature of each, so that one loader fits all."""
+    lease_addresses(lan)
+    shim = (boot / "shimx64.efi").read_bytes()
+    authorities = carried_certificates(shim)
+    if "Microsoft UEFI CA 2023" not in authorities:
+        pytest.skip("this shim-signed has no signature of 2023")
+    firmware = tmp_path / "firmware-of-2023.fd"
+    firmware.write_bytes(trust_only(SECURE_OVMF_VARIABLES.read_bytes(), authorities["Microsoft UEFI CA 2023"]))
+    if signature != "both":
+        (boot / "shimx64.efi").write_bytes(keep_signature(shim, ["2011", "2023"].index(signature)))
+    with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as dpd:
+        assert not dpd.events("boot file will not start")
+        with Guest.secure_uefi(lan, MAC, tmp_path, firmware) as guest:
+            guest.wait_for("Access Denied" if signature == "2011" else "Welcome to GRUB!", LIMIT_S)
 
 
 def tampered(loader: bytes) -> bytes:

@@ -77,6 +77,10 @@ class BootFiles:
         """Why the file that a client means is not handed out; "" where that is not so."""
         return "" if explain_name(name) else self._refusals.get(_normalise(name).casefold(), "")
 
+    def refused_count(self) -> int:
+        """How many are refused now."""
+        return len(self._refusals)
+
     def remark(self, remarks: Mapping[str, str]) -> None:
         """What is wrong with files that are handed out all the same, in half a sentence each; earlier remarks end."""
         self._remarks = dict(remarks)
