@@ -23,10 +23,10 @@ RADVD = """interface eth0 {
 """
 
 
-def wait_until_addresses_hold(host: Host) -> None:
+def wait_until_addresses_hold(host: Host, device: str = "eth0") -> None:
     """Until the kernel has found nobody else with them, which takes a second or two; Kea gives up before that."""
     deadline = time.monotonic() + READY_S
-    while "tentative" in (told := host.run("ip", "-6", "address", "show", "dev", "eth0")) or "fe80:" not in told:
+    while "tentative" in (told := host.run("ip", "-6", "address", "show", "dev", device)) or "fe80:" not in told:
         assert time.monotonic() < deadline, told
         time.sleep(0.02)
 
