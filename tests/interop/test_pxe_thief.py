@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that wants what is not its own: names that lead out of the boot directory, and later other machines' boot images.
+"""A client that wants what is not its own, by names that lead out of the boot directory.
 
 `thief` shares the LAN with dpd and asks by raw TFTP and HTTP, so that no client library tidies its names. Whatever it asks, it
 gets an error, never a byte of what lies beside the boot directory, and dpd counts it.
@@ -96,8 +96,8 @@ def dpd(lan: Lan, boot: Path, tmp_path: Path, need: Callable[..., None]) -> Iter
 class Thief:
     """Raw requests from a host that nothing was granted to."""
 
-    def __init__(self, lan: Lan) -> None:
-        self._host, self._server = lan["thief"], lan["dpd"].address
+    def __init__(self, lan: Lan, name: str = "thief") -> None:
+        self._host, self._server = lan[name], lan["dpd"].address
 
     def tftp(self, name: str, opcode: int = 1) -> bytes:
         """The first answer to a request; options only make it longer."""
