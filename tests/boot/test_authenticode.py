@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.boot.signing import Signer, authenticode, authority, make_pe, sign
 
 from dpd.boot.authenticode import Signature, SignatureFault, read_signature
@@ -81,6 +82,15 @@ def test_an_issuer_that_did_not_sign_is_no_authority(signer: Signer) -> None:
 def test_what_is_no_signature_is_refused(cms: bytes) -> None:
     with pytest.raises(MalformedImage):
         read_signature(cms, digest_of_image)
+
+
+def test_a_certificate_of_an_unknown_version_is_refused(signer: Signer) -> None:
+    own = signer.chain[0].public_bytes(Encoding.DER)
+    at = own.index(b"\xa0\x03\x02\x01\x02")  # version 3
+    cms = block(sign(IMAGE, signer)).replace(own, own[: at + 4] + b"\x7f" + own[at + 5 :])
+    with pytest.raises(MalformedImage) as caught:
+        read_signature(cms, digest_of_image)
+    assert caught.value.reason == "bad_signature_block"
 
 
 def test_every_cut_and_every_changed_byte_is_refused_or_read(signer: Signer) -> None:

@@ -71,7 +71,7 @@ def read_signature(block: bytes, digest_of_image: ImageDigest) -> Signature:
     """The signature in one WIN_CERTIFICATE; `digest_of_image` hashes the file by a digest's name. Raises MalformedImage."""
     try:
         return _read(block, digest_of_image)
-    except (ValueError, IndexError):  # too few parts, or a certificate that `cryptography` does not take
+    except (ValueError, IndexError, x509.InvalidVersion):  # too few parts, or certificates that cannot be read
         raise MalformedImage("bad_signature_block", "not one signature over a boot loader's hash") from None
 
 
