@@ -16,7 +16,7 @@ from dpd.protocol.machine import Address
 
 EVERYBODY = ("255.255.255.255", 67)
 WAIT_S = 10.0
-LINGER_S = 0.5  # firmware collects offers for seconds; here the last one comes within milliseconds
+LINGER_S = 0.2  # firmware collects offers for seconds; here the last one comes within milliseconds
 
 
 class BootWire:

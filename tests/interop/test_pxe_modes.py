@@ -102,18 +102,6 @@ def test_sniffing_beside_a_dhcp_server_on_this_host_that_knows_nothing(
             assert found.file.startswith(file)
 
 
-@pytest.mark.parametrize("wire", [2], indirect=True)
-def test_sniffing_beside_a_dhcp_server_elsewhere_with_a_port_67_that_is_free(
-    lan: Lan, wire: BootWire, tmp_path: Path
-) -> None:
-    serve_leases(lan["lease"])
-    with daemon(lan, tmp_path, "sniff"):
-        boot = Firmware(FIRMWARE).boot(wire)
-        assert boot is not None
-        assert (boot.server, boot.file) == (lan["dpd"].address, "ipxe.efi")
-        assert (lan["dpd"].address, 67) in wire.heard
-
-
 @pytest.mark.parametrize("wire", [1], indirect=True)
 def test_what_a_router_passes_on_to_another_server_is_not_answered(lan: Lan, wire: BootWire, tmp_path: Path) -> None:
     """A relay's unicast to the lease server that goes through dpd's host, where the packet socket sees it."""
