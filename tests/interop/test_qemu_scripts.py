@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from bench.netns import Lan
+from tests.boot.wims import adk_tree, make_wim
 from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, QEMU, Guest
@@ -70,6 +71,7 @@ def serving(lan: Lan, tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
     boot = tmp_path / "boot"
     boot.mkdir()
     shutil.copy(IPXE_EFI, boot / "ipxe.efi")
+    shutil.copy(kernel, boot / "wimboot")  # Debian has no wimboot; iPXE loads one as it loads a kernel
     linux.write_initramfs(tmp_path / "initrd.cpio", busybox)
     started: list[Daemon] = []
 
@@ -99,6 +101,19 @@ def typing_at(lan: Lan, tmp_path: Path) -> Iterator[tuple[Guest, Keyboard]]:
             yield guest, keyboard
         finally:
             keyboard.close()
+
+
+def test_windows_is_fetched_by_http_and_handed_to_wimboot(
+    lan: Lan, serving: Callable[[str], Daemon], need: Callable[..., None], tmp_path: Path
+) -> None:
+    need("wimlib-imagex")
+    dpd = serving("respond = true")
+    dpd.tell("boot-image", "add", make_wim(tmp_path / "boot.wim", adk_tree()), "--id", IMAGE)
+    with typing_at(lan, tmp_path) as (guest, _):
+        guest.wait_for("/boot/wimboot...", BIOS_LIMIT_S)
+        for name in ("BCD", "boot.sdi", "boot.wim"):
+            guest.wait_for(f"/boot/{name}... ok", BIOS_LIMIT_S)
+        guest.wait_for("Probing EDD", BIOS_LIMIT_S)  # the kernel's first words: iPXE has handed over
 
 
 def wait_for_again(guest: Guest, text: str) -> None:
