@@ -32,6 +32,7 @@ from scapy.layers.dhcp6 import (
     DHCP6OptClientLinkLayerAddr,
     DHCP6OptElapsedTime,
     DHCP6OptIA_NA,
+    DHCP6OptIAAddress,
     DHCP6OptOptReq,
     DHCP6OptRelayMsg,
     DHCP6OptServerId,
@@ -57,6 +58,7 @@ def ask(client: Client, target: Target, account: Account) -> Told:
     with closing(_open(target)) as sock:
         account.tell("solicit", mac=client.mac, arch=client.arch, relay=target.relay, interface=target.interface)
         told = _ask(sock, client, target, account)
+        _take_lease(sock, client, target, told)
     if client.is_http or client.is_ipxe:
         return told
     return _visit_boot_server(client, target, account, told)
@@ -77,12 +79,11 @@ def _open(target: Target) -> socket.socket:
 
 
 def _ask(sock: socket.socket, client: Client, target: Target, account: Account) -> Told:
-    where = (target.server, target.port) if target.relay else (EVERY_SERVER, target.port)
     for attempt in range(TRIES):
         number = secrets.randbits(24)
         elapsed = client.secs * 100 + int(attempt * target.timeout_s * 100)
         question = _message(DHCP6_Solicit(trid=number), client, elapsed) / DHCP6OptIA_NA(iaid=1)
-        sock.sendto(bytes(_relayed(question, client, target) if target.relay else question), where)
+        _say(sock, question, client, target)
         try:
             answer = _receive(sock, number, target.timeout_s)
         except TimeoutError:
@@ -94,6 +95,22 @@ def _ask(sock: socket.socket, client: Client, target: Target, account: Account) 
     raise ProbeError(
         Ending.NO_ANSWER, "no_answer", f"nobody answered on port {target.port}: `dpd pxe why {client.mac}` may know"
     )
+
+
+def _take_lease(sock: socket.socket, client: Client, target: Target, told: Told) -> None:
+    """The REQUEST to a lease server, which is not for dpd and tells it the machine's address."""
+    with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as route:
+        route.connect((told.server or target.server, 9))  # sends nothing
+        address = target.relay or route.getsockname()[0]
+    lease = DHCP6OptIA_NA(iaid=1, ianaopts=[DHCP6OptIAAddress(addr=address, preflft=3600, validlft=3600)])
+    lease_server = DHCP6OptServerId(duid=DUID_LL(lladdr="02:00:00:00:00:fe"))
+    question = _message(DHCP6_Request(trid=secrets.randbits(24)), client, 0) / lease_server / lease
+    _say(sock, question, client, target)
+
+
+def _say(sock: socket.socket, question: Packet, client: Client, target: Target) -> None:
+    where = target.server if target.relay else EVERY_SERVER
+    sock.sendto(bytes(_relayed(question, client, target) if target.relay else question), (where, target.port))
 
 
 def _visit_boot_server(client: Client, target: Target, account: Account, told: Told) -> Told:
