@@ -10,7 +10,7 @@ import pytest
 
 from dpd.errors import ServiceError
 from dpd.protocol.machine import Datagram
-from dpd.service.tftp_ports import TransferPorts
+from dpd.service.tftp_ports import RECEIVE_BUFFER_BYTES, TransferPorts
 from dpd.service.udp import open_udp, receive_batch
 from dpd.settings import TftpSettings
 
@@ -94,3 +94,18 @@ def test_a_port_that_a_stranger_has_is_told_by_one_port_too() -> None:
         ports = TransferPorts(TftpSettings(listen="127.0.0.1", port=port, single_port=True))
         with pytest.raises(ServiceError, match=f"port {port} is in use"):
             ports.open_requests()
+
+
+@pytest.mark.parametrize("single_port", [False, True])
+def test_the_first_requests_of_a_thousand_machines_wait_for_us(single_port: bool) -> None:
+    """The loop may be busy for as long as they take to come; what overflows is asked for again after seconds."""
+    settings = TftpSettings(listen="127.0.0.1", port=0, single_port=single_port)
+    with TransferPorts(settings).open_requests() as requests, socket.socket(type=socket.SOCK_DGRAM) as machines:
+        if requests.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < RECEIVE_BUFFER_BYTES:
+            pytest.skip("the system's limit of receive buffers holds: net.core.rmem_max")
+        for _ in range(1000):
+            machines.sendto(b"\0\1boot/snponly.efi\0octet\0blksize\x001468\0", requests.getsockname())
+        taken: list[Datagram] = []
+        while receive_batch(requests, taken.append):
+            continue
+    assert len(taken) == 1000
