@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tests.site.stories import AT, boot_reply, discover, event, ignored, offer, tftp
 
-from dpd.site.findings import Case, Surroundings, number_of, text_of
+from dpd.site.findings import Case, Surroundings, number_of, plain_name, text_of
 from dpd.telemetry.boot_story import Attempt
 from dpd.telemetry.journal import BootEvent
 
@@ -45,3 +45,7 @@ def test_the_newest_of_each_is_taken() -> None:
 def test_fields_that_are_not_there_have_a_default() -> None:
     assert text_of(event(0, "tftp", file=""), "file", "its file") == "its file"
     assert number_of(event(0, "tftp", bytes="many"), "bytes") == 0
+
+
+def test_names_are_compared_in_any_case_and_with_any_slashes() -> None:
+    assert plain_name("\\Boot\\BCD") == plain_name("/boot/bcd") == "boot/bcd"

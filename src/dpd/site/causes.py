@@ -12,13 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dpd.site import answer_causes, transfer_causes
+from dpd.site import answer_causes, loader_causes, server_causes, transfer_causes
 from dpd.site.boot_steps import FLAGS, in_words
 from dpd.site.findings import BootCause, Case, Finding, Surroundings, text_of
 from dpd.telemetry.boot_story import Attempt, split_attempts
 from dpd.telemetry.journal import BootEvent
 
-JUDGES = (transfer_causes.taken_for_another, *answer_causes.JUDGES, *transfer_causes.JUDGES)
+JUDGES = (
+    loader_causes.taken_for_another,
+    *answer_causes.JUDGES,
+    *transfer_causes.JUDGES,
+    *server_causes.JUDGES,
+    *transfer_causes.OF_SILENCE,
+    *loader_causes.JUDGES,
+)
 # Another server's part in a boot that it did not stop.
 _TOLERATED = {
     "proxy": BootCause.SECOND_PROXY,
@@ -80,10 +87,10 @@ def _judge(case: Case) -> Finding:
 
 def _remarks(case: Case, cause: BootCause) -> Iterator[str]:
     for flag, its_cause in _TOLERATED.items():
-        event = transfer_causes.offer_with(case.attempt, flag)
+        event = server_causes.offer_with(case.attempt, flag)
         if event is not None and cause is not its_cause:
             yield f"Another server, {text_of(event, 'server')}, offers {FLAGS[flag]} to this machine too."
-    shared = transfer_causes.guid_conflict(case)
+    shared = loader_causes.guid_conflict(case)
     if shared is not None and cause is not BootCause.GUID_SHARED:
         yield shared.sentence
     if case.attempt.last("discover") is None and case.attempt.last("boot_request", "tftp", "http"):

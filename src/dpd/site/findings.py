@@ -135,3 +135,8 @@ def number_of(event: BootEvent, name: str) -> int:
     """A field as a number, 0 where it is none."""
     value = event.fields.get(name, 0)
     return value if isinstance(value, int) else 0
+
+
+def plain_name(name: str) -> str:
+    """A file's name as it is compared: any case, any slashes."""
+    return name.replace("\\", "/").lstrip("/").lower()

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges of a boot's second half: another server's part in it, the loader's way to the machine, and what came after."""
+"""Judges of the loader's way to the machine: was it refused, blocked, cut short, or never asked for?"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from dpd.site.answer_causes import chain_broken
-from dpd.site.decision import Cause
-from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Judge, number_of, text_of
-from dpd.telemetry.boot_story import Attempt, fetched
+from dpd.site.findings import BootCause, Case, Finding, Judge, number_of, plain_name, text_of
+from dpd.site.server_causes import offer_with
 from dpd.telemetry.journal import BootEvent
 
 AT_ONCE_S = 15.0  # firmware that was given no file starts over sooner than one whose TFTP times out, which takes 24 s
-AGAIN_S = 180.0  # between a loader that did not start and the next attempt
 SMALL_BLOCK_BYTES = 512  # passes everywhere
 
 _REFUSALS: dict[str, tuple[BootCause, str, str]] = {
@@ -93,7 +91,7 @@ def _no_byte(event: BootEvent) -> Finding | None:
 
 def _missing(case: Case, event: BootEvent) -> Finding | None:
     """Optional files are asked for and missing in every boot; the loader itself is another matter."""
-    if _plain(text_of(event, "file")) != _plain(case.loader):
+    if plain_name(text_of(event, "file")) != plain_name(case.loader):
         return None
     sentence = (
         f"The machine was told to load {case.loader}, and dpd refused it: {text_of(event, 'detail', 'no such file')}."
@@ -101,48 +99,9 @@ def _missing(case: Case, event: BootEvent) -> Finding | None:
     return Finding(BootCause.FILE_MISSING, sentence, "Put the file into the boot directory and reload, or change the rule that names it.")  # fmt: skip
 
 
-def _plain(name: str) -> str:
-    return name.replace("\\", "/").lstrip("/").lower()
-
-
 def _broken_off(event: BootEvent) -> Finding:
     sentence = f"The transfer of {text_of(event, 'file', 'a file')} broke off after {number_of(event, 'bytes')} bytes: {text_of(event, 'detail') or text_of(event, 'reason', 'the machine fell silent')}."  # fmt: skip
     return Finding(BootCause.TRANSFER_BROKEN, sentence, "Look at the machine's screen, its cable and its switch port; a firmware update helps where it always ends at the same byte.")  # fmt: skip
-
-
-def other_server(case: Case) -> Finding | None:
-    """Another server's answer kept the machine from coming here."""
-    if case.last_fetched is not None or not case.is_over or case.attempt.last("tftp", "http"):
-        return None
-    for flag, tell in (("proxy", _second_proxy), ("file", _sets_file), ("option60", _option_60)):
-        event = offer_with(case.attempt, flag)
-        if event is not None:
-            return tell(case, event)
-    return None
-
-
-def offer_with(attempt: Attempt, flag: str) -> BootEvent | None:
-    """The first answer of another server that has this."""
-    return next((each for each in attempt.all("foreign_offer") if flag in text_of(each, "flags").split()), None)
-
-
-def _second_proxy(case: Case, event: BootEvent) -> Finding:
-    own = next((each for each in case.attempt.events if each.event == "offer"), None)
-    when = "answered too, after dpd" if own is not None and own.at < event.at else "answered first"
-    sentence = f"Another proxyDHCP, {text_of(event, 'server')}, {when}, and the machine did not come to dpd: firmware keeps one proxy's offer alone."  # fmt: skip
-    return Finding(BootCause.SECOND_PROXY, sentence, f"Switch off the PXE service of {text_of(event, 'server')} for this machine; where both are wanted, give one of them a response delay.")  # fmt: skip
-
-
-def _sets_file(case: Case, event: BootEvent) -> Finding:
-    file = text_of(event, "loader", "a file")
-    sentence = f"The lease server {text_of(event, 'server')} names a boot file itself ({file}), and the machine follows that one instead of dpd's."  # fmt: skip
-    return Finding(BootCause.LEASE_SERVER_SETS_FILE, sentence, "Remove the boot file and next-server (options 66 and 67) from the lease server, or point both to dpd: `dpd pxe options` prints the lines.")  # fmt: skip
-
-
-def _option_60(case: Case, event: BootEvent) -> Finding:
-    server = text_of(event, "server")
-    sentence = f"The lease server {server} sends option 60 (PXEClient) without being a boot server, so the machine waits for an answer of its port 4011 that never comes."  # fmt: skip
-    return Finding(BootCause.STRAY_OPTION_60, sentence, f"Remove option 60 from {server}; it belongs there only if dpd runs on that very host (pxe.mode = boot_port_only).")  # fmt: skip
 
 
 def nothing_followed(case: Case) -> Finding | None:
@@ -199,100 +158,5 @@ def _no_lease(case: Case) -> Finding:
     return Finding(BootCause.NO_LEASE, sentence, "Check that the lease server has free addresses for this network and that broadcasts from port 67 reach the machine (DHCP snooping, trusted ports).")  # fmt: skip
 
 
-def shared_guid(case: Case) -> Finding | None:
-    """Two addresses tell one GUID, and policy went by it."""
-    decision = case.attempt.last("decision")
-    return guid_conflict(case) if decision is not None and text_of(decision, "computer") else None
-
-
-def taken_for_another(case: Case) -> Finding | None:
-    """A required deployment that is said to have run, on a machine that has fetched nothing: its twin had it."""
-    decision = case.attempt.last("decision")
-    if decision is None or text_of(decision, "cause") != Cause.ALREADY_RUN:
-        return None
-    events = (event for attempt in (*case.earlier, case.attempt) for event in attempt.events)
-    return None if any(map(fetched, events)) else guid_conflict(case)
-
-
-def guid_conflict(case: Case) -> Finding | None:
-    """Two addresses tell one GUID that policy may go by."""
-    conflicts = [
-        event
-        for attempt in (*case.earlier, case.attempt)
-        for event in attempt.all("conflict")
-        if text_of(event, "kind") == "duplicate_guid" and text_of(event, "guid") not in case.around.shared_ids
-    ]
-    if not conflicts:
-        return None
-    others = text_of(conflicts[-1], "others")
-    sentence = f"The machine's GUID {text_of(conflicts[-1], 'guid')} is also told by {others}: what is deployed to one may start on the other."  # fmt: skip
-    return Finding(BootCause.GUID_SHARED, sentence, "If these are two machines, put the GUID into pxe.duplicate_ids, so that they are known by MAC alone; two cards of one machine are no fault.")  # fmt: skip
-
-
-def faulty_loader(case: Case) -> Finding | None:
-    """It was fetched and nothing came after, and dpd has seen itself what is wrong with it."""
-    last = case.last_fetched
-    if last is None or not case.is_over or last is not case.attempt.last("tftp", "http", "discover", "refused_file"):
-        return None
-    name = _plain(text_of(last, "file"))
-    faults = [each for each in case.attempt.all("loader_fault") if _plain(text_of(each, "file")) == name]
-    if not faults:
-        return None
-    sentence = f"The machine has fetched {text_of(last, 'file')} as a whole and did not go on; that file has a fault: {text_of(faults[-1], 'detail', 'not told')}."  # fmt: skip
-    return Finding(BootCause.LOADER_NOT_STARTED, sentence, "Put a sound copy into the boot directory and reload; `dpd boot-file check` and `dpd boot-file list` look at those there are.")  # fmt: skip
-
-
-def stalled_grub(case: Case) -> Finding | None:
-    """Debian's and Ubuntu's signed GRUB takes its server from the lease alone."""
-    last = case.last_fetched
-    if last is None or last is not case.attempt.last("tftp", "http", "discover", "refused_file") or not case.is_over:
-        return None
-    name = _plain(text_of(last, "file")).rpartition("/")[2]
-    if not (name.startswith("grub") and name.endswith(".efi")):
-        return None
-    sentence = f"GRUB ({name}) was fetched and then asked for nothing: signed GRUB takes its server from the lease server's next-server (siaddr) and knows nothing of a proxy's answer."  # fmt: skip
-    return Finding(BootCause.SIGNED_GRUB_STALL, sentence, f"Set next-server of the lease server to {case.server} (dnsmasq: dhcp-boot=tag:…,,,{case.server}; Kea and ISC: next-server {case.server}), or boot iPXE instead.")  # fmt: skip
-
-
-def not_started(case: Case) -> Finding | None:
-    """The same file went out in this attempt and in the one just before, and nothing after it in either."""
-    if not case.earlier or case.attempt.began_at - case.earlier[-1].ended_at > AGAIN_S:
-        return None
-    files = {
-        text_of(event, "file")
-        for attempt in (case.earlier[-1], case.attempt)
-        for event in attempt.events
-        if fetched(event)
-    }
-    if len(files) != 1 or not any(map(fetched, case.attempt.events)) or not any(map(fetched, case.earlier[-1].events)):
-        return None
-    sentence = f"The machine has fetched {files.pop()} as a whole more than once and each time begun anew: its firmware does not start that file."  # fmt: skip
-    return Finding(BootCause.LOADER_NOT_STARTED, sentence, "With Secure Boot on, the loader's signature must be one that the firmware trusts (2011 or 2023 certificates); and its architecture must be the firmware's.")  # fmt: skip
-
-
-def in_the_end(case: Case) -> Finding:
-    """Nothing is wrong that can be seen from here."""
-    last = case.last_fetched
-    if last is not None:
-        sentence = f"The machine asked, was answered, and has fetched {text_of(last, 'file', 'its file')}: nothing is wrong that dpd can see."
-        return Finding(BootCause.FINE, sentence, "If it did not start, its firmware refused the file: look at its screen, and at Secure Boot.")  # fmt: skip
-    if case.is_over:
-        sentence = "The machine began and fell silent before it had fetched anything."
-        return Finding(BootCause.NOT_ANSWERED, sentence, "Its steps show how far it came.")
-    return Finding(
-        BootCause.IN_PROGRESS, "The boot is under way.", f"Ask again when nothing has come for {PATIENCE_S:.0f} s."
-    )
-
-
-JUDGES: tuple[Judge, ...] = (
-    refused,
-    blocked_here,
-    broken_transfer,
-    other_server,
-    nothing_followed,
-    faulty_loader,
-    stalled_grub,
-    not_started,
-    shared_guid,
-    in_the_end,
-)
+JUDGES: tuple[Judge, ...] = (refused, blocked_here, broken_transfer)
+OF_SILENCE: tuple[Judge, ...] = (nothing_followed,)  # after those that know of another server
