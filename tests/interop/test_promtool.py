@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dpd.service.conflict_watch import ConflictStats
 from dpd.service.http import HttpStats
 from dpd.service.multicast import MulticastStats
 from dpd.service.probe import ProbeStats
@@ -28,6 +29,7 @@ STATS = {
     "http": HttpStats,
     "multicast": MulticastStats,
     "pxe": PxeStats,
+    "pxe_watch": ConflictStats,
     "tftp": TftpStats,
     "probe": ProbeStats,
     "querier": QuerierStats,
@@ -97,6 +99,8 @@ MEMBERS = {"dpd_multicast_members": "3+0x30", "dpd_multicast_members_waiting": "
 CASES = [
     ("DpdPxeSilent", {'dpd_pxe_discovers_total{client_arch="7"}': "0+2x30"}, True),
     ("DpdPxeSilent", {'dpd_pxe_discovers_total{client_arch="7"}': "0+2x30", "dpd_pxe_offers_total": "0+1x30"}, False),
+    ("DpdPxeOtherServer", {'dpd_pxe_watch_conflicts_total{kind="proxy"}': "0+1x30"}, True),
+    ("DpdPxeOtherServer", {'dpd_pxe_watch_conflicts_total{kind="repeated_request"}': "0+1x30"}, False),
     ("DpdTftpTransfersFail", {'dpd_tftp_transfers_total{verdict="timeout"}': "0+1x30"}, True),
     ("DpdTftpTransfersFail", {'dpd_tftp_transfers_total{verdict="probe"}': "0+1x30"}, False),
     ("DpdMulticastStuck", MEMBERS | {"dpd_multicast_datagrams_total": "500+0x30"}, True),
