@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from bench.netns import Lan
+from bench.netns import DEVICE, Lan
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
+from tests.interop.lease_server import start_router
 from tests.interop.test_pxe_modes import serve_leases
 
 pytestmark = pytest.mark.qemu
@@ -30,7 +31,9 @@ MAC = "52:54:00:d9:d0:61"
 @pytest.fixture
 def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
     need(QEMU, "dnsmasq", IPXE_ROM, IPXE_EFI, OVMF_CODE, OVMF_VARIABLES)
-    return make_lan("lease", "dpd")
+    lan = make_lan("lease", "dpd", ipv6=True)
+    start_router(lan["lease"], DEVICE, "fd77::")
+    return lan
 
 
 def dpd_on(lan: Lan, directory: Path, pxe: str = "") -> Daemon:
