@@ -59,6 +59,12 @@ def test_what_policy_said_is_the_cause(outcome: str, cause: str, expected: str) 
     assert "{" not in story.sentence
 
 
+def test_the_command_that_clears_a_deployment_is_whole() -> None:
+    ran = decision("abort", "already_run", computer="PC-7", deployment="3")
+    assert "`dpd deployment clear 3 PC-7`" in told(discover(), ran).next_step
+    assert "`dpd deployment clear`" in told(discover(), decision("abort", "already_run")).next_step
+
+
 @pytest.mark.parametrize("cause", ["default", "required", "available", "unknown_allowed"])
 def test_a_decision_that_boots_is_no_cause(cause: str) -> None:
     assert told(discover(), decision("boot", cause), offer(), tftp()).cause is BootCause.FINE

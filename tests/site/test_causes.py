@@ -62,6 +62,15 @@ def test_who_came_without_asking_gets_a_remark() -> None:
     )
 
 
+def test_what_went_wrong_over_ipv4_is_told_beside_what_went_wrong_over_ipv6() -> None:
+    four = (discover(family=4), foreign_offer("proxy"), offer(), lease_request())
+    six = (discover(40, "02", family=6), ignored("no_rule", 40))
+    story = told(*four, *six)
+    assert story.cause is BootCause.NO_IMAGE_FOR_ARCH
+    assert story.remarks[-1].startswith("Over IPv4 just before: Another proxyDHCP, 10.0.0.9")
+    assert told(*four, discover(1000, "02", family=6), ignored("no_rule", 1000), after=1100).remarks == ()
+
+
 def test_a_plain_lease_is_no_remark() -> None:
     assert told(discover(), foreign_offer("lease"), offer(), lease_request(), tftp()).remarks == ()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpd.telemetry.boot_story import Attempt, split_attempts
+from dpd.telemetry.boot_story import Attempt, family_of, split_attempts
 from dpd.telemetry.journal import BootEvent
 
 
@@ -85,6 +85,11 @@ def test_looking_into_an_attempt() -> None:
     assert [each.fields["rule"] for each in attempt.all("offer")] == ["a", "b"]
     assert attempt.last("offer") == attempt.events[2]
     assert attempt.last("tftp") is None
+
+
+def test_the_family_of_an_attempt() -> None:
+    assert family_of(Attempt((discover(0, "01", family=6), event(1, "offer")))) == 6
+    assert family_of(Attempt((event(1, "tftp"),))) == 4
 
 
 NAMES = ("discover", "offer", "ignored", "boot_request", "boot_reply", "tftp", "http", "foreign_offer", "conflict")

@@ -43,7 +43,7 @@ _DECISIONS: dict[str, tuple[BootCause, str, str]] = {
     Cause.ALREADY_RUN: (
         BootCause.ALREADY_RUN,
         "The required deployment {deployment} has already run on {computer}; it runs once until it is cleared.",
-        "Let it run again: `dpd deployment clear`.",
+        "Let it run again: `{clear}`.",
     ),
     Cause.NOT_YET: (
         BootCause.NOT_YET,
@@ -124,8 +124,10 @@ def decided(case: Case) -> Finding | None:
         "image": text_of(event, "boot_image", "of the deployment"),
         "arch": "its architecture" if asked is None else text_of(asked, "client_arch", "its architecture"),
     }
+    words = ("dpd deployment clear", text_of(event, "deployment"), text_of(event, "computer"))
+    known["clear"] = " ".join(filter(None, words))
     found, sentence, next_step = _DECISIONS[cause]
-    return Finding(found, sentence.format_map(known), next_step)
+    return Finding(found, sentence.format_map(known), next_step.format_map(known))
 
 
 def left_alone(case: Case) -> Finding | None:

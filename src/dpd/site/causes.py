@@ -10,12 +10,12 @@ until the machine has been silent for PATIENCE_S.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpd.site import answer_causes, loader_causes, server_causes, transfer_causes
 from dpd.site.boot_steps import FLAGS, in_words
-from dpd.site.findings import BootCause, Case, Finding, Surroundings, text_of
-from dpd.telemetry.boot_story import Attempt, split_attempts
+from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Surroundings, text_of
+from dpd.telemetry.boot_story import Attempt, family_of, split_attempts
 from dpd.telemetry.journal import BootEvent
 
 JUDGES = (
@@ -26,6 +26,7 @@ JUDGES = (
     *transfer_causes.OF_SILENCE,
     *loader_causes.JUDGES,
 )
+SAME_BOOT_S = 300.0
 # Another server's part in a boot that it did not stop.
 _TOLERATED = {
     "proxy": BootCause.SECOND_PROXY,
@@ -70,7 +71,7 @@ def explain(events: Sequence[BootEvent], around: Surroundings) -> Explanation:
     if attempts:
         case = Case(attempts[-1], attempts[:-1], around)
         finding = _judge(case)
-        remarks = tuple(_remarks(case, finding.cause))
+        remarks = (*_remarks(case, finding.cause), *_other_family(case))
     else:
         finding = answer_causes.never_heard(around)
     stories = tuple(map(_tell, attempts))
@@ -95,6 +96,16 @@ def _remarks(case: Case, cause: BootCause) -> Iterator[str]:
         yield shared.sentence
     if case.attempt.last("discover") is None and case.attempt.last("boot_request", "tftp", "http"):
         yield "dpd did not hear the machine's first question: it was sent here by another server, or there is no relay to dpd."
+
+
+def _other_family(case: Case) -> Iterator[str]:
+    """Firmware tries IPv6 after IPv4, or the other way: then the attempt before belongs to the same boot."""
+    if not case.earlier or case.attempt.began_at - case.earlier[-1].ended_at > SAME_BOOT_S:
+        return
+    before, now = family_of(case.earlier[-1]), family_of(case.attempt)
+    if before != now:
+        around = replace(case.around, now=max(case.around.now, case.earlier[-1].ended_at + PATIENCE_S))
+        yield f"Over IPv{before} just before: {_judge(Case(case.earlier[-1], case.earlier[:-1], around)).sentence}"
 
 
 def _tell(attempt: Attempt) -> AttemptStory:

@@ -95,6 +95,12 @@ def _family(event: BootEvent) -> int:
     return int(event.fields.get("family", 4))
 
 
+def family_of(attempt: Attempt) -> int:
+    """4 or 6: the IP version by which the machine asked."""
+    asked = attempt.last("discover", "boot_request")
+    return 4 if asked is None else _family(asked)
+
+
 def _seconds(event: BootEvent) -> int:
     value = event.fields.get("secs", 0)
     return value if isinstance(value, int) else 0
