@@ -7,6 +7,7 @@ README the item) into the variable TlsCaCertificate, where a real machine's setu
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.qemu
 
 LIMIT_S = 180.0  # 35 s on two quiet cores
 IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
+SILENCE_S = 25.0  # dpd judges after 20 s
 MAC = "52:54:00:d9:d0:06"
 SETTINGS = """
 [boot]
@@ -103,5 +105,8 @@ def test_firmware_that_does_not_know_the_authority_takes_nothing(lan: Lan, boot:
     with serve(lan, boot, tmp_path, TlsAuthority()) as dpd:
         with guest_that_trusts(TlsAuthority("Somebody else"), lan, tmp_path) as guest:
             guest.wait_for("Could not retrieve NBP file size", LIMIT_S)
+            guest.watch(SILENCE_S)
+        told = json.loads(dpd.tell("pxe", "why", MAC, "--json"))
         assert dpd.events("boot client answered", mac=MAC, client_class="HTTPClient")
         assert not dpd.events("http download")
+    assert told["cause"] == "https_not_trusted"

@@ -123,3 +123,15 @@ def test_without_a_lease_nothing_goes_on() -> None:
     asking = (discover(), offer(), discover(4), offer(4), discover(12), offer(12))
     assert told(*asking).cause is BootCause.NO_LEASE
     assert "The lease server 10.0.0.9" in told(foreign_offer("lease"), *asking).sentence
+
+
+def test_a_https_address_that_nothing_was_asked_of_is_a_certificate_that_is_not_trusted() -> None:
+    story = told(discover(client_class="HTTPClient"), offer(loader="https://10.0.0.1:8443/boot/x.efi"), lease_request())
+    assert story.cause is BootCause.HTTPS_NOT_TRUSTED
+    assert "https://10.0.0.1:8443/boot/x.efi" in story.sentence
+    assert "subjectAltName" in story.next_step
+
+
+def test_without_a_lease_the_certificate_is_not_to_blame() -> None:
+    story = told(discover(client_class="HTTPClient"), offer(loader="https://10.0.0.1:8443/boot/x.efi"))
+    assert story.cause is BootCause.NO_LEASE

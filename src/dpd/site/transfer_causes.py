@@ -113,6 +113,8 @@ def nothing_followed(case: Case) -> Finding | None:
         return _blocked(case, sentence)
     if not _took_lease(case):
         return _no_lease(case)
+    if case.loader.startswith("https://"):
+        return _not_trusted(case)
     if _gives_up_at_once(case):
         return _not_merged(case)
     sentence = f"The machine was told to load {case.loader} from {case.server} and took its lease, but no request for the file came: something drops its TFTP, or its firmware does not use two servers' answers together."  # fmt: skip
@@ -142,6 +144,12 @@ def _gives_up_at_once(case: Case) -> bool:
         if earlier.last("offer") and not earlier.last("tftp", "http", "boot_request")
     ]
     return bool(pauses) and min(pauses) < AT_ONCE_S
+
+
+def _not_trusted(case: Case) -> Finding:
+    """Firmware that does not like a certificate ends the handshake, of which HTTP hears nothing (seen with OVMF)."""
+    sentence = f"The machine was told to load {case.loader}, took its lease, and no request came: its firmware does not trust the server's certificate, or TCP does not pass."  # fmt: skip
+    return Finding(BootCause.HTTPS_NOT_TRUSTED, sentence, "Enrol the authority in the firmware (TLS authentication, server CA); the certificate must have the URL's address or name in subjectAltName and an RSA key, and the machine's clock must be right.")  # fmt: skip
 
 
 def _not_merged(case: Case) -> Finding:
