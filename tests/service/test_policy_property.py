@@ -140,6 +140,12 @@ class PolicyMachine(RuleBasedStateMachine):
         self.policy.bind(address, mac)
         self.model.addresses[address] = mac
 
+    @rule(address=addresses, mac=macs)
+    def a_machine_boots_to_the_end(self, address: str, mac: str) -> None:
+        self.a_machine_boots(mac, "uefi-x64", "", address, True)
+        if image := self.model.image_at(address, self.now):
+            self.a_file_is_fetched(address, f"{image}.wim", True)
+
     @rule(address=addresses, name=st.sampled_from(FILES), whole=st.booleans())
     def a_file_is_fetched(self, address: str, name: str, whole: bool) -> None:
         found = self.tree.find(name, address)
@@ -296,13 +302,14 @@ class PolicyMachine(RuleBasedStateMachine):
         self.model.restart(self.now)
         self.wrong_pins = {}
 
-    # ---- what holds whatever happened, without the model's judgement
+    # ---- what is looked at after each step
 
     @invariant()
-    def nothing_is_open_to_who_is_ignored_or_never_asked(self) -> None:
+    def every_address_opens_what_the_model_says_and_nothing_of_the_ignored(self) -> None:
         for address in [*ADDRESSES, "192.0.2.99"]:
             ticket = self.policy.ticket_at(address)
-            self.model.ticket_at(address, self.now)
+            image = ticket.boot_image if ticket is not None and ticket.grants_now(self.now) else ""
+            assert image == self.model.image_at(address, self.now)
             if ticket is not None and ticket.boot_image:
                 assert ticket.mac == self.model.addresses[address]
                 assert ticket.mac not in self.settings.pxe.ignore_macs
@@ -310,7 +317,12 @@ class PolicyMachine(RuleBasedStateMachine):
                 assert ticket.arch in ARCHS[ticket.boot_image]
 
     @invariant()
-    def no_hour_has_more_required_boots_than_begun(self) -> None:
+    def every_machine_would_hear_what_the_model_says(self) -> None:
+        for mac in MACS:
+            self.ask(self.request(mac, "uefi-x64", ""))
+
+    @invariant()
+    def the_last_hour_has_as_many_required_boots_as_began_in_it(self) -> None:
         assert self.store.runs.started_since(self.now - 3600) == sum(at > self.now - 3600 for at in self.model.begun)
 
 

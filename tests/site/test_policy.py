@@ -277,12 +277,14 @@ def test_a_pending_machine_shows_a_code_and_boots_once_somebody_approved_it() ->
     site = Site(PENDING)
     decision = site.boot()
     assert said(decision) == (Outcome.WAIT, Cause.UNKNOWN_PENDING)
+    assert site.policy.stats.pending == 1
     (waiting,) = site.policy.pending()
     assert (waiting.code, waiting.mac) == (decision.code, MAC)
     assert site.image_at() == ""
     site.policy.approve(decision.code.lower(), "alice")
     assert site.image_at() == "DEFAULT"  # the screen asks again over HTTP, without DHCP
     assert site.policy.pending() == []
+    assert site.policy.stats.pending == 0
     assert said(site.decide()) == (Outcome.BOOT, Cause.UNKNOWN_ALLOWED)
     assert site.events() == ["approval", "ticket", "approval", "decision", "ticket"]
     site.clock.now += 3600

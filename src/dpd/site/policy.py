@@ -120,7 +120,7 @@ class BootPolicy:
         with self._lock:
             at = request.at or self._clock()
             if decision.outcome is not Outcome.WAIT:
-                self._room.forget(request.mac)
+                self._stop_waiting(request.mac)
             if decision.cause is Cause.REQUIRED:
                 self._note_run(request, decision, at)
             earlier = self._tickets.of_mac(request.mac)
@@ -156,7 +156,13 @@ class BootPolicy:
             return decision
         if self._room.find(request.mac) is None:
             self._journal.note(request.mac, "approval", state="pending", by="")
-        return replace(decision, code=self._room.note(request, at).code)
+        code = self._room.note(request, at).code
+        self.stats.pending = len(self._room)
+        return replace(decision, code=code)
+
+    def _stop_waiting(self, mac: str) -> None:
+        self._room.forget(mac)
+        self.stats.pending = len(self._room)
 
     # ---- what file servers ask
 
@@ -263,7 +269,7 @@ class BootPolicy:
             if computer:
                 guid = "" if machine.guid in self._stance.identities.shared else machine.guid
                 self.store.add_computer(Computer(computer, (machine.mac,), guid, boot_image), actor)
-                self._room.forget(machine.mac)
+                self._stop_waiting(machine.mac)
                 self._journal.note(machine.mac, "approval", state="approved", by=actor)
             else:
                 self._allow_once(machine.mac, actor)
@@ -276,12 +282,12 @@ class BootPolicy:
             mac = machine.mac if machine is not None else normal_mac_prefix(code_or_mac, whole=True)
             self.store.approvals.give(mac, Verdict.DENIED, 0.0, actor)
             self._journal.note(mac, "approval", state="denied", by=actor)
-            self._room.forget(mac)
+            self._stop_waiting(mac)
             return mac
 
     def _allow_once(self, mac: str, actor: str) -> None:
         self.store.approvals.give(mac, Verdict.ALLOWED, self._clock() + self._stance.ticket_lifetime_s, actor)
-        self._room.forget(mac)
+        self._stop_waiting(mac)
         self._journal.note(mac, "approval", state="approved", by=actor)
 
 

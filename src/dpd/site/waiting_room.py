@@ -42,6 +42,9 @@ class WaitingRoom:
         self._machines: OrderedDict[str, PendingMachine] = OrderedDict()  # by MAC, the one heard of last at the end
         self._macs: dict[str, str] = {}  # by code
 
+    def __len__(self) -> int:
+        return len(self._machines)
+
     def note(self, request: BootRequest, at: float) -> PendingMachine:
         """This machine waits."""
         known = self._machines.get(request.mac)
