@@ -8,18 +8,16 @@ from typing import Protocol
 
 import pytest
 from tests.protocol.pxe.models import (
-    DPD,
     Boot,
     Firmware,
     HeaderReader,
     HttpFirmware,
     Ipxe,
-    LeaseServer,
-    Network,
     RaspberryPi,
     bootmgr_bcd,
     shim_second_stage,
 )
+from tests.protocol.pxe.network import DPD, LeaseServer, Network
 
 from dpd.protocol.dhcp.options import Option
 from dpd.protocol.pxe.architectures import ARCH_NAMES
