@@ -24,7 +24,9 @@ UEFI_NAMES = ("\\Boot\\Fonts\\wgl4_boot.ttf", "\\Boot\\Fonts\\segmono_boot.ttf",
               "\\EFI\\Microsoft\\Boot\\winsipolicy.p7b",
               "\\EFI\\Microsoft\\Boot\\CIPolicies\\Active\\{5DAC656C-21AD-4A02-AB49-649917162E70}.cip")  # fmt: skip
 BIOS_NAMES = ("boot\\fonts\\wgl4_boot.ttf", "Boot\\fonts\\chs_boot.ttf", "\\Boot\\en-US\\bootmgr.exe.mui")
-OPTIONAL_NAMES = ("\\Boot\\bootx64.efi.mui", "\\EFI\\Microsoft\\Boot\\SkuSiPolicy.p7b", "\\Boot\\fr-FR\\bootmgfw.efi.mui",
+OPTIONAL_NAMES = ("\\EFI\\Microsoft\\Boot\\Policies\\SbcpFlightToken.p7b", "\\EFI\\Microsoft\\Boot\\SecureBootPolicy.p7b",
+                  "\\EFI\\Microsoft\\Boot\\SiPolicy.p7b", "\\EFI\\Microsoft\\Boot\\SkuSiPolicy.p7b",
+                  "\\EFI\\Microsoft\\Boot\\ATPSiPolicy.p7b", "\\Boot\\bootx64.efi.mui", "\\Boot\\fr-FR\\bootmgfw.efi.mui",
                   "\\Boot\\BCD.LOG", "\\hiberfil.sys", "\\Boot\\Fonts\\none.ttf")  # fmt: skip
 
 Fetch = Callable[[str], bytes | None]
