@@ -30,7 +30,7 @@ demo: $(ENVIRONMENT)
 	@$(BIN)/dpd demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(RECEIVERS),--receivers "$(RECEIVERS)")
 
 test: $(ENVIRONMENT) $(PACKAGES)
-	@$(BIN)/pytest $(ARGS)
+	@.ci/test $(ARGS)
 
 lint: $(ENVIRONMENT)
 	@$(BIN)/ruff check --quiet
