@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,7 +45,7 @@ listen = ""
 """
 
 
-class PxeServer:
+class PxeServer(ABC):
     """A server process in the namespace `server`, pinned to one core; it ends with the LAN."""
 
     name: ClassVar[str]
@@ -56,12 +57,12 @@ class PxeServer:
         self.know(macs)
 
     @staticmethod
-    def version() -> str:
-        raise AssertionError("each server has its own")
+    @abstractmethod
+    def version() -> str: ...
 
+    @abstractmethod
     def start(self, host: Host) -> subprocess.Popen[bytes]:
         """The process."""
-        raise AssertionError("each server has its own")
 
     def wait_until_ready(self) -> None:
         """Until port 4011 is taken, which both servers bind."""
@@ -71,8 +72,11 @@ class PxeServer:
                 raise SystemExit(f"{self.name} did not get ready; its log is {self._folder}/log")
             time.sleep(0.05)
 
-    def know(self, macs: list[str]) -> None:
+    def know(self, macs: list[str]) -> None:  # noqa: B027
         """Tell the server of the machines, where it wants to know."""
+
+    def forget_boots(self) -> None:  # noqa: B027
+        """Each machine's next boot is to be its first one."""
 
     def cpu_s(self) -> float:
         """User and system time of all its threads so far."""
@@ -86,7 +90,8 @@ class PxeServer:
 
 
 class Dpd(PxeServer):
-    """`dpd serve` with everything on that a site has on: policy, tickets, the journal, its log."""
+    """`dpd serve` as a site has it: it knows each machine and no other, and a required deployment for all of them, whose run
+    it writes down before the machine may fetch anything; tickets, the journal, its log."""
 
     name = "dpd"
 
@@ -99,6 +104,20 @@ class Dpd(PxeServer):
         config = self._folder / "dpd.toml"
         config.write_text(DPD_TOML.format(folder=self._folder, arch=UEFI_X64, loader=LOADER.name), encoding="ascii")
         return self.launch(host, DPD, "serve", "--config", config)
+
+    def know(self, macs: list[str]) -> None:
+        computers = self._folder / "computers.csv"
+        lines = [f"PC-{number:04d},{mac}" for number, mac in enumerate(macs)]
+        computers.write_text("\n".join(["name,mac", *lines, ""]), encoding="ascii")
+        self.tell("computer", "import", computers)
+        self.tell("deployment", "add", "--all", "--required")
+
+    def forget_boots(self) -> None:
+        self.tell("deployment", "clear", "1", "--all")
+
+    def tell(self, *command: str | Path) -> None:
+        """The operator's command, against this daemon."""
+        self._host.run("env", f"DPD_SOCKET={self._folder}/control.sock", DPD, *command)
 
 
 class Dnsmasq(PxeServer):

@@ -70,6 +70,7 @@ def verdicts(storms: dict[str, list[Powered]], decisions: dict[str, list[float]]
 
 def measure(server: PxeServer, room: Room, options: argparse.Namespace) -> tuple[Powered, float, float]:
     """One storm; then decisions a second, and the server's CPU seconds for each."""
+    server.forget_boots()
     powered = room.power_on(STORM_LIMIT_S)
     before = server.cpu_s()
     answers, seconds = room.ask_without_pause(IN_FLIGHT, options.seconds)
