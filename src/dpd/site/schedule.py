@@ -29,7 +29,9 @@ def choose(
 
     `has_run` tells whether the machine has run a required one, `fits` whether its boot image has the machine's architecture.
     """
-    aimed = sorted(deployments, key=_rank)
+    aimed = list(deployments)
+    if len(aimed) > 1:
+        aimed.sort(key=_rank)
     if not aimed:
         return Choice(Cause.NOTHING_DEPLOYED)
     current = [each for each in aimed if each.has_begun(at) and not each.has_ended(at)]
