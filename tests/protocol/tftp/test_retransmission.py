@@ -45,6 +45,22 @@ def test_quick_repetitions_do_not_use_up_the_patience() -> None:
     assert [wait for wait in waits if wait >= 1.0] == [1.28, 2.56, 4.0]  # two attempts, and the wait behind the second
 
 
+def test_a_client_that_is_often_away_is_waited_for_and_a_loss_changes_little() -> None:
+    timer = RetransmissionTimer(1.0, attempts=2)
+    for _ in range(10):
+        timer.sample(0.001)
+    timer.doubt(0.021)  # sent again after 20 ms, and answered at once
+    assert timer.interval_s() < 0.03
+    for _ in range(3):
+        timer.doubt(0.06)
+    assert timer.interval_s() > 0.06
+    timer.doubt(30.0)
+    assert timer.interval_s() < 1.0
+    for _ in range(40):
+        timer.sample(0.001)
+    assert timer.interval_s() == MIN_INTERVAL_S
+
+
 def test_progress_gives_all_attempts_back() -> None:
     timer = RetransmissionTimer(1.0, attempts=1)
     assert timer.back_off()

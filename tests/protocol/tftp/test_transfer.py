@@ -292,6 +292,21 @@ def test_a_client_that_stops_for_a_while_is_waited_for() -> None:
     assert talk.transfer.datagrams_sent < 100
 
 
+def test_a_client_that_is_often_away_is_not_probed_each_time() -> None:
+    """Firmware in a virtual machine that gets no processor for 50 ms now and then, but loses nothing."""
+    talk = Conversation(bytes(512) * 4000, windowsize=4)
+    talk.said()
+    talk.hear(Ack(0))
+    probes = 0
+    for block in range(4, 4000, 4):
+        away_until = talk.now + (0.05 if block % 16 == 0 else 0.001)
+        while (deadline := talk.transfer.next_timeout()) is not None and deadline < away_until:
+            probes += len(talk.wait())
+        talk.now = away_until
+        talk.hear(Ack(block))
+    assert probes < 25  # of 250 times away
+
+
 def test_a_variable_window_follows_the_client() -> None:
     talk = Conversation(bytes(512) * 100, windowsize=4, msftwindow=31416)
     assert talk.said() == [OptionAck((("windowsize", "4"), ("msftwindow", "27182")))]

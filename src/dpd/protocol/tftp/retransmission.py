@@ -13,6 +13,7 @@ MIN_INTERVAL_S = 0.02  # a busy server's turn of the loop and a firmware's poll 
 MAX_INTERVAL_S = 4.0  # EDK2 itself asks again after 4 s
 MIN_QUIET_S = 0.002
 UNKNOWN_QUIET_S = 0.2
+MAX_DOUBT_S = 0.2
 
 
 class RetransmissionTimer:
@@ -42,6 +43,11 @@ class RetransmissionTimer:
             self._variation_s += (abs(rtt_s - self._srtt_s) - self._variation_s) / 4
             self._srtt_s += (rtt_s - self._srtt_s) / 8
         self.settled_s = min(max(self._srtt_s + 4 * self._variation_s, MIN_INTERVAL_S), self._ceiling_s)
+
+    def doubt(self, elapsed_s: float) -> None:
+        """A repetition was answered so long after what it repeated, which one cannot know to have been lost: a client that
+        is now and then away for longer than the interval is waited for longer. Where it was lost, this changes little."""
+        self.sample(min(elapsed_s, MAX_DOUBT_S))
 
     def progress(self) -> None:
         """The peer got on; the next loss starts to count afresh."""

@@ -92,6 +92,7 @@ class ReadTransfer:
         self._short_ways = 0
         self._awaited = b""  # the one ACK that `answer` takes
         self._probing = False
+        self._probe_of = 0.0  # when the window that was probed had left
         self._unanswered_attempts = min(limits.attempts, UNANSWERED_ATTEMPTS)
         self._timer = RetransmissionTimer(self.terms.timeout_s, limits.attempts)
         self._deadline: float | None = None
@@ -200,7 +201,7 @@ class ReadTransfer:
             self._window_sent_at = None
             self._control = encode(OptionAck(self.terms.granted))
         elif self._sent - self._acked > 1 and self._timer.backed_off % 2 and self._sent > self._recovery_end:
-            self._probe()
+            self._probe(now)
         else:
             self._restart_window(now)
 
@@ -277,6 +278,7 @@ class ReadTransfer:
             self._sample_round_trip(now)
             if self._probing:  # the client may answer the probe by the same ACK once more
                 self._recovery_end = self._acked
+                self._timer.doubt(now - self._probe_of)
             self._open_window()
         elif self._acked > self._recovery_end or now - self._restarted_at >= self._timer.least_s:
             self._restart_window(now)
@@ -300,9 +302,10 @@ class ReadTransfer:
         self._deadline = self._quiet_deadline = None
         self._probing = False
 
-    def _probe(self) -> None:
+    def _probe(self, now: float) -> None:
         """The last block that was sent, once more."""
         self._probing = True
+        self._probe_of = self._window_sent_at if self._window_sent_at is not None else now
         self._next_block = self._window_end = self._sent
 
     def _silence(self) -> str:
