@@ -108,6 +108,26 @@ async def test_either_end_may_have_the_wanted_port() -> None:
         listener.close()
 
 
+@needs_root
+async def test_of_a_port_only_what_begins_as_wanted_passes() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+    ):
+        here.bind(("127.0.0.1", 0))
+        peer.bind(("127.0.0.1", 0))
+        ends = {"source_ports": (peer.getsockname()[1],), "destination_ports": (here.getsockname()[1],)}
+        for chosen, expected in (("destination_ports", [b"\0\1file"]), ("source_ports", [b"\0\4", b"", b"\0\1file"])):
+            seen: asyncio.Queue[RawDatagram] = asyncio.Queue()
+            program = udp_filter(**{chosen: ends[chosen]}, begins_with=1)
+            listener = RawListener(open_packet_socket(program), seen.put_nowait)
+            for payload in (b"\0\4", b"", b"\0\1file"):
+                peer.sendto(payload, here.getsockname())
+            assert [(await asyncio.wait_for(seen.get(), 5)).payload for _ in expected] == expected
+            assert seen.empty()
+            listener.close()
+
+
 def test_who_may_not_is_told_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -78,7 +78,10 @@ class ConflictWatch:
         """Begin to listen; where that is not permitted, say so and go on without."""
         self._journal.watch_duplicates(self._on_duplicate)
         self._check_relays()
-        program = udp_filter(source_ports=self._server_ports, destination_ports=self._tftp_ports())
+        # Read requests alone: with tftp.single_port every ACK of every transfer goes to that port.
+        program = udp_filter(
+            source_ports=self._server_ports, destination_ports=self._tftp_ports(), begins_with=tftp.Opcode.RRQ
+        )
         try:
             sock = open_packet_socket(program, purpose="conflict watch")
         except ServiceError as error:

@@ -43,20 +43,34 @@ class RawDatagram:
     hardware_source: str
 
 
-def udp_filter(*, source_ports: Sequence[int] = (), destination_ports: Sequence[int] = ()) -> bytes:
-    """A classic BPF program that lets pass whole UDP datagrams over IPv4 with one of these ports at either end."""
-    tests = [(0, port) for port in source_ports] + [(2, port) for port in destination_ports]
+def udp_filter(
+    *, source_ports: Sequence[int] = (), destination_ports: Sequence[int] = (), begins_with: int | None = None
+) -> bytes:
+    """A classic BPF program that lets pass whole UDP datagrams over IPv4 with one of these ports at either end; to the
+    destination ports those alone whose payload's first two bytes are `begins_with`."""
     program = [
         (_LOAD_BYTE, 0, 0, 9),
-        (_JUMP_IF_EQUAL, 0, 3 + 2 * len(tests), socket.IPPROTO_UDP),
+        (_JUMP_IF_EQUAL, 0, 3 + 2 * (len(source_ports) + len(destination_ports)), socket.IPPROTO_UDP),
         (_LOAD_HALF, 0, 0, 6),
-        (_JUMP_IF_SET, 1 + 2 * len(tests), 0, 0x3FFF),  # a fragment: offset, or more to come
+        (_JUMP_IF_SET, 1 + 2 * (len(source_ports) + len(destination_ports)), 0, 0x3FFF),  # a fragment
         (_HEADER_LENGTH, 0, 0, 0),
     ]
-    for index, (offset, port) in enumerate(tests):
-        to_accept = 2 * (len(tests) - 1 - index) + 1
-        program += [(_LOAD_HALF_BEHIND_HEADER, 0, 0, offset), (_JUMP_IF_EQUAL, to_accept, 0, port)]
-    program += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, SNAP_BYTES)]
+    reject = len(program) + 2 * (len(source_ports) + len(destination_ports))
+    look, accept = reject + 1, reject + 3
+    for offset, target, ports in (
+        (0, accept, source_ports),
+        (2, accept if begins_with is None else look, destination_ports),
+    ):
+        for port in ports:
+            program.append((_LOAD_HALF_BEHIND_HEADER, 0, 0, offset))
+            program.append((_JUMP_IF_EQUAL, target - len(program) - 1, 0, port))
+    program += [
+        (_RETURN, 0, 0, 0),
+        (_LOAD_HALF_BEHIND_HEADER, 0, 0, UDP_HEADER_BYTES),
+        (_JUMP_IF_EQUAL, 0, 1, begins_with or 0),
+        (_RETURN, 0, 0, SNAP_BYTES),
+        (_RETURN, 0, 0, 0),
+    ]
     return b"".join(_instruction(*each) for each in program)
 
 
