@@ -69,6 +69,18 @@ def start_kea6(host: Host, directory: Path, classes: str = "{}") -> None:
         time.sleep(0.02)
 
 
+def start_dead_end4(host: Host) -> None:
+    """DHCPv4 that leads UEFI HTTP boot, and nobody else, to a port where nobody is: OVMF tries IPv4 first, and then gives it
+    up in seconds instead of a minute."""
+    host.start(
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
+        *("--interface=eth0", "--bind-interfaces", "--no-ping", "--pid-file="),
+        *("--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h", "--dhcp-option-force=60,HTTPClient"),
+        *("--dhcp-match=set:http,option:client-arch,16", "--dhcp-ignore=tag:!http"),
+        f"--dhcp-boot=http://{host.address}:9/nobody.efi",
+    )
+
+
 LEASE_SERVERS6: dict[str, tuple[tuple[str, ...], Callable[[Host, Path, str], None], str]] = {
     "dnsmasq": (("dnsmasq",), start_dnsmasq6, ""),
     "kea": (("kea-dhcp6", "radvd"), start_kea6, "{}"),
