@@ -86,7 +86,9 @@ def test_uefi_boots_linux_through_pxe_and_ipxe(lan: Lan, dpd: Daemon, tmp_path: 
     assert dpd.events("boot client answered", mac=MAC, client_class="PXEClient", loader="ipxe.efi")
     # EDK2 asks for the size first, breaks off with ERROR 8, and comes again; both times in windows (RFC 7440)
     assert dpd.events("tftp transfer", file="ipxe.efi", verdict="probe", windowsize=4)
-    assert dpd.events("tftp transfer", file="ipxe.efi", verdict="completed", windowsize=4, retransmits=0)
+    (completed,) = dpd.events("tftp transfer", file="ipxe.efi", verdict="completed", windowsize=4)
+    # Nothing is lost, but a guest that gets no processor for 20 ms is asked by one block whether something was.
+    assert completed["retransmits"] < completed["bytes"] / completed["blksize"] / 20
     assert dpd.events("boot client answered", mac=MAC, client_class="iPXE", loader="boot.ipxe")
     assert dpd.events("tftp transfer", file="boot.ipxe", verdict="completed")
 
