@@ -91,23 +91,24 @@ def deploy(dpd: Daemon, computer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "next_words"),
+    ("kind", "words", "next_words", "limit_s"),
     [
-        ("uefi", "PXE-E21: Remote boot cancelled.", ">>Start HTTP Boot over IPv4"),
-        ("bios", "Booting from PXE menu", "No more network devices"),
+        ("uefi", "PXE-E21: Remote boot cancelled.", "BdsDxe: failed to load Boot0002", 40),  # HTTP boot follows
+        ("bios", "Booting from PXE menu", "No more network devices", 15),
     ],
 )
 def test_a_machine_without_a_deployment_goes_on_with_its_next_boot_device(
-    kind: str, words: str, next_words: str, lan: Lan, tmp_path: Path
+    kind: str, words: str, next_words: str, limit_s: float, lan: Lan, tmp_path: Path
 ) -> None:
-    """At once: the menu has no time to wait, and no file is asked for."""
+    """At once: the menu has no time to wait, and no file is asked for. UEFI goes on with HTTP boot, which is told a URL that
+    leads nowhere; silence would cost it 78 s."""
     serve_leases(lan["lease"])
     guest = Guest.uefi(lan, MAC, tmp_path) if kind == "uefi" else Guest.bios(lan, MAC)
     with dpd_on(lan, tmp_path) as dpd:
         deploy(dpd, "PC-2")
         with guest:
             guest.wait_for(words, LIMIT_S)
-            guest.wait_for(next_words, 15)
+            guest.wait_for(next_words, limit_s)
         told = steps(dpd)
         decision = next(fields for name, fields in told if name == "decision")
         assert (decision["outcome"], decision["cause"]) == ("abort", "nothing_deployed")

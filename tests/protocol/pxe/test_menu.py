@@ -15,7 +15,7 @@ from dpd.protocol.dhcp.options import (
     PxeOptions,
     decode_pxe_options,
 )
-from dpd.protocol.pxe.menu import LOCAL_BOOT, LOCAL_BOOT_AT_ONCE, NETWORK_BOOT
+from dpd.protocol.pxe.menu import LOCAL_BOOT, LOCAL_BOOT_AT_ONCE, NETWORK_BOOT, NO_SUCH_FILE
 from dpd.protocol.pxe.responder import Arrival, Grant, Ignored, Outcome, Reason, Reply, respond
 from dpd.protocol.pxe.rules import identify
 
@@ -53,8 +53,14 @@ def test_abort_says_the_same_at_4011() -> None:
 
 
 def test_who_knows_no_menu_is_sent_on_by_silence() -> None:
-    for message in (captured("edk2-http-discover"), captured("edk2-x64-discover", o60=b"U-Boot.armv8", o93=b"\0\x16")):
-        assert respond(message, AT_67, POLICY, ABORT) == Ignored(Reason.POLICY, identify(message))
+    message = captured("edk2-x64-discover", o60=b"U-Boot.armv8", o93=b"\0\x16")
+    assert respond(message, AT_67, POLICY, ABORT) == Ignored(Reason.POLICY, identify(message))
+
+
+def test_http_boot_is_sent_on_by_a_url_that_leads_nowhere() -> None:
+    reply, offer = granted("edk2-http-discover", ABORT)
+    assert offer.option(Option.BOOT_FILE) == f"http://10.77.0.10:8080/boot/{NO_SUCH_FILE}".encode()
+    assert not reply.hands_out
 
 
 def test_silence_is_silence_for_everybody() -> None:

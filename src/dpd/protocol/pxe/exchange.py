@@ -120,8 +120,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. A broadcast must leave by the interface on which the request came. `rule` and `loader` are "" where the client
-    gets a menu and no file."""
+    """An answer. A broadcast must leave by the interface on which the request came. `rule` is "" where the client
+    gets nothing to run: a menu, or the URL of no file."""
 
     payload: bytes
     destination: Address

@@ -25,7 +25,7 @@ from dpd.protocol.pxe.exchange import (
     Reason,
     Reply,
 )
-from dpd.protocol.pxe.menu import has_menus, menu_for
+from dpd.protocol.pxe.menu import NO_SUCH_FILE, has_menus, menu_for
 from dpd.protocol.pxe.profiles import Flow, find_profile
 from dpd.protocol.pxe.relay import RelayAgent, read_relay
 from dpd.protocol.pxe.reply import Content, build_reply
@@ -143,10 +143,11 @@ def _item(message: Message) -> BootItem | None:
 
 def answer(question: Question, grant: Grant, policy: Policy) -> Reply | Ignored:
     """What policy grants, in the words that this client understands; silence where there are none."""
-    machine = question.machine
+    if grant.outcome is Outcome.ABORT and question.profile.flow is Flow.HTTP:
+        return build_reply(question, Content(loader=_for_client(NO_SUCH_FILE, question, policy)), policy)
     has_no_words = grant.outcome is Outcome.ABORT and not has_menus(question)
     if grant.outcome is Outcome.SILENT or has_no_words:
-        return Ignored(Reason.POLICY, machine)
+        return Ignored(Reason.POLICY, question.machine)
     menu = menu_for(question, grant)
     if menu is not None:
         return build_reply(question, Content(menu=menu), policy)
