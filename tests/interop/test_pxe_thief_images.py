@@ -56,7 +56,7 @@ def dpd(lan: Lan, tmp_path: Path) -> Iterator[Daemon]:
     tree = adk_tree() | {"sms/data/variables.dat": SECRET, "Windows/System32/startnet.cmd": b"net use " + SECRET}
     wim = make_wim(tmp_path / "boot.wim", tree)
     with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as daemon:
-        daemon.tell("boot-image", "add", "--in-place", wim, "--id", IMAGE)
+        daemon.tell("boot-image", "add", wim, "--id", IMAGE)
         daemon.tell("computer", "add", "PC-017", "--mac", MAC)
         daemon.tell("deployment", "add", "--computer", "PC-017", "--boot-image", IMAGE, "--required")
         yield daemon

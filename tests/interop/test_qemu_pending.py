@@ -55,7 +55,7 @@ def dpd(lan: Lan, tmp_path: Path) -> Iterator[Daemon]:
     linux.write_initramfs(tmp_path / "initrd.cpio", busybox)
     with Daemon(tmp_path, SETTINGS.format(boot=boot, image=IMAGE), lan["dpd"]) as daemon:
         files = ("--kernel", kernel, "--initrd", tmp_path / "initrd.cpio")
-        daemon.tell("boot-image", "add", "--in-place", "--id", IMAGE, *files, "--cmdline", COMMAND_LINE)
+        daemon.tell("boot-image", "add", "--id", IMAGE, *files, "--cmdline", COMMAND_LINE)
         yield daemon
 
 
