@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpd.errors import MisuseError
-from dpd.protocol.tftp.blocks import EXTENT_BYTES, Blocks
+from dpd.protocol.tftp.blocks import EXTENT_BYTES, MIN_EXTENT_BYTES, Blocks
 from dpd.protocol.tftp.events import ExtentNeeded
 
 
@@ -47,7 +47,7 @@ def test_joined_blocks_are_whole_ones_and_never_the_last() -> None:
 def test_what_lies_before_the_extent_is_not_here() -> None:
     blocks = Blocks(4 * EXTENT_BYTES, 512)
     needed = blocks.ask(1000, 4)
-    assert needed == ExtentNeeded(999 * 512, EXTENT_BYTES)
+    assert needed == ExtentNeeded(999 * 512, MIN_EXTENT_BYTES)
     blocks.provide(needed.offset, bytes(needed.length))
     assert blocks.joined(999, 1) is blocks.joined(999, 4) is None
     assert blocks.joined(1000, 4) is not None
@@ -64,6 +64,14 @@ def test_one_read_at_a_time_and_only_what_was_asked() -> None:
     assert not blocks.provide(0, bytes(4000))  # the file has become shorter
 
 
-def test_a_window_larger_than_an_extent_is_read_twice_over() -> None:
-    blocks = Blocks(10 << 20, 65464)
-    assert blocks.ask(1, 16) == ExtentNeeded(0, 2 * 16 * 65464)
+@pytest.mark.parametrize(
+    ("blksize", "windowsize", "length"),
+    [
+        (1456, 1, MIN_EXTENT_BYTES),
+        (1456, 16, 8 * 16 * 1456),
+        (1456, 64, EXTENT_BYTES),
+        (65464, 16, 2 * 16 * 65464),  # so that an ACK during the read changes nothing
+    ],
+)
+def test_read_ahead_is_some_windows_within_bounds(blksize: int, windowsize: int, length: int) -> None:
+    assert Blocks(10 << 20, blksize).ask(1, windowsize) == ExtentNeeded(0, length)

@@ -164,7 +164,7 @@ def test_the_disk_is_asked_for_many_windows_at_once() -> None:
     window = talk.hear(Ack(0))
     while not talk.transfer.finished:
         window = talk.hear(Ack(numbers(window)[-1]))
-    assert len(talk.extents) <= 5
+    assert len(talk.extents) <= 7
     assert talk.transfer.retransmits == 0
 
 
@@ -368,7 +368,8 @@ class TestShortWay:
             if not window:
                 break
         assert received == content
-        assert short >= talk.transfer.last_block // windowsize - 2  # all but the first and those with the last block
+        long_ways = 2 + len(talk.extents)  # the first window, the one with the last block, and where the file is read
+        assert short >= talk.transfer.last_block // windowsize - long_ways
         assert talk.transfer.datagrams_sent == talk.transfer.last_block + 1
         assert talk.transfer.bytes_acked == len(content)
         assert talk.facts == [Finished(Verdict.COMPLETED)]
