@@ -51,7 +51,7 @@ def choices6(server: str, loaders: Mapping[str, str], http_port: int) -> list[Ch
 
 def _filled(loaders: Mapping[str, str], host: str, http_port: int) -> list[tuple[str, tuple[int, ...], str]]:
     """iPXE first, since it has the architecture of its firmware, too."""
-    known = [(IPXE, ())] if IPXE in loaders else []
+    known: list[tuple[str, tuple[int, ...]]] = [(IPXE, ())] if IPXE in loaders else []
     known += [(name, _codes(name)) for name in dict.fromkeys(ARCH_NAMES.values()) if name in loaders]
     return [
         (name, codes, loaders[name].replace("{server}", host).replace("{http_port}", str(http_port)))

@@ -196,18 +196,26 @@ def test_what_policy_grants_is_handed_out(packet: Packet, grant: Grant, rule: st
     assert (reply.rule, reply.loader) == (rule, url)
 
 
+@pytest.mark.parametrize(("packet", "outcome"), [(PXE, Outcome.SILENT), (IPXE, Outcome.ABORT)])
+def test_what_policy_keeps_back_has_a_reason(packet: Packet, outcome: Outcome) -> None:
+    ignored = answer6(hear(packet), Grant(outcome, "x"), TERMS)
+    assert isinstance(ignored, Ignored6)
+    assert ignored.reason is Reason6.POLICY
+    assert ignored.identity is not None
+
+
 @pytest.mark.parametrize(
-    ("grant", "expected"),
+    ("packet", "url"),
     [
-        (Grant(Outcome.SILENT), Reason6.POLICY),
-        (Grant(Outcome.ABORT, "x"), Reason6.POLICY),
+        (PXE, "tftp://[fd77::10]/go-on-with-the-next-boot-device"),
+        (HTTP, "http://[fd77::10]:8080/boot/go-on-with-the-next-boot-device"),
     ],
 )
-def test_what_policy_keeps_back_has_a_reason(grant: Grant, expected: Reason6) -> None:
-    ignored = answer6(hear(PXE), grant, TERMS)
-    assert isinstance(ignored, Ignored6)
-    assert ignored.reason is expected
-    assert ignored.identity is not None
+def test_firmware_goes_on_with_its_next_device_when_it_is_told_of_a_file_that_nobody_has(
+    packet: Packet, url: str
+) -> None:
+    reply = reply_to(packet, grant=Grant(Outcome.ABORT))
+    assert (reply.loader, reply.hands_out) == (url, False)
 
 
 def test_without_a_rule_there_is_silence() -> None:
@@ -220,6 +228,13 @@ def test_a_loader_of_a_broken_chain_stays_here() -> None:
     ignored = answer6(hear(PXE), Grant(), replace(TERMS, refusal_of={"ipxe.efi": "revoked"}.__getitem__))
     assert isinstance(ignored, Ignored6)
     assert (ignored.reason, ignored.detail) == (Reason6.CHAIN_BROKEN, "revoked")
+
+
+def test_the_chain_is_asked_for_the_file_behind_a_url_and_not_for_files_of_boot_images() -> None:
+    refused = {"ipxe.efi": "revoked"}
+    terms = replace(TERMS, refusal_of=lambda loader: refused.get(loader, ""))
+    assert isinstance(answer6(hear(HTTP), Grant(), terms), Ignored6)
+    assert isinstance(answer6(hear(HTTP), Grant(loader="ipxe.efi", image="WIN"), terms), Reply6)
 
 
 @pytest.mark.parametrize(
@@ -291,4 +306,5 @@ def test_any_packet_is_answered_or_has_a_reason(
         if isinstance(reply, Reply6):
             assert encode(decode(reply.payload)) == reply.payload
             assert reply.destination == arrival.source
-            assert outcome not in (Outcome.SILENT, Outcome.ABORT)
+            assert outcome is not Outcome.SILENT
+            assert reply.hands_out == (outcome is not Outcome.ABORT)

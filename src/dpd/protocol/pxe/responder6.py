@@ -11,7 +11,7 @@ What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp
   must have 16 bytes or more. Early versions read the URL up to a zero byte, so option 59 goes last.
 * No option 60: EDK2 reads it as the size of the file and gives up on any other text.
 * No preference: at 255 EDK2 would choose at once, before the lease server has spoken; and it does not need one.
-* No menu: DHCPv6 has none. Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
+* No menu: DHCPv6 has none. Who is to go on with the next boot device is told of a file that nobody has. Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from dpd.protocol.dhcp6.options import (
 from dpd.protocol.machine import Address
 from dpd.protocol.pxe.exchange import Grant, Outcome
 from dpd.protocol.pxe.identity6 import INTEL, Identity, identify6, vendor_word
+from dpd.protocol.pxe.menu import NO_SUCH_FILE
+from dpd.protocol.pxe.responder import boot_file_of
 from dpd.protocol.pxe.rules import ClientClass, Machine, Rule, find_rule
 
 RELAY_SOURCE_PORT = 135  # RFC 8357
@@ -52,7 +54,7 @@ class Reason6(StrEnum):
     UNICAST = "unicast"  # RFC 8415 section 16.2 and 16.12: clients begin by multicast, relays may use either
     SWITCHED_OFF = "switched_off"
     TOO_EARLY = "too_early"  # response_delay_s not over yet
-    POLICY = "policy"  # it decided on silence, or on the next boot device, which is what firmware takes after silence
+    POLICY = "policy"  # it decided on silence, or on something that this client has no words for
     NO_RULE = "no_rule"
     CHAIN_BROKEN = "chain_broken"  # the loader failed its check
     NO_OWN_ADDRESS = "no_own_address"
@@ -111,7 +113,7 @@ class Question6:
 
 @dataclass(frozen=True, slots=True)
 class Reply6:
-    """An answer that hands out a loader, and where it goes."""
+    """An answer, and where it goes. `rule` is "" where its file is one that nobody has."""
 
     payload: bytes
     destination: Address
@@ -120,6 +122,11 @@ class Reply6:
     rule: str
     loader: str
     server: str
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether the client is given something to run."""
+        return bool(self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,20 +221,24 @@ def leased_addresses(message: Message) -> tuple[str, ...]:
 def answer6(question: Question6, grant: Grant, terms: Terms6) -> Reply6 | Ignored6:
     """The answer that policy's grant leads to, or why it leads to none. A boot image without a loader of its own for this
     client begins with that of the rules, such as iPXE, which then asks for the image's script."""
+    client_class = question.machine.client_class
+    if grant.outcome is Outcome.ABORT and client_class != ClientClass.IPXE:
+        # There are no menus here, and "not found" is the quickest way to the next boot device.
+        return _hand_out(question, "", NO_SUCH_FILE, terms)
     if grant.outcome in (Outcome.SILENT, Outcome.ABORT):
         return Ignored6(Reason6.POLICY, question.identity)
-    by_menu = grant.outcome is Outcome.PROMPT and question.machine.client_class == ClientClass.PXE
+    by_menu = grant.outcome is Outcome.PROMPT and client_class == ClientClass.PXE
     if grant.loader and not by_menu:
         return _hand_out(question, grant.image or grant.outcome.value, grant.loader, terms)
     rule = find_rule(terms.rules, question.machine)
     if rule is None:
         return Ignored6(Reason6.NO_RULE, question.identity)
+    if detail := terms.refusal_of(boot_file_of(rule.loader)):
+        return Ignored6(Reason6.CHAIN_BROKEN, question.identity, detail=detail)
     return _hand_out(question, rule.name, rule.loader, terms)
 
 
-def _hand_out(question: Question6, rule: str, loader: str, terms: Terms6) -> Reply6 | Ignored6:
-    if detail := terms.refusal_of(loader):
-        return Ignored6(Reason6.CHAIN_BROKEN, question.identity, detail=detail)
+def _hand_out(question: Question6, rule: str, loader: str, terms: Terms6) -> Reply6:
     return _build(
         question, rule, boot_url(loader, question.machine.client_class, question.arrival.server, terms), terms
     )
