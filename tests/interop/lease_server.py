@@ -16,12 +16,13 @@ from bench.netns import Host
 READY_S = 20.0
 
 
-def start_dnsmasq(host: Host, _: Path) -> None:
+def start_dnsmasq(host: Host, _: Path, *options: str) -> None:
     host.start(
         *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
         *("--interface=eth0", "--bind-interfaces", "--no-ping"),  # its ping holds each offer back for 3 s
         *("--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h", "--pid-file="),
         *("--dhcp-range=set:far,10.78.0.100,10.78.0.200,255.255.255.0,1h", "--dhcp-option=tag:far,3,10.78.0.1"),
+        *options,
     )
 
 

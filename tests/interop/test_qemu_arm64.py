@@ -12,6 +12,7 @@ from bench.netns import Lan
 from tests.interop.daemon import Daemon
 from tests.interop.debian import PackageMissing, foreign_file
 from tests.interop.guest import AAVMF_CODE, AAVMF_VARIABLES, QEMU_ARM64, Guest
+from tests.interop.lease_server import start_dnsmasq
 
 pytestmark = pytest.mark.qemu
 
@@ -31,15 +32,11 @@ loader = "grubaa64.efi"
 
 
 @pytest.fixture
-def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
+def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path) -> Lan:
     """Its lease server names dpd as next-server, which Debian's signed GRUB needs."""
     need(QEMU_ARM64, "dnsmasq", "apt-get", "dpkg-deb", AAVMF_CODE, AAVMF_VARIABLES)
     lan = make_lan("lease", "dpd")
-    lan["lease"].start(
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
-        *("--interface=eth0", "--bind-interfaces", "--no-ping", f"--dhcp-boot=,,{lan['dpd'].address}"),
-        "--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h",
-    )
+    start_dnsmasq(lan["lease"], tmp_path, f"--dhcp-boot=,,{lan['dpd'].address}")
     return lan
 
 

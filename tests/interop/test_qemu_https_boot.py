@@ -17,6 +17,7 @@ from bench.netns import Lan
 from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
+from tests.interop.lease_server import start_dnsmasq
 from tests.interop.tls_authority import TlsAuthority
 
 pytestmark = pytest.mark.qemu
@@ -49,15 +50,11 @@ boot
 
 
 @pytest.fixture
-def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
+def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path) -> Lan:
     """A LAN whose lease server knows nothing of booting. IPv6 is off, so that iPXE waits for no router."""
     need(QEMU, "dnsmasq", IPXE_EFI, OVMF_CODE, OVMF_VARIABLES)
     lan = make_lan("lease", "dpd")
-    lan["lease"].start(
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
-        *("--interface=eth0", "--bind-interfaces", "--no-ping"),
-        "--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h",
-    )
+    start_dnsmasq(lan["lease"], tmp_path)
     return lan
 
 

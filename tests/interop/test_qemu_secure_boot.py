@@ -18,6 +18,7 @@ from bench.netns import Lan
 from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import QEMU, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES, Guest
+from tests.interop.lease_server import start_dnsmasq
 from tests.interop.variable_store import carried_certificates, keep_signature, trust_only
 
 pytestmark = pytest.mark.qemu
@@ -48,15 +49,6 @@ boot
 def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
     need(QEMU, "dnsmasq", SHIM, GRUB, SECURE_OVMF_CODE, SECURE_OVMF_VARIABLES)
     return make_lan("lease", "dpd")
-
-
-def lease_addresses(lan: Lan, *options: str) -> None:
-    """dnsmasq, which hands out addresses and nothing else."""
-    lan["lease"].start(
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
-        *("--interface=eth0", "--bind-interfaces", "--no-ping"),
-        *("--dhcp-range=10.77.1.1,10.77.1.200,255.255.0.0,1h", *options),
-    )
 
 
 @pytest.fixture
@@ -97,7 +89,7 @@ def firmware_of_2023(tmp_path: Path) -> Path:
 
 
 def test_shim_grub_and_kernel_boot_where_the_lease_server_names_dpd(lan: Lan, dpd: Daemon, tmp_path: Path) -> None:
-    lease_addresses(lan, f"--dhcp-boot=,,{lan['dpd'].address}")
+    start_dnsmasq(lan["lease"], tmp_path, f"--dhcp-boot=,,{lan['dpd'].address}")
     with Guest.secure_uefi(lan, MAC, tmp_path) as guest:
         guest.wait_for("Secure boot enabled", LIMIT_S)
         guest.wait_for(linux.MARK, LIMIT_S)
@@ -113,7 +105,7 @@ def test_where_the_lease_server_does_not_name_dpd_grub_stands_still_and_dpd_says
 
     The machine knows Microsoft's authority of 2023 alone: Debian's shim has a signature of each, and fits every machine.
     """
-    lease_addresses(lan)
+    start_dnsmasq(lan["lease"], tmp_path)
     with Guest.secure_uefi(lan, MAC, tmp_path, firmware_of_2023) as guest:
         guest.wait_for("Welcome to GRUB!", LIMIT_S)
         assert linux.MARK not in guest.watch(STALL_S)
@@ -126,7 +118,7 @@ def test_where_the_lease_server_does_not_name_dpd_grub_stands_still_and_dpd_says
 def test_the_firmware_refuses_a_tampered_loader_and_dpd_tells_what_it_served(
     lan: Lan, boot: Path, tmp_path: Path
 ) -> None:
-    lease_addresses(lan)
+    start_dnsmasq(lan["lease"], tmp_path)
     shim = boot / "shimx64.efi"
     shim.write_bytes(tampered(shim.read_bytes()))
     with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as dpd:
@@ -143,7 +135,7 @@ def test_the_firmware_refuses_a_tampered_loader_and_dpd_tells_what_it_served(
 def test_a_machine_that_knows_the_authority_of_2023_alone_refuses_what_that_of_2011_signed(
     lan: Lan, boot: Path, firmware_of_2023: Path, tmp_path: Path
 ) -> None:
-    lease_addresses(lan)
+    start_dnsmasq(lan["lease"], tmp_path)
     shim = boot / "shimx64.efi"
     shim.write_bytes(keep_signature(shim.read_bytes(), 0))
     with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as dpd:
