@@ -157,6 +157,15 @@ def test_a_damaged_version_is_left_out_and_the_others_serve(
     assert len([record for record in caplog.records if record.message == "boot image left out"]) == 2
 
 
+def test_a_damaged_version_does_not_keep_the_next_one_out(store: BootImageStore, write: Write) -> None:
+    add_efi(store, write, b"one")
+    add_efi(store, write, b"two")
+    (store.directory / "EFI1" / "2" / "meta.json").write_text("{}")
+    again = BootImageStore(store.directory)
+    assert again.find("EFI1").version == 1
+    assert add_efi(again, write, b"three").version == 3
+
+
 @pytest.mark.parametrize("image_id", ["", "../x", "a b"])
 def test_an_id_that_is_none_is_refused_before_anything_is_made(
     store: BootImageStore, write: Write, image_id: str

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.boot.wims import adk_tree, make_wim
 from tests.daemon_process import DaemonProcess
 
 from dpd.cli.client import Client
@@ -123,15 +124,21 @@ def test_every_system_call_of_the_daemon_passes_the_filter(tmp_path: Path) -> No
 
 
 def exercise(daemon: DaemonProcess) -> None:
-    """What an ordinary day has: publish, verify, a session, a download, a reload, the end."""
+    """What an ordinary day has: publish, verify, a boot image, a session, a download, a reload, the end."""
     client = Client(daemon.control_socket)
     image = daemon.state / "day.img"
     image.write_bytes(bytes(3 << 20))
     with image.open("rb") as file:
-        *_, last = client.upload(file, "content", sent=lambda _: None, package_id="DAY", name=image.name)
+        size = image.stat().st_size
+        *_, last = client.upload(
+            file, "content", size_bytes=size, sent=lambda _: None, package_id="DAY", name=image.name
+        )
     assert "content" in last
     *_, last = client.follow("content", "DAY", "verify")
     assert "content" in last
+    wim = make_wim(daemon.state / "boot.wim", adk_tree())
+    *_, last = client.follow("boot-images", body={"image_id": "DAY", "files": [str(wim)]})
+    assert last["content"]["firmware"] == ["bios", "uefi-x64"]
     client.post("sessions", body={"package_id": "DAY"})
     ports = {service["name"]: service["ports"] for service in client.get("status")["services"]}
     connection = http.client.HTTPConnection("127.0.0.1", ports["http"]["http"], timeout=20)

@@ -89,8 +89,8 @@ class BootImageStore:
         """Take a new version in. Raises ContentError, ContentCorrupt, LibraryFull."""
         check_image_id(new.image_id)
         with self._changing, new_folder(self.directory) as folder:
-            newest = max(self._versions.get(new.image_id, {0: None}))
-            image = lay_out(new, folder / FILES, newest + 1, time.time(), progress)
+            number = self._next_version(new.image_id)
+            image = lay_out(new, folder / FILES, number, time.time(), progress)
             folder.joinpath(RECORD).write_bytes(encode(image))
             place = self.directory / image.image_id / str(image.version)
             publish(folder, place)
@@ -207,6 +207,11 @@ class BootImageStore:
             while len(self._pinned) > PINNED:
                 self._pinned.popitem(last=False)
         return self._version(image_id, number) or newest
+
+    def _next_version(self, image_id: str) -> int:
+        """Behind every version that has a folder, also a damaged one that was left out."""
+        folders = [int(place.name) for place in (self.directory / image_id).glob("*") if place.name.isdecimal()]
+        return max(folders, default=0) + 1
 
     def _put(self, version: _Version) -> None:
         image = version.image
