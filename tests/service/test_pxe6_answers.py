@@ -131,7 +131,7 @@ def test_a_ticket_is_made_when_the_answer_has_left_and_not_before(site: Site) ->
 
 def test_who_is_to_go_on_with_the_next_device_gets_no_ticket(site: Site) -> None:
     site.judge.decision = Decision(Outcome.ABORT, Cause.ALREADY_RUN)
-    prepared = site.prepare()
+    prepared = site.prepare(decode(VECTORS["edk2-http-solicit"]))
     assert prepared is not None
     site.answers.sent(prepared)
     assert site.judge.issued == []
@@ -176,6 +176,7 @@ def test_the_boot_image_knows_for_whom_it_names_its_loader(site: Site) -> None:
     ("decision", "arch", "reason"),
     [
         (Decision(Outcome.SILENT, Cause.UNKNOWN_DENIED), 7, "policy"),
+        (Decision(Outcome.ABORT, Cause.ALREADY_RUN), 7, "policy"),
         (DEFAULT, 10, "no_rule"),
     ],
 )

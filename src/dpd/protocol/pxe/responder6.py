@@ -11,7 +11,9 @@ What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp
   must have 16 bytes or more. Early versions read the URL up to a zero byte, so option 59 goes last.
 * No option 60: EDK2 reads it as the size of the file and gives up on any other text.
 * No preference: at 255 EDK2 would choose at once, before the lease server has spoken; and it does not need one.
-* No menu: DHCPv6 has none. Who is to go on with the next boot device is told of a file that nobody has. Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
+* No menu: DHCPv6 has none. PXE firmware that hears nothing goes on with its next boot device when its first wait of 4 s is
+  over, so that silence is what policy's "abort" becomes; UEFI HTTP boot is told of a file that nobody has, as over IPv4.
+  Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
 """
 
 from __future__ import annotations
@@ -222,8 +224,7 @@ def answer6(question: Question6, grant: Grant, terms: Terms6) -> Reply6 | Ignore
     """The answer that policy's grant leads to, or why it leads to none. A boot image without a loader of its own for this
     client begins with that of the rules, such as iPXE, which then asks for the image's script."""
     client_class = question.machine.client_class
-    if grant.outcome is Outcome.ABORT and client_class != ClientClass.IPXE:
-        # There are no menus here, and "not found" is the quickest way to the next boot device.
+    if grant.outcome is Outcome.ABORT and client_class == ClientClass.HTTP:
         return _hand_out(question, "", NO_SUCH_FILE, terms)
     if grant.outcome in (Outcome.SILENT, Outcome.ABORT):
         return Ignored6(Reason6.POLICY, question.identity)
