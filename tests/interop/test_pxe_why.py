@@ -152,7 +152,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         start_lease_servers(lan)
         dpd = stack.enter_context(Daemon(directory, prepare(directory), lan["dpd"]))
         stage = Stage(lan, dpd, stack)
-        prepare_policy(stage, directory)
         let_fail(stage, directory)
         yield stage
 
@@ -193,12 +192,10 @@ def start_lease_servers(lan: Lan) -> None:
         server.run("sh", "-c", "until ss -Hulpn 'sport = :67' | grep -q :67; do :; done", timeout_s=10)
 
 
-def prepare_policy(stage: Stage, directory: Path) -> None:
+def prepare_policy(stage: Stage) -> None:
     tell = stage.dpd.tell
-    tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", "LAB1")
-    for name in ("ticket_expired", "already_run", "no_image_for_arch"):
-        tell("computer", "add", name, "--mac", MACS[name])
-        tell("deployment", "add", "--computer", name, "--boot-image", "LAB1", "--required")
+    for name in ("already_run", "no_image_for_arch"):
+        require(stage, name)
     tell("computer", "add", "deployment_expired", "--mac", MACS["deployment_expired"])
     over = ("--from", "2020-01-01T00:00+00:00", "--until", "2020-01-02T00:00+00:00")
     tell("deployment", "add", "--computer", "deployment_expired", "--boot-image", "LAB1", "--required", *over)
@@ -207,10 +204,18 @@ def prepare_policy(stage: Stage, directory: Path) -> None:
     tell("pxe", "deny", MACS["unknown_denied"])
 
 
+def require(stage: Stage, name: str) -> None:
+    stage.dpd.tell("computer", "add", name, "--mac", MACS[name])
+    stage.dpd.tell("deployment", "add", "--computer", name, "--boot-image", "LAB1", "--required")
+
+
 def let_fail(stage: Stage, directory: Path) -> None:
     """In the order that makes the waiting short: the ticket first, the silent ones, the others, what changes settings last."""
-    began_at = time.monotonic()
+    stage.dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", "LAB1")
+    require(stage, "ticket_expired")
     assert stage.boot("ticket_expired") is not None
+    began_at = time.monotonic()
+    prepare_policy(stage)
     fail_by_other_servers(stage)
     fail_on_the_way(stage)
     silent_since = time.monotonic()
