@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 
 from dpd.protocol.tftp.packet import HEADER_BYTES
 from dpd.protocol.tftp.transfer import ReadTransfer
-from dpd.service.driver import RECEIVE_BYTES, Driver, Owner
+from dpd.service.driver import MIN_DELAY_S, RECEIVE_BYTES, Driver, Owner
 from dpd.service.udp import NO_SEGMENTATION, TRANSIENT, UDP_SEGMENT, kernel_address
 
 
@@ -49,6 +49,16 @@ class TransferDriver(Driver):
                 self._fail(error)
             return
         self._guard(self._receive_from_client, ack, now)
+
+    def _on_timer(self) -> None:
+        """Nearly every block moves the deadline, so that the timer mostly comes too early and is only set anew. With a
+        thousand clients at once that is as often as a block."""
+        deadline, now = self._transfer.next_timeout(), time.monotonic()
+        if deadline is None or deadline <= now or self._closed:
+            super()._on_timer()
+            return
+        self._timer_due = deadline
+        self._timer = self._loop.call_later(max(deadline - now, MIN_DELAY_S), self._on_timer)
 
     def _send_train(self, train: bytes) -> None:
         size = self._segment_bytes
