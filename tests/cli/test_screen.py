@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dpd.cli.screen import moment, print_fields, print_json, print_table, progress_bar, size
+from dpd.cli.screen import follow_job, moment, print_fields, print_json, print_table, progress_bar, size
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,10 @@ def test_a_terminal_gets_a_bar_for_each_stage(monkeypatch: pytest.MonkeyPatch) -
         bar("publishing", 5, 10)
     assert "sending" in terminal.getvalue()
     assert "publishing" in terminal.getvalue()
+
+
+def test_a_jobs_progress_is_shown_and_its_last_line_is_what_it_brings() -> None:
+    shown: list[tuple[str, int, int]] = []
+    lines = [{"progress": {"done_bytes": n, "total_bytes": 2}} for n in (1, 2)] + [{"content": {"name": "x"}}]
+    assert follow_job(lines, "adding", lambda stage, done, total: shown.append((stage, done, total))) == {"name": "x"}
+    assert shown == [("adding", 1, 2), ("adding", 2, 2)]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, cast
 
@@ -12,7 +12,7 @@ import typer
 
 from dpd.cli.client import CHUNK_BYTES, Client, plain_name
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
-from dpd.cli.screen import Bar, moment, print_fields, print_json, print_table, progress_bar, size
+from dpd.cli.screen import Bar, follow_job, moment, print_fields, print_json, print_table, progress_bar, size
 from dpd.errors import ContentError
 
 app = typer.Typer(help="Add, list, refresh and remove boot images.", no_args_is_help=True, rich_markup_mode=None)
@@ -61,7 +61,7 @@ def add(
         if in_place:
             body = {**told, **flags, "files": [str(path.resolve()) for path in files]}
             lines = client.follow("boot-images", body=body | ({"sdi": str(sdi.resolve())} if sdi else {}))
-            image = _follow(lines, "adding", bar)
+            image = follow_job(lines, "adding", bar)
         else:
             query = told | {name: "true" for name, is_set in flags.items() if is_set}
             image = _upload(client, [*files, *([sdi] if sdi else [])], query, bar)
@@ -111,7 +111,7 @@ def _upload(client: Client, files: list[Path], query: dict[str, str], bar: Bar) 
             parts=json.dumps(parts),
             **given,
         )
-        return _follow(lines, "adding", bar)
+        return follow_job(lines, "adding", bar)
     except OSError as error:
         raise ContentError(
             f"{error.filename or 'boot image'}: {error.strerror}; expected a file of a boot image"
@@ -157,7 +157,7 @@ def show(
 def refresh(image: ImageArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
     """Take the loaders, boot.sdi and fonts out of the newest version's WIM again, as a new version of the same WIM."""
     with progress_bar(quiet=as_json) as bar:
-        found = _follow(Client(socket).follow("boot-images", image, "refresh"), "refreshing", bar)
+        found = follow_job(Client(socket).follow("boot-images", image, "refresh"), "refreshing", bar)
     _print_image(found, as_json)
 
 
@@ -174,16 +174,6 @@ def remove(
         print_json(found)
     else:
         print(f"{found['image_id']} version {found['version']}: removed")
-
-
-def _follow(lines: Iterator[dict[str, Any]], stage: str, bar: Bar) -> dict[str, Any]:
-    """Show the progress lines; the image of the last one."""
-    image: dict[str, Any] = {}
-    for line in lines:
-        if progress := line.get("progress"):
-            bar(stage, progress["done_bytes"], progress["total_bytes"])
-        image = line.get("content", image)
-    return image
 
 
 def _print_image(image: dict[str, Any], as_json: bool) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from dpd.cli.client import Client, plain_name
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, PackageArgument, SocketOption, VersionOption
-from dpd.cli.screen import moment, print_fields, print_json, print_table, progress_bar, size
+from dpd.cli.screen import follow_job, moment, print_fields, print_json, print_table, progress_bar, size
 from dpd.errors import ContentError
 
 app = typer.Typer(help="Publish, list, verify and remove images.", no_args_is_help=True, rich_markup_mode=None)
@@ -39,7 +38,7 @@ def add(
     with progress_bar(quiet=as_json) as bar:
         if in_place:
             body = {"path": str(image.resolve()), "package_id": package, "source_version": source_version}
-            content = _follow(client.follow("content", body=body), "publishing", bar)
+            content = follow_job(client.follow("content", body=body), "publishing", bar)
         else:
             content = _upload(client, image, package, source_version, bar)
     _print_content(content, as_json)
@@ -58,7 +57,7 @@ def _upload(client: Client, image: Path, package: str, source_version: int | Non
                 source_version=source_version,
                 name=plain_name(image),
             )
-            return _follow(lines, "publishing", bar)
+            return follow_job(lines, "publishing", bar)
     except OSError as error:
         raise ContentError(f"{image}: {error.strerror}; expected an image such as install.wim") from None
 
@@ -106,7 +105,7 @@ def verify(
     """Read the content from disk again and compare every slab with its signed hash."""
     with progress_bar(quiet=as_json) as bar:
         lines = Client(socket).follow("content", package, "verify", source_version=source_version)
-        content = _follow(lines, "verifying", bar)
+        content = follow_job(lines, "verifying", bar)
     if as_json:
         print_json(content)
     else:
@@ -128,16 +127,6 @@ def remove(
         print_json(content)
     else:
         print(f"{content['package_id']} version {content['source_version']}: removed")
-
-
-def _follow(lines: Iterator[dict[str, Any]], stage: str, bar: Any) -> dict[str, Any]:
-    """Show the progress lines; the content of the last one."""
-    content: dict[str, Any] = {}
-    for line in lines:
-        if progress := line.get("progress"):
-            bar(stage, progress["done_bytes"], progress["total_bytes"])
-        content = line.get("content", content)
-    return content
 
 
 def _print_content(content: dict[str, Any], as_json: bool) -> None:

@@ -98,3 +98,13 @@ def progress_bar(*, quiet: bool) -> Iterator[Bar]:
             shown.update(tasks[stage], completed=done, total=total)
 
         yield show
+
+
+def follow_job(lines: Iterable[dict[str, Any]], stage: str, bar: Bar) -> dict[str, Any]:
+    """Show the progress lines of a long job; what the last line brings."""
+    content: dict[str, Any] = {}
+    for line in lines:
+        if progress := line.get("progress"):
+            bar(stage, progress["done_bytes"], progress["total_bytes"])
+        content = line.get("content", content)
+    return content
