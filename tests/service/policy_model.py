@@ -24,6 +24,7 @@ class Rules:
     pin: str = ""
     most: int = 0
     default: str = ""
+    shared: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,12 @@ class Model:
 
     def who(self, request: BootRequest) -> str:
         for name, (macs, _, _) in self.computers.items():
-            if request.mac in macs:
+            if request.mac in macs - self.rules.shared:
                 return name
-        return next((name for name, (_, guid, _) in self.computers.items() if guid and guid == request.guid), "")
+        for name, (_, guid, _) in self.computers.items():
+            if guid and guid == request.guid and guid not in self.rules.shared:
+                return name
+        return ""
 
     def say(self, request: BootRequest, at: float, own: int | None = None) -> Word:
         """`own`: the deployment of a boot under way, 0 for one without; None for one that begins."""

@@ -87,6 +87,7 @@ class PolicyMachine(RuleBasedStateMachine):
             ignore_macs=tuple(rules.ignored),
             pin_file=str(self.directory / "pin") if rules.pin else "",
             max_required_boots_per_hour=rules.most,
+            duplicate_ids=tuple(rules.shared),
             ticket_lifetime_s=int(LIFETIME_S),
             subnet=(PxeSubnet(network=SUBNET, unknown_computers=SUBNET_MODE),),
         )
@@ -102,7 +103,7 @@ class PolicyMachine(RuleBasedStateMachine):
         self.a_computer_is_added_or_changed("PC2", {MACS[1]}, GUIDS[1], "")
         self.a_deployment_is_added("all", image, Purpose.REQUIRED, 0, None, None)
         self.a_deployment_is_added("PC1", "X", purpose, 0, None, 120)
-        self.settings_change("pending", set(), "", most, "D")
+        self.settings_change("pending", set(), "", most, "D", set())
 
     # ---- what machines do
 
@@ -200,7 +201,8 @@ class PolicyMachine(RuleBasedStateMachine):
         assert mac in self.model.waiting
         self.model.waiting.discard(mac)
         if computer:
-            self.model.computers[computer] = {mac}, machine.guid, image
+            guid = "" if machine.guid in self.model.rules.shared else machine.guid
+            self.model.computers[computer] = {mac}, guid, image
         else:
             self.model.verdicts[mac] = "allowed", self.now + LIFETIME_S
 
@@ -290,9 +292,12 @@ class PolicyMachine(RuleBasedStateMachine):
         pin=st.sampled_from(["", "4711"]),
         most=st.sampled_from([0, 0, 1, 2]),
         default=images,
+        shared=st.sets(st.sampled_from([MACS[0], GUIDS[1], GUIDS[2]]), max_size=2),
     )
-    def settings_change(self, mode: str, ignored: set[str], pin: str, most: int, default: str) -> None:
-        self.set_rules(Rules(mode, ignored, pin, most, default))
+    def settings_change(
+        self, mode: str, ignored: set[str], pin: str, most: int, default: str, shared: set[str]
+    ) -> None:
+        self.set_rules(Rules(mode, ignored, pin, most, default, shared))
         self.policy.apply(self.settings)
 
     @rule()
@@ -308,8 +313,9 @@ class PolicyMachine(RuleBasedStateMachine):
     def every_address_opens_what_the_model_says_and_nothing_of_the_ignored(self) -> None:
         for address in [*ADDRESSES, "192.0.2.99"]:
             ticket = self.policy.ticket_at(address)
-            image = ticket.boot_image if ticket is not None and ticket.grants_now(self.now) else ""
-            assert image == self.model.image_at(address, self.now)
+            opened = [each for each in ARCHS if isinstance(self.tree.find(f"{each}.wim", address), BootObject)]
+            image = self.model.image_at(address, self.now)
+            assert opened == ([image] if image else [])
             if ticket is not None and ticket.boot_image:
                 assert ticket.mac == self.model.addresses[address]
                 assert ticket.mac not in self.settings.pxe.ignore_macs
