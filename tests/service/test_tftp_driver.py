@@ -15,9 +15,11 @@ from tests.service.tftp_site import SETTINGS, Client, idle, live, tree_of
 from dpd.protocol.tftp.packet import Ack, Data, Error, decode, encode
 from dpd.service.tftp import TftpService
 from dpd.service.tftp_driver import TransferDriver
+from dpd.service.tftp_reading import Reading
 from dpd.telemetry.journal import BootJournal
 
-CONTENT = bytes(range(256)) * 200
+CONTENT = bytes(range(256)) * 200 + b"end"
+SO_NO_CHECK = 11  # <asm-generic/socket.h>
 
 
 @pytest.fixture
@@ -124,3 +126,26 @@ async def test_a_lost_block_is_sent_again_by_the_timer(service: TftpService, cli
     assert await client.hear() == Data(5, CONTENT[2048:2560])
     client.say(Ack(5))
     assert await client.hear() == Data(6, CONTENT[2560:3072])
+
+
+@pytest.mark.parametrize("windowsize", [4, 64])
+async def test_without_segmentation_windows_arrive_block_by_block(
+    service: TftpService, client: Client, windowsize: int
+) -> None:
+    """A socket without checksums is one that the kernel cuts no train for, as with some cards and tunnels."""
+    client.ask("file", blksize=512, windowsize=windowsize)
+    await client.hear()
+    (reading,) = service._running.values()
+    assert isinstance(reading, Reading)
+    reading._sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    received = bytearray()
+    client.say(Ack(0))
+    while len(received) < len(CONTENT):
+        message = await client.hear()
+        assert isinstance(message, Data)
+        received += message.payload
+        if message.block_number % windowsize == 0 or len(message.payload) < 512:
+            client.say(Ack(message.block_number))
+    assert received == CONTENT
+    assert not reading.driver._train.offload
+    assert service.stats.failures == 0

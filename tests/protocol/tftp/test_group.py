@@ -6,6 +6,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dpd.protocol.machine import Transmit
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
@@ -223,6 +225,43 @@ def test_who_can_read_by_multicast() -> None:
     assert terms.granted == (("blksize", "512"), ("tsize", "1000"))  # a window cannot be agreed with all
     assert terms_for_group(REQUEST, 512 * 65535, LIMITS) is None  # an ACK could not name the last block
     assert terms_for_group(REQUEST, 512 * 65535 - 1, LIMITS) is not None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([FIRST, SECOND, THIRD]),
+            st.one_of(
+                st.integers(0, 70).map(lambda number: encode(Ack(number))),
+                st.just(encode(Error(8, "no"))),
+                st.just(b"join"),
+                st.just(b"wait"),
+                st.binary(max_size=12),
+            ),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_clients_say_each_leaves_once(script: list[tuple[tuple[str, int], bytes]]) -> None:
+    talk = Talk()
+    talk.join(FIRST)
+    inside = {FIRST}
+    for client, wire in script:
+        if talk.group.finished:
+            break
+        if wire == b"join":
+            talk.join(client)
+            inside.add(client)
+        elif wire == b"wait":
+            if talk.group.next_timeout() is not None:
+                talk.wait()
+        else:
+            talk.hear(client, wire)
+        inside -= {fact.client for fact in talk.facts if isinstance(fact, MemberFinished)}
+        talk.facts = [fact for fact in talk.facts if not isinstance(fact, MemberFinished)]
+        assert talk.group.members == len(inside)
+        # Somebody is waited for as long as somebody is there, or the group would hang.
+        assert talk.group.finished or talk.group.next_timeout() is not None
 
 
 @pytest.mark.parametrize("seed", range(20))
