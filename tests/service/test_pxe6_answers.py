@@ -129,15 +129,6 @@ def test_a_ticket_is_made_when_the_answer_has_left_and_not_before(site: Site) ->
     assert site.journal.story(MAC)[-1].event == "offer"
 
 
-def test_who_is_to_go_on_with_the_next_device_gets_no_ticket(site: Site) -> None:
-    site.judge.decision = Decision(Outcome.ABORT, Cause.ALREADY_RUN)
-    prepared = site.prepare(decode(VECTORS["edk2-http-solicit"]))
-    assert prepared is not None
-    site.answers.sent(prepared)
-    assert site.judge.issued == []
-    assert site.journal.story(MAC)[-1].fields["rule"] == ""
-
-
 def test_an_answer_that_did_not_leave_makes_no_ticket(site: Site) -> None:
     prepared = site.prepare()
     assert prepared is not None

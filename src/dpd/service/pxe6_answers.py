@@ -218,8 +218,7 @@ class Pxe6Answers:
     def sent(self, prepared: Prepared6) -> None:
         """The answer has left: count it, write it down, and let the machine have what it was promised."""
         reply = prepared.reply
-        if reply.hands_out:
-            self._judge.issue(prepared.request, prepared.decision)
+        self._judge.issue(prepared.request, prepared.decision)
         is_advertise = reply.message_type is MessageType.ADVERTISE
         bump(self.stats.advertises if is_advertise else self.stats.replies, reply.machine.client_class.value)
         about: Fields = {

@@ -196,18 +196,14 @@ def test_what_policy_grants_is_handed_out(packet: Packet, grant: Grant, rule: st
     assert (reply.rule, reply.loader) == (rule, url)
 
 
-@pytest.mark.parametrize(("packet", "outcome"), [(PXE, Outcome.SILENT), (PXE, Outcome.ABORT), (IPXE, Outcome.ABORT)])
+@pytest.mark.parametrize(
+    ("packet", "outcome"), [(PXE, Outcome.SILENT), (PXE, Outcome.ABORT), (HTTP, Outcome.ABORT), (IPXE, Outcome.ABORT)]
+)
 def test_what_policy_keeps_back_has_a_reason(packet: Packet, outcome: Outcome) -> None:
     ignored = answer6(hear(packet), Grant(outcome, "x"), TERMS)
     assert isinstance(ignored, Ignored6)
     assert ignored.reason is Reason6.POLICY
     assert ignored.identity is not None
-
-
-def test_http_boot_goes_on_with_its_next_device_when_it_is_told_of_a_file_that_nobody_has() -> None:
-    reply = reply_to(HTTP, grant=Grant(Outcome.ABORT))
-    assert reply.loader == "http://[fd77::10]:8080/boot/go-on-with-the-next-boot-device"
-    assert not reply.hands_out
 
 
 def test_without_a_rule_there_is_silence() -> None:
@@ -298,5 +294,4 @@ def test_any_packet_is_answered_or_has_a_reason(
         if isinstance(reply, Reply6):
             assert encode(decode(reply.payload)) == reply.payload
             assert reply.destination == arrival.source
-            assert outcome is not Outcome.SILENT
-            assert reply.hands_out == (outcome is not Outcome.ABORT)
+            assert outcome not in (Outcome.SILENT, Outcome.ABORT)

@@ -11,8 +11,8 @@ What goes into an answer follows what firmware takes (PxeBcDhcp6.c, HttpBootDhcp
   must have 16 bytes or more. Early versions read the URL up to a zero byte, so option 59 goes last.
 * No option 60: EDK2 reads it as the size of the file and gives up on any other text.
 * No preference: at 255 EDK2 would choose at once, before the lease server has spoken; and it does not need one.
-* No menu: DHCPv6 has none. PXE firmware that hears nothing goes on with its next boot device when its first wait of 4 s is
-  over, so that silence is what policy's "abort" becomes; UEFI HTTP boot is told of a file that nobody has, as over IPv4.
+* No menu: DHCPv6 has none. Firmware that hears nothing of booting goes on with its next boot device some 5 s later, PXE and
+  HTTP boot alike, so that silence is what policy's "abort" becomes. Over IPv4 HTTP boot would wait for 78 s.
   Where somebody is to be asked, PXE firmware gets the rules' loader, which asks by its script.
 """
 
@@ -33,7 +33,6 @@ from dpd.protocol.dhcp6.options import (
 from dpd.protocol.machine import Address
 from dpd.protocol.pxe.exchange import Grant, Outcome
 from dpd.protocol.pxe.identity6 import INTEL, Identity, identify6, vendor_word
-from dpd.protocol.pxe.menu import NO_SUCH_FILE
 from dpd.protocol.pxe.responder import boot_file_of
 from dpd.protocol.pxe.rules import ClientClass, Machine, Rule, find_rule
 
@@ -56,7 +55,7 @@ class Reason6(StrEnum):
     UNICAST = "unicast"  # RFC 8415 section 16.2 and 16.12: clients begin by multicast, relays may use either
     SWITCHED_OFF = "switched_off"
     TOO_EARLY = "too_early"  # response_delay_s not over yet
-    POLICY = "policy"  # it decided on silence, or on something that this client has no words for
+    POLICY = "policy"  # it decided on silence, or on the next boot device, which silence leads to
     NO_RULE = "no_rule"
     CHAIN_BROKEN = "chain_broken"  # the loader failed its check
     NO_OWN_ADDRESS = "no_own_address"
@@ -115,7 +114,7 @@ class Question6:
 
 @dataclass(frozen=True, slots=True)
 class Reply6:
-    """An answer, and where it goes. `rule` is "" where its file is one that nobody has."""
+    """An answer that hands out a loader, and where it goes."""
 
     payload: bytes
     destination: Address
@@ -124,11 +123,6 @@ class Reply6:
     rule: str
     loader: str
     server: str
-
-    @property
-    def hands_out(self) -> bool:
-        """Whether the client is given something to run."""
-        return bool(self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +218,6 @@ def answer6(question: Question6, grant: Grant, terms: Terms6) -> Reply6 | Ignore
     """The answer that policy's grant leads to, or why it leads to none. A boot image without a loader of its own for this
     client begins with that of the rules, such as iPXE, which then asks for the image's script."""
     client_class = question.machine.client_class
-    if grant.outcome is Outcome.ABORT and client_class == ClientClass.HTTP:
-        return _hand_out(question, "", NO_SUCH_FILE, terms)
     if grant.outcome in (Outcome.SILENT, Outcome.ABORT):
         return Ignored6(Reason6.POLICY, question.identity)
     by_menu = grant.outcome is Outcome.PROMPT and client_class == ClientClass.PXE
