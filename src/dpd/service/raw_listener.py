@@ -20,6 +20,7 @@ from dpd.errors import MalformedMessage, ServiceError
 from dpd.protocol.machine import Address
 
 ETH_P_IP = 0x0800
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # <linux/socket.h>, <linux/if_packet.h>
 SO_ATTACH_FILTER = 26  # <asm/socket.h>
 PACKET_OUTGOING = 4  # <linux/if_packet.h>
 BATCH = 64  # datagrams read before other work of the loop gets its turn
@@ -87,6 +88,8 @@ def open_packet_socket(program: bytes, *, purpose: str = "passive watch") -> soc
         raise ServiceError(f"{purpose}: no packet socket: {error.strerror}") from None
     try:
         sock.setblocking(False)
+        with suppress(OSError):  # Linux before 4.20 hands over what we send, too: a wake-up for each answer of ours
+            sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         _attach(sock, program)
         _empty(sock)
     except OSError as error:
