@@ -51,10 +51,10 @@ class PxeServer(ABC):
     name: ClassVar[str]
 
     def __init__(self, lan: Lan, folder: Path, macs: list[str]) -> None:
-        self._host, self._folder = lan["server"], folder
+        self._host, self._folder, self._macs = lan["server"], folder, macs
         self._process = self.start(self._host)
         self.wait_until_ready()
-        self.know(macs)
+        self.prepare()
 
     @staticmethod
     @abstractmethod
@@ -72,8 +72,8 @@ class PxeServer(ABC):
                 raise SystemExit(f"{self.name} did not get ready; its log is {self._folder}/log")
             time.sleep(0.05)
 
-    def know(self, macs: list[str]) -> None:  # noqa: B027
-        """Tell the server of the machines, where it wants to know."""
+    def prepare(self) -> None:  # noqa: B027
+        """What is to be told to the running server."""
 
     def forget_boots(self) -> None:  # noqa: B027
         """Each machine's next boot is to be its first one."""
@@ -105,9 +105,9 @@ class Dpd(PxeServer):
         config.write_text(DPD_TOML.format(folder=self._folder, arch=UEFI_X64, loader=LOADER.name), encoding="ascii")
         return self.launch(host, DPD, "serve", "--config", config)
 
-    def know(self, macs: list[str]) -> None:
+    def prepare(self) -> None:
         computers = self._folder / "computers.csv"
-        lines = [f"PC-{number:04d},{mac}" for number, mac in enumerate(macs)]
+        lines = [f"PC-{number:04d},{mac}" for number, mac in enumerate(self._macs)]
         computers.write_text("\n".join(["name,mac", *lines, ""]), encoding="ascii")
         self.tell("computer", "import", computers)
         self.tell("deployment", "add", "--all", "--required")
@@ -121,7 +121,8 @@ class Dpd(PxeServer):
 
 
 class Dnsmasq(PxeServer):
-    """dnsmasq as proxyDHCP and TFTP server, with room for all at once; its log goes to a file, as dpd's does."""
+    """dnsmasq as proxyDHCP and TFTP server, with room for all at once. It knows each machine and answers no other; its log goes
+    to a file, as dpd's does."""
 
     name = "dnsmasq"
 
@@ -130,11 +131,14 @@ class Dnsmasq(PxeServer):
         return version_of("dnsmasq", "--version")
 
     def start(self, host: Host) -> subprocess.Popen[bytes]:
+        hosts = self._folder / "hosts"
+        hosts.write_text("".join(f"{mac},set:room\n" for mac in self._macs), encoding="ascii")
         return self.launch(
             host,
             *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),
             *(f"--interface={DEVICE}", f"--dhcp-range={host.address},proxy,255.255.0.0", "--pid-file="),
             *(f"--pxe-service={UEFI_X64},boot,{LOADER.name}", "--enable-tftp", f"--tftp-root={self._folder}/boot"),
+            *(f"--dhcp-hostsfile={hosts}", "--dhcp-ignore=tag:!room"),
             *("--tftp-max=2048", f"--log-facility={self._folder}/dnsmasq.log"),
         )
 
