@@ -87,7 +87,7 @@ class PxeSettings:
     port6: int = rules.number(547, 0, 65535, "UDP port of DHCPv6 servers", live=False)
     unknown_computers: str = rules.choice("allow", "allow", "deny", "pending")
     pin_file: str = rules.optional_path("a file with the PIN that unknown machines are asked for")
-    ticket_lifetime_s: int = rules.number(3600, 60, 86400, "seconds that a boot may take")
+    ticket_lifetime_s: int = rules.number(3600, 10, 86400, "seconds that a boot may take")
     max_required_boots_per_hour: int = rules.number(0, 0, 1000000, "required boots in an hour; 0 means no brake")
     ignore_macs: tuple[str, ...] = rules.key(
         (), "a list of addresses such as aa:bb:cc:dd:ee:ff", lambda v: all(map(rules.is_mac, v))

@@ -32,7 +32,7 @@ from dpd_probe.client import Target, Told
 from dpd_probe.fetch import fetch
 from dpd_probe.steps import Account, ProbeError
 
-TICKET_S = 60
+TICKET_S = 25
 SILENCE_S = 21.0
 LOADER = make_pe(filler=b"\xc3" * 5000)  # several blocks, and sound: dpd looks into loaders
 GUID = "4c4c4544-0042-3510-8054-b4c04f564431"
