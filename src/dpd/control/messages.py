@@ -50,6 +50,7 @@ EXPECTED = {
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",
     "path": "an absolute path as the daemon sees it",
+    "sdi": "an absolute path as the daemon sees it",
     "name": "a plain file name of 1 to 200 characters, without / and not beginning with a dot",
 }
 
