@@ -75,6 +75,8 @@ class BootFiles:
 
     def refusal(self, name: str) -> str:
         """Why the file that a client means is not handed out; "" where that is not so."""
+        if not self._refusals:  # asked for each PXE answer
+            return ""
         return "" if explain_name(name) else self._refusals.get(_normalise(name).casefold(), "")
 
     def refused_count(self) -> int:

@@ -268,6 +268,7 @@ def decode_client_interface(value: bytes) -> ClientInterface:
     return ClientInterface(*value)
 
 
+@lru_cache(maxsize=4096)  # a machine tells it some five times in a boot
 def decode_machine_id(value: bytes) -> str:
     """Option 97 as GUID text, or "" where the board has none of its own: absent, all zero, all F, another type.
 
