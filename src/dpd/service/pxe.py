@@ -22,7 +22,8 @@ from dpd.errors import MalformedMessage
 from dpd.protocol.dhcp.message import decode
 from dpd.protocol.machine import Datagram
 from dpd.protocol.pxe.responder import Arrival, Reason
-from dpd.service.pxe_answers import BootJudge, Prepared, PxeAnswers, PxeStats
+from dpd.service.granting import BootJudge
+from dpd.service.pxe_answers import Prepared, PxeAnswers, PxeStats
 from dpd.service.pxe_ports import BoundPort, Port, SniffedPort
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal

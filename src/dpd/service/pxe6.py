@@ -34,8 +34,8 @@ from dpd.protocol.dhcp6.message import Packet, decode
 from dpd.protocol.machine import Datagram
 from dpd.protocol.pxe.responder6 import Arrival6, Reason6, relay_address
 from dpd.service.addresses6 import address_on, address_towards
+from dpd.service.granting import BootJudge
 from dpd.service.pxe6_answers import Prepared6, Pxe6Answers
-from dpd.service.pxe_answers import BootJudge
 from dpd.service.udp import IPV6_RECVPKTINFO, UdpReader, explain_bind, grow_receive_buffer, send_datagram
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal

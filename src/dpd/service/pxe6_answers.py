@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd.boot.tree import BootContext, BootImages
+from dpd.boot.tree import BootImages
 from dpd.protocol.dhcp6.message import MessageType, Packet
 from dpd.protocol.dhcp6.options import Duid, DuidKind, Option, encode_duid
-from dpd.protocol.pxe.exchange import Grant, Outcome
 from dpd.protocol.pxe.responder6 import (
     Arrival6,
     Ignored6,
@@ -29,8 +28,7 @@ from dpd.protocol.pxe.responder6 import (
     relay_address,
 )
 from dpd.protocol.pxe.rules import ClientClass, Machine, Rule
-from dpd.service.boot_tree import NoImages
-from dpd.service.pxe_answers import ANNOUNCE_AGAIN_S, MAX_ANNOUNCED, WAITING_SCRIPT, BootJudge, EverybodyBoots, Fields
+from dpd.service.granting import BootJudge, Fields, Granting
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.subnets import Subnets
@@ -85,11 +83,9 @@ class Pxe6Answers:
         self.stats = Pxe6Stats()
         self._journal = journal
         self._ports = http_port, https_port
-        self._judge: BootJudge = policy or EverybodyBoots()
-        self._images: BootImages = images or NoImages()
+        self._granting = Granting(journal, http_port, policy, images, self.stats.decisions)
         self._refusal_of = refusal_of
         self._macs: OrderedDict[bytes, str] = OrderedDict()  # by DUID: at port 4011 firmware tells its DUID alone
-        self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._terms: Terms6
         self._subnets: Subnets
         self._delay_s = 0
@@ -136,36 +132,12 @@ class Pxe6Answers:
         machine = question.machine
         self._note_question(packet, arrival, machine, question.identity.duid)
         request = _request(question)
-        decision = self._judge.decide(request)
-        self._note_decision(machine.mac, decision)
-        reply = answer6(question, self._grant(machine, request, decision), self._terms)
+        decision = self._granting.decide(request)
+        reply = answer6(question, self._granting.grant(request, decision, machine.client_class), self._terms)
         if isinstance(reply, Ignored6):
             self._pass_over(packet, reply)
             return None
         return Prepared6(reply, request, decision, packet.message.type == MessageType.REQUEST)
-
-    def _grant(self, machine: Machine, request: BootRequest, decision: Decision) -> Grant:
-        """The decision as the responder takes it, with the loader of the boot image."""
-        outcome = Outcome(decision.outcome.value)
-        if outcome in (Outcome.SILENT, Outcome.ABORT):
-            return Grant(outcome)
-        loader = ""
-        if decision.boot_image or outcome is Outcome.WAIT:
-            context = BootContext(
-                ticket_id="",
-                mac=request.mac,
-                guid=request.guid,
-                arch=request.arch,
-                server=request.server,
-                http_port=self._ports[0],
-                outcome=decision.outcome.value,
-                code=decision.code,
-                message=decision.message,
-            )
-            loader = self._images.loader(decision.boot_image, request.arch, machine.client_class.value, context)
-        if outcome is Outcome.WAIT and not loader and machine.client_class is ClientClass.IPXE:
-            loader = WAITING_SCRIPT
-        return Grant(outcome, loader, decision.boot_image if outcome is not Outcome.WAIT else "")
 
     def _note_question(self, packet: Packet, arrival: Arrival6, machine: Machine, duid: bytes) -> None:
         """Count and write down what a network-boot client asked."""
@@ -181,23 +153,7 @@ class Pxe6Answers:
             address = arrival.source[0]
             bump(self.stats.boot_requests, machine.arch_name)
             self._journal.note(machine.mac, "boot_request", address=address, **_asked(packet, machine))
-            self._bind(address, machine.mac)
-
-    def _note_decision(self, mac: str, decision: Decision) -> None:
-        bump(self.stats.decisions, decision.outcome.value)
-        self._journal.note(
-            mac,
-            "decision",
-            outcome=decision.outcome.value,
-            cause=decision.cause.value,
-            computer=decision.computer,
-            deployment=decision.deployment,
-            boot_image=decision.boot_image,
-        )
-
-    def _bind(self, address: str, mac: str) -> None:
-        self._journal.bind(address, mac)
-        self._judge.bind(address, mac)
+            self._granting.bind(address, machine.mac)
 
     def _pass_over(self, packet: Packet, ignored: Ignored6) -> None:
         bump(self.stats.ignored, ignored.reason.value)
@@ -207,7 +163,7 @@ class Pxe6Answers:
         about: Fields = {"reason": ignored.reason.value, "family": 6}
         for address in ignored.leased:
             about["address"] = address
-            self._bind(address, mac)
+            self._granting.bind(address, mac)
         if ignored.reason is Reason6.TOO_EARLY:
             about |= {"secs": elapsed_s(packet.message), "delay_s": ignored.delay_s}
         if ignored.detail:
@@ -218,7 +174,7 @@ class Pxe6Answers:
     def sent(self, prepared: Prepared6) -> None:
         """The answer has left: count it, write it down, and let the machine have what it was promised."""
         reply = prepared.reply
-        self._judge.issue(prepared.request, prepared.decision)
+        self._granting.issue(prepared.request, prepared.decision)
         is_advertise = reply.message_type is MessageType.ADVERTISE
         bump(self.stats.advertises if is_advertise else self.stats.replies, reply.machine.client_class.value)
         about: Fields = {
@@ -230,22 +186,10 @@ class Pxe6Answers:
         flow = "http" if reply.machine.client_class is ClientClass.HTTP else "binl" if is_advertise else "direct"
         event = "boot_reply" if prepared.is_final else "offer"
         self._journal.note(reply.machine.mac, event, **about, flow=flow, family=6)
-        level = logging.INFO if self._is_news(reply) else logging.DEBUG
+        level = logging.INFO if self._granting.is_news(reply.machine.mac, reply.loader) else logging.DEBUG
         if log.isEnabledFor(level):
             who: Fields = {"client_class": reply.machine.client_class.value, "client_arch": reply.machine.arch_name}
             log.log(level, "boot client answered over IPv6", extra={"mac": reply.machine.mac, **who, **about})
-
-    def _is_news(self, reply: Reply6) -> bool:
-        """Whether this machine was not told of this loader lately."""
-        key, now = (reply.machine.mac, reply.loader), time.monotonic()
-        told = self._announced.get(key)
-        if told is not None and now - told < ANNOUNCE_AGAIN_S:
-            return False
-        self._announced[key] = now
-        self._announced.move_to_end(key)
-        while len(self._announced) > MAX_ANNOUNCED:
-            self._announced.popitem(last=False)
-        return True
 
     def not_sent(self, prepared: Prepared6) -> None:
         """The kernel would not have it."""
