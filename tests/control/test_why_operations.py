@@ -7,8 +7,8 @@ import pytest
 
 from dpd.control.why_operations import WhyOperations
 from dpd.errors import DpdError
+from dpd.explain.findings import BootCause
 from dpd.settings import PxeSettings, Settings
-from dpd.site.findings import BootCause
 from dpd.telemetry.journal import BootJournal
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"

@@ -16,6 +16,8 @@ from bench.netns import Host, Lan
 from tests.data.dhcp6_vectors import VECTORS
 from tests.interop.lease_server6 import wait_until_addresses_hold
 
+from dpd.explain.lease_server_options import lease_server_options
+from dpd.explain.lease_servers6 import ANSWERING_CLASS
 from dpd.protocol.dhcp.message import Message, decode
 from dpd.protocol.dhcp.options import Option
 from dpd.protocol.dhcp6.message import Message as Message6
@@ -23,8 +25,6 @@ from dpd.protocol.dhcp6.message import decode as decode6
 from dpd.protocol.dhcp6.options import Option as Option6
 from dpd.protocol.pxe.client import PxeClient
 from dpd.protocol.pxe.rules import ClientClass
-from dpd.site.lease_server_options import lease_server_options
-from dpd.site.lease_servers6 import ANSWERING_CLASS
 
 pytestmark = pytest.mark.interop
 

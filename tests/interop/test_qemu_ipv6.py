@@ -20,7 +20,7 @@ from tests.interop.daemon import Daemon
 from tests.interop.guest import OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server6 import LEASE_SERVERS6, start_dead_end4, start_dnsmasq6
 
-from dpd.site.lease_server_options import lease_server_options
+from dpd.explain.lease_server_options import lease_server_options
 
 pytestmark = pytest.mark.qemu
 

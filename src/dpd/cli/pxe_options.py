@@ -54,7 +54,7 @@ def options(
 
     With them the machine needs no proxyDHCP; policy then holds for what it fetches, and no longer for whether it boots.
     """
-    from dpd.site.lease_server_options import lease_server_options
+    from dpd.explain.lease_server_options import lease_server_options
 
     settings, _ = load_named(config)
     wanted = _loaders(settings, arch or [])

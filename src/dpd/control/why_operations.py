@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a machine did or did not boot: its story out of the journal, judged by `dpd.site.causes`."""
+"""Why a machine did or did not boot: its story out of the journal, judged by `dpd.explain.causes`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dpd.errors import DpdError
+from dpd.explain.causes import AttemptStory, explain
+from dpd.explain.findings import BootCause, Surroundings
 from dpd.settings import Settings
-from dpd.site.causes import AttemptStory, explain
-from dpd.site.findings import BootCause, Surroundings
 from dpd.site.identity import EMPTY_GUIDS
 from dpd.telemetry.journal import BootJournal
 

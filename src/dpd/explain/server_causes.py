@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dpd.site.findings import BootCause, Case, Finding, Judge, text_of
+from dpd.explain.findings import BootCause, Case, Finding, Judge, text_of
 from dpd.telemetry.boot_story import Attempt
 from dpd.telemetry.journal import BootEvent
 

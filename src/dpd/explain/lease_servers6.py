@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from dpd.explain.lease_server_choices import IPXE, Choice
+from dpd.explain.lease_servers4 import quoted, single_quoted
 from dpd.protocol.dhcp6.options import VendorClass, encode_vendor_class
 from dpd.protocol.pxe.identity6 import INTEL
-from dpd.site.lease_server_choices import IPXE, Choice
-from dpd.site.lease_servers4 import quoted, single_quoted
 
 ANSWERING_CLASS = encode_vendor_class(
     VendorClass(INTEL, (b"HTTPClient",))

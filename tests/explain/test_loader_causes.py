@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.site.stories import (
+from tests.explain.stories import (
     AT,
     boot_reply,
     boot_request,
@@ -16,8 +16,8 @@ from tests.site.stories import (
     told,
 )
 
-from dpd.site.causes import explain
-from dpd.site.findings import BootCause, Surroundings
+from dpd.explain.causes import explain
+from dpd.explain.findings import BootCause, Surroundings
 
 ANSWERED = (discover(), offer(), lease_request())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dpd.site.lease_server_choices import choices4, choices6
-from dpd.site.lease_servers4 import dnsmasq4, isc4, kea4, windows4
-from dpd.site.lease_servers6 import dnsmasq6, isc6, kea6, windows6
+from dpd.explain.lease_server_choices import choices4, choices6
+from dpd.explain.lease_servers4 import dnsmasq4, isc4, kea4, windows4
+from dpd.explain.lease_servers6 import dnsmasq6, isc6, kea6, windows6
 
 
 def lease_server_options(

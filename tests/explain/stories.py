@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dpd.site.causes import Explanation, explain
-from dpd.site.findings import Surroundings
+from dpd.explain.causes import Explanation, explain
+from dpd.explain.findings import Surroundings
 from dpd.telemetry.journal import BootEvent
 
 SERVER = "10.0.0.1"

@@ -3,8 +3,8 @@
 
 import json
 
-from dpd.site.lease_server_choices import choices4
-from dpd.site.lease_servers4 import dnsmasq4, isc4, kea4, quoted, single_quoted, windows4
+from dpd.explain.lease_server_choices import choices4
+from dpd.explain.lease_servers4 import dnsmasq4, isc4, kea4, quoted, single_quoted, windows4
 
 SERVER = "10.0.0.1"
 CHOICES = choices4(SERVER, {"ipxe": "boot.ipxe", "uefi-x64": "ipxe.efi", "uefi-x64-http": "ipxe.efi"}, 8080)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from dpd.site.lease_server_choices import BOOT_THE_FILE_GIVEN, IPXE, Choice
+from dpd.explain.lease_server_choices import BOOT_THE_FILE_GIVEN, IPXE, Choice
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.site.stories import (
+from tests.explain.stories import (
     boot_reply,
     boot_request,
     discover,
@@ -16,7 +16,7 @@ from tests.site.stories import (
     told,
 )
 
-from dpd.site.findings import BootCause
+from dpd.explain.findings import BootCause
 from dpd.telemetry.journal import BootEvent
 
 ANSWERED = (discover(), offer(), lease_request())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a lease server is to tell apart, and what it tells each of them."""
 
-from dpd.site.lease_server_choices import Choice, choices4, choices6
+from dpd.explain.lease_server_choices import Choice, choices4, choices6
 
 LOADERS = {
     "uefi-x64-http": "http://{server}:{http_port}/boot/ipxe.efi",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.site.stories import (
+from tests.explain.stories import (
     AT,
     boot_reply,
     boot_request,
@@ -21,8 +21,8 @@ from tests.site.stories import (
     told,
 )
 
-from dpd.site.causes import explain
-from dpd.site.findings import BootCause, Surroundings
+from dpd.explain.causes import explain
+from dpd.explain.findings import BootCause, Surroundings
 from dpd.telemetry.journal import BootEvent
 
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.site.stories import event
+from tests.explain.stories import event
 
-from dpd.site.boot_steps import in_words
+from dpd.explain.boot_steps import in_words
 
 STEPS = [
     ("discover", {"client_class": "iPXE", "client_arch": "bios", "family": 6, "relay": "10.1.0.1"}, "asks for a network boot over IPv6 as iPXE, bios, by way of relay 10.1.0.1"),

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dpd.site import answer_causes, loader_causes, server_causes, transfer_causes
-from dpd.site.boot_steps import FLAGS, in_words
-from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Surroundings, text_of
+from dpd.explain import answer_causes, loader_causes, server_causes, transfer_causes
+from dpd.explain.boot_steps import FLAGS, in_words
+from dpd.explain.findings import PATIENCE_S, BootCause, Case, Finding, Surroundings, text_of
 from dpd.telemetry.boot_story import Attempt, family_of, split_attempts
 from dpd.telemetry.journal import BootEvent
 

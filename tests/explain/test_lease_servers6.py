@@ -3,8 +3,8 @@
 
 import json
 
-from dpd.site.lease_server_choices import choices6
-from dpd.site.lease_servers6 import ANSWERING_CLASS, dnsmasq6, isc6, kea6, windows6
+from dpd.explain.lease_server_choices import choices6
+from dpd.explain.lease_servers6 import ANSWERING_CLASS, dnsmasq6, isc6, kea6, windows6
 
 CHOICES = choices6("fd00::1", {"ipxe": "boot.ipxe", "uefi-x64": "ipxe.efi", "uefi-x64-http": "ipxe.efi"}, 8080)
 URL = "http://[fd00::1]:8080/boot/ipxe.efi"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.site.stories import (
+from tests.explain.stories import (
     discover,
     foreign_offer,
     lease_request,
@@ -12,7 +12,7 @@ from tests.site.stories import (
     told,
 )
 
-from dpd.site.findings import BootCause
+from dpd.explain.findings import BootCause
 
 ANSWERED = (discover(), offer(), lease_request())
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from tests.site.stories import AT, boot_reply, discover, event, ignored, offer, tftp
+from tests.explain.stories import AT, boot_reply, discover, event, ignored, offer, tftp
 
-from dpd.site.findings import Case, Surroundings, number_of, plain_name, text_of
+from dpd.explain.findings import Case, Surroundings, number_of, plain_name, text_of
 from dpd.telemetry.boot_story import Attempt
 from dpd.telemetry.journal import BootEvent
 

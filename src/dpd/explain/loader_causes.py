@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from dpd.explain.findings import PATIENCE_S, BootCause, Case, Finding, Judge, plain_name, text_of
 from dpd.site.decision import Cause
-from dpd.site.findings import PATIENCE_S, BootCause, Case, Finding, Judge, plain_name, text_of
 from dpd.telemetry.boot_story import fetched
 
 AGAIN_S = 180.0  # between a loader that did not start and the next attempt

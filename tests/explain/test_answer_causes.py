@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.site.stories import (
+from tests.explain.stories import (
     boot_reply,
     boot_request,
     decision,
@@ -17,8 +17,8 @@ from tests.site.stories import (
     told,
 )
 
+from dpd.explain.findings import BootCause
 from dpd.site.decision import Cause
-from dpd.site.findings import BootCause
 
 
 def test_a_machine_that_was_never_heard_names_the_relays_that_work() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dpd.site.answer_causes import chain_broken
-from dpd.site.findings import BootCause, Case, Finding, Judge, number_of, plain_name, text_of
-from dpd.site.server_causes import offer_with
+from dpd.explain.answer_causes import chain_broken
+from dpd.explain.findings import BootCause, Case, Finding, Judge, number_of, plain_name, text_of
+from dpd.explain.server_causes import offer_with
 from dpd.telemetry.journal import BootEvent
 
 AT_ONCE_S = 15.0  # firmware that was given no file starts over sooner than one whose TFTP times out, which takes 24 s

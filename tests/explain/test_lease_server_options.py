@@ -3,7 +3,7 @@
 
 import pytest
 
-from dpd.site.lease_server_options import lease_server_options
+from dpd.explain.lease_server_options import lease_server_options
 
 LOADERS = {"ipxe": "boot.ipxe", "uefi-x64": "ipxe.efi"}
 

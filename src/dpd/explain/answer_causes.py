@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from dpd.explain.findings import BootCause, Case, Finding, Judge, Surroundings, number_of, text_of
 from dpd.site.decision import Cause, Outcome
-from dpd.site.findings import BootCause, Case, Finding, Judge, Surroundings, number_of, text_of
 
 NOT_LET = (Outcome.SILENT, Outcome.ABORT, Outcome.WAIT)
 
