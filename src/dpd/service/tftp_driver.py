@@ -10,14 +10,16 @@ that is waited for is answered in the callback that read it; everything else goe
 from __future__ import annotations
 
 import socket
-import struct
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from dpd.protocol.tftp.packet import HEADER_BYTES
 from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.driver import MIN_DELAY_S, RECEIVE_BYTES, Driver, Owner
 from dpd.service.udp import NO_SEGMENTATION, TRANSIENT, UDP_SEGMENT, kernel_address
+
+ACK_RECEIVE_BYTES = 480  # as much as Python allocates cheaply; the text of an ERROR may be cut
 
 
 class TransferDriver(Driver):
@@ -26,29 +28,38 @@ class TransferDriver(Driver):
     def __init__(self, transfer: ReadTransfer, sock: socket.socket, owner: Owner, pool: Executor) -> None:
         super().__init__(transfer, sock, owner, pool)
         self._transfer = transfer
-        self._connected = False
         self._segment_bytes = transfer.terms.blksize + HEADER_BYTES
-        self._segmented = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", self._segment_bytes))]
 
     def _on_readable(self) -> None:
-        if not self._connected:
-            super()._on_readable()
-            if self._transfer.answered and not self._closed:
-                self._guard(self._connect)
-            return
-        try:
-            ack = self._sock.recv(RECEIVE_BYTES)
-            now = time.monotonic()
-            train = self._transfer.answer(ack, now)
-            if train is not None:
-                self._send_train(train)
-                return
-        except OSError as error:
-            # What the kernel would not send now is lost as on the wire; the timer of the block before is still set.
-            if error.errno not in TRANSIENT:
-                self._fail(error)
-            return
-        self._guard(self._receive_from_client, ack, now)
+        """Until the client has answered."""
+        super()._on_readable()
+        if self._transfer.answered and not self._closed:
+            self._guard(self._connect)
+
+    def _short_way(self) -> Callable[[], None]:
+        """What to do when the connected socket is readable. Names are looked up once, since it runs for every window."""
+        receive, send, answer, now_s = self._sock.recv, self._sock.send, self._transfer.answer, time.monotonic
+        segment_bytes, trains = self._segment_bytes, self._train
+
+        def on_readable() -> None:
+            try:
+                ack = receive(ACK_RECEIVE_BYTES)
+                now = now_s()
+                train = answer(ack, now)
+                if train is None:
+                    self._guard(self._receive_from_client, ack, now)
+                elif len(train) == segment_bytes or trains.offload:
+                    send(train)
+                else:
+                    self._send_apart(train)
+            except OSError as error:
+                if error.errno in NO_SEGMENTATION and trains.offload:
+                    self._stop_segmenting()  # the train is lost; the timer sends it again
+                elif error.errno not in TRANSIENT:
+                    self._fail(error)
+                # What the kernel would not send now is lost as on the wire; the timer of the block before is still set.
+
+        return on_readable
 
     def _on_timer(self) -> None:
         """Nearly every block moves the deadline, so that the timer mostly comes too early and is only set anew. With a
@@ -60,25 +71,22 @@ class TransferDriver(Driver):
         self._timer_due = deadline
         self._timer = self._loop.call_later(max(deadline - now, MIN_DELAY_S), self._on_timer)
 
-    def _send_train(self, train: bytes) -> None:
-        size = self._segment_bytes
-        if len(train) == size:
-            self._sock.send(train)
-        elif self._train.offload:
-            try:
-                self._sock.sendmsg((train,), self._segmented)
-            except OSError as error:
-                if error.errno not in NO_SEGMENTATION:
-                    raise
-                self._train.offload = False
-                self._send_train(train)
-        else:
-            for start in range(0, len(train), size):
-                self._sock.send(train[start : start + size])
+    def _send_apart(self, train: bytes) -> None:
+        for start in range(0, len(train), self._segment_bytes):
+            self._sock.send(train[start : start + self._segment_bytes])
+
+    def _stop_segmenting(self) -> None:
+        self._train.offload = False
+        self._sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
 
     def _connect(self) -> None:
         self._sock.connect(kernel_address(self._transfer.client))
-        self._connected = True
+        if self._train.offload:  # for the socket rather than for each train: half a microsecond of each
+            try:
+                self._sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, self._segment_bytes)
+            except OSError:
+                self._train.offload = False
+        self._loop.add_reader(self._sock.fileno(), self._short_way())
         while not self._closed:  # what came before that may still be a stranger's
             try:
                 data, source = self._sock.recvfrom(RECEIVE_BYTES)
