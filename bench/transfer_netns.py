@@ -37,7 +37,10 @@ START_DELAY_S = 0.1  # udpcast knows how many receivers will come; dpd waits thi
 # MiB for dpd and unicast; the multicast peers, slower by the factors below and without a start worth naming, get a share.
 SIZES = {"wire": {1: 1024, 4: 1024, 8: 512}, "whole": {1: 1024, 4: 1024, 8: 1024}}
 PEERS_SHARE = {"wire": 8, "whole": 8}
-LINE_MIB = {100: 512, 1000: 1024}  # else 128: the start of eight interpreters on two cores would be 5 % of a shorter run
+LINE_MIB = {
+    100: 512,
+    1000: 1024,
+}  # else 128: the start of eight interpreters on two cores would be 5 % of a shorter run
 LINE_START_DELAY_S = 0.3  # they do not all join within 0.1 s, and who comes late gets the first slabs once more
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")  # of the whole machine
 RECEIVE_BUFFER_BYTES = 8 << 20  # what the peers' options ask for
