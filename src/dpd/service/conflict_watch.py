@@ -35,7 +35,7 @@ ADDRESSES_AGAIN_S = 30.0  # interfaces come and go
 REPEAT_S = 30.0  # the same TFTP request once more in this time: nobody answered it
 RELAYS_AGAIN_S = 600.0
 ANNOUNCE_AGAIN_S = 3600.0
-CAPACITY = 4096  # of each table
+CAPACITY = 1024  # of each table
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -71,7 +71,7 @@ class ConflictWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._own: tuple[float, frozenset[str]] = (0.0, frozenset())
         self._seen: OrderedDict[ForeignOffer, None] = OrderedDict()
-        self._requests: OrderedDict[tuple[str, int, bytes], float] = OrderedDict()
+        self._requests: OrderedDict[int, float] = OrderedDict()  # by the hash of address, port and content
         self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def start(self) -> None:
@@ -171,7 +171,7 @@ class ConflictWatch:
 
     def _on_request(self, datagram: RawDatagram) -> None:
         """A TFTP request is noted when it comes a second time from the same port: the first one met no answer."""
-        key = (*datagram.source, datagram.payload)
+        key = hash((*datagram.source, datagram.payload))  # keyed anew for each process; nobody can choose collisions
         before = self._requests.get(key)
         _remember(self._requests, key, monotonic())
         if before is None or monotonic() - before > REPEAT_S:

@@ -18,12 +18,12 @@ from functools import lru_cache
 from dpd.settings import PxeSubnet, TftpSettings
 from dpd.site.subnets import Subnets
 
-BUCKETS = 8192  # kept; the one that was asked longest ago goes first, and those of a flood are asked all the time
+BUCKETS = 4096  # kept; the one that was asked longest ago goes first, and those of a flood are asked all the time
 HEADERS_IPV4 = 20 + 8 + 4  # IP, UDP and TFTP in front of a block
 HEADERS_IPV6 = 40 + 8 + 4
 MIN_BLKSIZE = 512  # every way carries the block of RFC 1350
 SIOCGIFMTU = 0x8921
-REMEMBERED = 4096
+REMEMBERED = 1024
 
 
 class TokenBuckets:
