@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.interop.test_pxe_modes import serve_leases
 pytestmark = pytest.mark.qemu
 
 LIMIT_S = 120.0
+LOGGED_S = 5.0
 IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 MAC = "52:54:00:d9:d0:61"
 
@@ -50,7 +52,10 @@ def wait_for_transfer(guest: Guest, dpd: Daemon, file: str) -> None:
     """Until dpd has sent a file whole; the guest's serial line says what went wrong where it does not."""
     with suppress(AssertionError):
         guest.wait_for("NBP file downloaded successfully" if file.endswith(".efi") else "script of dpd", LIMIT_S)
-    assert dpd.events("tftp transfer", file=file, verdict="completed"), guest.console[-1500:]
+    deadline = time.monotonic() + LOGGED_S  # the firmware's last acknowledgement is read after it told its screen
+    while not dpd.events("tftp transfer", file=file, verdict="completed"):
+        assert time.monotonic() < deadline, (guest.console[-1500:], dpd.events("tftp transfer"))
+        time.sleep(0.1)
 
 
 def steps(dpd: Daemon) -> list[tuple[str, dict[str, str]]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from tests.service.multicast_site import PATIENCE_S, SETTINGS, HandReceiver, Sit
 
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.protocol.multicast.message import Header, MessageType, Report, Tally
 from dpd.service.stream import BUCKET_BYTES, Stream
 from dpd.service.uplink import IDLE_SHARE, Uplink, divide, fair_parts
 from dpd.settings import Settings
@@ -165,17 +167,24 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def join(site: Site) -> Iterator[Join]:
-    """Receivers that say nothing and take everything, by package."""
+    """Receivers that say once that they have room, and then take everything; by package."""
     receivers: list[HandReceiver] = []
 
     def join(package: str) -> tuple[HandReceiver, Stream]:
         answer = site.service.join(package, None, {"credit": 1 << 20, "slots": 1000}, "127.0.0.1")
         receivers.append(HandReceiver(answer))
+        receivers[-1].say(first_report(answer))
         return receivers[-1], site.service._sessions[answer["session_id"]].streams[0].stream
 
     yield join
     for receiver in receivers:
         receiver.close()
+
+
+def first_report(answer: Mapping[str, Any]) -> bytes:
+    """Nothing seen, nothing stored; a window of 0 is the credit of the join."""
+    header = Header(MessageType.REPORT, int(answer["session_id"], 16), answer["epoch"])
+    return Report(header, int(answer["member"], 16), 0, 0, 0, 1000, Tally(), (), 0, 4, 0).encode()
 
 
 def sent_mbit_s(streams: list[Stream], seconds: float) -> list[float]:
