@@ -12,8 +12,9 @@ from dpd.boot.tree import BootContext, BootImages
 from dpd.boot.winpe import BCD_NAME
 from dpd.protocol.dhcp.message import UNSPECIFIED
 from dpd.protocol.pxe.exchange import Grant, Outcome
-from dpd.protocol.pxe.rules import ClientClass
+from dpd.protocol.pxe.rules import ClientClass, Rule
 from dpd.service.boot_tree import NoImages
+from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Cause, Decision
 from dpd.site.decision import Outcome as DecisionOutcome
 from dpd.telemetry.journal import BootJournal
@@ -49,6 +50,14 @@ class EverybodyBoots:
 
     def bind(self, address: str, mac: str) -> None:
         pass
+
+
+def rules_of(settings: PxeSettings) -> tuple[Rule, ...]:
+    """[[pxe.rule]] as the protocol takes it."""
+    return tuple(
+        Rule(rule.name, ClientClass(rule.client_class), rule.loader, tuple(rule.client_arch), rule.flow)
+        for rule in settings.rule
+    )
 
 
 class Granting:

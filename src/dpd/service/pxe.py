@@ -25,6 +25,7 @@ from dpd.protocol.pxe.responder import Arrival, Reason
 from dpd.service.granting import BootJudge
 from dpd.service.pxe_answers import Prepared, PxeAnswers, PxeStats
 from dpd.service.pxe_ports import BoundPort, Port, SniffedPort
+from dpd.service.udp import interface_name
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump
@@ -141,7 +142,7 @@ class PxeService:
 
     def _reason_by_place(self, datagram: Datagram) -> Reason | None:
         """Interfaces that are not ours to serve, before a byte of the payload is read."""
-        if self._settings.interfaces and _interface_name(datagram.interface) not in self._settings.interfaces:
+        if self._settings.interfaces and interface_name(datagram.interface) not in self._settings.interfaces:
             return Reason.OTHER_INTERFACE
         if datagram.answer_from in ("", "0.0.0.0"):
             return Reason.NO_OWN_ADDRESS
@@ -161,11 +162,3 @@ class PxeService:
             self._answers.sent(prepared)
         else:
             self._answers.not_sent(prepared)
-
-
-def _interface_name(index: int) -> str:
-    """Asked of the kernel each time: indexes are used again when interfaces come and go."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return ""

@@ -36,7 +36,14 @@ from dpd.protocol.pxe.responder6 import Arrival6, Reason6, relay_address
 from dpd.service.addresses6 import address_on, address_towards
 from dpd.service.granting import BootJudge
 from dpd.service.pxe6_answers import Prepared6, Pxe6Answers
-from dpd.service.udp import IPV6_RECVPKTINFO, UdpReader, explain_bind, grow_receive_buffer, send_datagram
+from dpd.service.udp import (
+    IPV6_RECVPKTINFO,
+    UdpReader,
+    explain_bind,
+    grow_receive_buffer,
+    interface_name,
+    send_datagram,
+)
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump
@@ -152,7 +159,7 @@ class Pxe6Service:
             log.exception("datagram not handled", extra={"peer": datagram.source[0]})
 
     def _handle(self, sock: socket.socket, at_boot_port: bool, datagram: Datagram) -> None:
-        if self._settings.interfaces and _interface_name(datagram.interface) not in self._settings.interfaces:
+        if self._settings.interfaces and interface_name(datagram.interface) not in self._settings.interfaces:
             bump(self.stats.ignored, Reason6.OTHER_INTERFACE.value)
             return
         packet = decode(datagram.payload)
@@ -214,11 +221,3 @@ def _open_udp6(port: int, purpose: str) -> socket.socket:
         raise ServiceError(explain_bind(error, f"{purpose} (:: UDP {port})", "udp", port)) from None
     grow_receive_buffer(sock, RECEIVE_BUFFER_BYTES)
     return sock
-
-
-def _interface_name(index: int) -> str:
-    """Asked of the kernel each time: indexes are used again when interfaces come and go."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return ""

@@ -27,8 +27,8 @@ from dpd.protocol.pxe.responder6 import (
     hear6,
     relay_address,
 )
-from dpd.protocol.pxe.rules import ClientClass, Machine, Rule
-from dpd.service.granting import BootJudge, Fields, Granting
+from dpd.protocol.pxe.rules import ClientClass, Machine
+from dpd.service.granting import BootJudge, Fields, Granting, rules_of
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.subnets import Subnets
@@ -96,10 +96,7 @@ class Pxe6Answers:
         self._delay_s = settings.response_delay_s
         self._terms = Terms6(
             server_id=own_duid(),
-            rules=tuple(
-                Rule(rule.name, ClientClass(rule.client_class), rule.loader, tuple(rule.client_arch))
-                for rule in settings.rule
-            ),
+            rules=rules_of(settings),
             respond=settings.respond,
             relay_port=settings.port6 or 547,
             http_port=self._ports[0],

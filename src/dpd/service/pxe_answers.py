@@ -23,8 +23,8 @@ from dpd.protocol.pxe.responder import (
     answer,
     examine,
 )
-from dpd.protocol.pxe.rules import ClientClass, Machine, Rule
-from dpd.service.granting import BootJudge, Fields, Granting
+from dpd.protocol.pxe.rules import Machine
+from dpd.service.granting import BootJudge, Fields, Granting, rules_of
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.subnets import Subnets
@@ -84,10 +84,7 @@ class PxeAnswers:
         """From now on these settings hold. A relay listens on the port that its server has."""
         self._subnets = Subnets(settings.subnet)
         self._policy = Policy(
-            rules=tuple(
-                Rule(rule.name, ClientClass(rule.client_class), rule.loader, tuple(rule.client_arch), rule.flow)
-                for rule in settings.rule
-            ),
+            rules=rules_of(settings),
             respond=settings.respond,
             response_delay_s=settings.response_delay_s,
             client_port=settings.client_port,
