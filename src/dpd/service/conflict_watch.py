@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import socket
 from collections import OrderedDict
 from dataclasses import dataclass
 from time import monotonic
@@ -21,8 +20,8 @@ from dpd.errors import MalformedMessage, ServiceError
 from dpd.protocol.dhcp.message import decode
 from dpd.protocol.pxe.foreign_offer import Flag, ForeignOffer, read_foreign_offer
 from dpd.protocol.tftp import packet as tftp
+from dpd.service.interfaces import own_addresses
 from dpd.service.raw_listener import RawDatagram, RawListener, open_packet_socket, udp_filter
-from dpd.service.udp import interface_address
 from dpd.settings import Settings
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts, gauge
@@ -161,7 +160,7 @@ class ConflictWatch:
     def _own_addresses(self) -> frozenset[str]:
         read_at, own = self._own
         if not own or monotonic() - read_at >= ADDRESSES_AGAIN_S:
-            own = frozenset(filter(None, map(_address_of, socket.if_nameindex())))
+            own = own_addresses()
             if self._settings.pxe.server_address:
                 own |= {self._settings.pxe.server_address}
             self._own = (monotonic(), own)
@@ -204,13 +203,6 @@ def silent_subnets(settings: Settings, relays: dict[str, float], own: frozenset[
     here = [ipaddress.ip_address(address) for address in (*relays, *own) if ":" not in address]
     networks = [ipaddress.ip_network(subnet.network, strict=False) for subnet in settings.pxe.subnet]
     return [str(net) for net in networks if net.version == 4 and not any(address in net for address in here)]
-
-
-def _address_of(interface: tuple[int, str]) -> str:
-    try:
-        return interface_address(interface[1])
-    except ServiceError:  # has no IPv4 address
-        return ""
 
 
 def _remember(table: OrderedDict[_K, _T], key: _K, value: _T) -> None:

@@ -23,9 +23,9 @@ from dpd.protocol.dhcp.message import decode
 from dpd.protocol.machine import Datagram
 from dpd.protocol.pxe.responder import Arrival, Reason
 from dpd.service.granting import BootJudge
+from dpd.service.interfaces import interface_name
 from dpd.service.pxe_answers import Prepared, PxeAnswers, PxeStats
 from dpd.service.pxe_ports import BoundPort, Port, SniffedPort
-from dpd.service.udp import interface_name
 from dpd.settings import PxeSettings, Settings
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump

@@ -35,13 +35,13 @@ from dpd.protocol.machine import Datagram
 from dpd.protocol.pxe.responder6 import Arrival6, Reason6, relay_address
 from dpd.service.addresses6 import address_on, address_towards
 from dpd.service.granting import BootJudge
+from dpd.service.interfaces import interface_name
 from dpd.service.pxe6_answers import Prepared6, Pxe6Answers
 from dpd.service.udp import (
     IPV6_RECVPKTINFO,
     UdpReader,
     explain_bind,
     grow_receive_buffer,
-    interface_name,
     send_datagram,
 )
 from dpd.settings import PxeSettings, Settings

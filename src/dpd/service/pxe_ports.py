@@ -8,14 +8,15 @@ that holds the port hears everything as before.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 from collections.abc import Callable
 from typing import Protocol
 
 from dpd.errors import ServiceError
+from dpd.protocol.igmp.message import checksum
 from dpd.protocol.machine import Address, Datagram
+from dpd.service.interfaces import own_addresses
 from dpd.service.raw_listener import RawDatagram, RawListener, open_packet_socket, udp_filter
 from dpd.service.udp import UdpReader, grow_receive_buffer, interface_address, open_udp, send_datagram
 
@@ -78,7 +79,7 @@ class SniffedPort:
         asked = raw.destination[0]
         if asked != EVERYONE and not is_own(asked):
             return
-        is_unicast = asked != EVERYONE and asked in _own_addresses()
+        is_unicast = asked != EVERYONE and asked in own_addresses()
         answer_from = asked if is_unicast else _address_on(raw.interface)
         self._handle(Datagram(raw.payload, raw.source, asked, raw.interface, answer_from))
 
@@ -120,28 +121,12 @@ def _address_on(index: int) -> str:
         return ""
 
 
-def _own_addresses() -> set[str]:
-    found = set()
-    for _, name in socket.if_nameindex():
-        with contextlib.suppress(ServiceError, OSError):
-            found.add(interface_address(name))
-    return found
-
-
 def build_packet(source: Address, destination: Address, payload: bytes) -> bytes:
     """An IPv4 packet with one UDP datagram; identification and checksum of the IP header are the kernel's to fill in."""
     addresses = socket.inet_aton(source[0]), socket.inet_aton(destination[0])
     size = 8 + len(payload)
     header = _udp_header(source[1], destination[1], size, 0)
-    checksum = _checksum(_pseudo_header(*addresses, 0, socket.IPPROTO_UDP, size) + header + payload)
-    udp = _udp_header(source[1], destination[1], size, checksum) + payload
+    pseudo = _pseudo_header(*addresses, 0, socket.IPPROTO_UDP, size)
+    total = checksum(pseudo + header + payload) or 0xFFFF  # RFC 768; 0 would mean that there is none
+    udp = _udp_header(source[1], destination[1], size, total) + payload
     return _ip_header(0x45, 0, 20 + size, 0, 0, TIME_TO_LIVE, socket.IPPROTO_UDP, 0, *addresses) + udp
-
-
-def _checksum(octets: bytes) -> int:
-    """RFC 768; 0 would mean that there is none."""
-    octets += bytes(len(octets) % 2)
-    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF or 0xFFFF

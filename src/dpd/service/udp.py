@@ -324,15 +324,6 @@ def _sockaddr6(address: str) -> bytes:
     return (struct.pack("@HHI", socket.AF_INET6, 0, 0) + octets + struct.pack("@I", index)).ljust(128, b"\0")
 
 
-def interface_name(index: int) -> str:
-    """ "" where there is none of that index. Asked of the kernel each time: indexes are used again when interfaces come and
-    go."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return ""
-
-
 def interface_index(address: str) -> int:
     """The index of the interface that has this address of either family; 0, the kernel's choice, for "" and any address.
     Raises OSError where no interface has it."""
