@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from bench.netns import Lan, missing
+from tests.interop import linux
 
 HERE = Path(__file__).parent
 
@@ -49,3 +50,27 @@ def make_lan() -> Iterator[Callable[..., Lan]]:
             return stack.enter_context(Lan(*names, **options))
 
         yield enter
+
+
+@pytest.fixture
+def put_linux() -> linux.PutLinux:
+    """`put_linux(folder)`: paths of a kernel and an initramfs in there; skips by the name of what is missing."""
+
+    def put(folder: Path) -> tuple[Path, Path]:
+        try:
+            return linux.put_linux(folder)
+        except linux.LinuxMissing as error:
+            pytest.skip(str(error))
+
+    return put
+
+
+@pytest.fixture
+def boot_directory(lan: Lan, tmp_path: Path, put_linux: linux.PutLinux) -> Path:
+    """What Debian packages: iPXE, and Linux, which its script boots over HTTP from the host `dpd` of the test's LAN."""
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    put_linux(boot)
+    shutil.copy(linux.IPXE_EFI, boot / "ipxe.efi")
+    (boot / "boot.ipxe").write_text(linux.BOOT_SCRIPT.format(address=lan["dpd"].address), encoding="ascii")
+    return boot

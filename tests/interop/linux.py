@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
@@ -22,11 +23,21 @@ echo "{MARK} $(/bin/busybox cat /proc/cmdline)"
 /bin/busybox reboot -f
 """
 
+IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
+BOOT_SCRIPT = """#!ipxe
+kernel http://{address}:8080/boot/vmlinuz initrd=initrd.cpio console=ttyS0 quiet panic=-1 dpd.mac=${{net0/mac}}
+initrd http://{address}:8080/boot/initrd.cpio
+boot
+"""
+
 FILE, DIRECTORY, CHARACTER_DEVICE = 0o100000, 0o040000, 0o020000
 
 
-class KernelMissing(Exception):
-    """No kernel in the cache and none to be had; the message says why."""
+PutLinux = Callable[[Path], tuple[Path, Path]]  # the fixture of that name
+
+
+class LinuxMissing(Exception):
+    """Something of it is not here and not to be had; the message says what and why."""
 
 
 def cache_directory() -> Path:
@@ -34,8 +45,19 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpd-tests"
 
 
+def put_linux(folder: Path) -> tuple[Path, Path]:
+    """The kernel as vmlinuz and the initramfs as initrd.cpio in a folder. Raises LinuxMissing."""
+    busybox = find_busybox()
+    if busybox is None:
+        raise LinuxMissing("missing: busybox-static")
+    kernel, initramfs = folder / "vmlinuz", folder / "initrd.cpio"
+    shutil.copy(find_kernel(), kernel)
+    write_initramfs(initramfs, busybox)
+    return kernel, initramfs
+
+
 def find_kernel() -> Path:
-    """Debian's newest kernel, from the cache or by `apt-get download`. Raises KernelMissing."""
+    """Debian's newest kernel, from the cache or by `apt-get download`. Raises LinuxMissing."""
     cached = sorted(cache_directory().glob("vmlinuz-*"))
     return cached[-1] if cached else _download_kernel()
 
@@ -56,7 +78,7 @@ def _output(*command: str, where: str) -> str:
         run = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip()
-        raise KernelMissing(f"no Linux kernel to boot: {' '.join(command)}: {said}") from None
+        raise LinuxMissing(f"no Linux kernel to boot: {' '.join(command)}: {said}") from None
     return run.stdout
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from bench.netns import Lan
 from tests.interop.daemon import Daemon
 from tests.interop.guest import OVMF_CODE, OVMF_VARIABLES, Guest
+from tests.interop.linux import IPXE_EFI
 
 CAPTURES = Path(__file__).resolve().parent.parent / "data" / "captures"
-IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 AAVMF_CODE, AAVMF_VARIABLES = Path("/usr/share/AAVMF/AAVMF_CODE.fd"), Path("/usr/share/AAVMF/AAVMF_VARS.fd")
 MARK = "DPD-CAPTURED"
 SCRIPT = f"#!ipxe\necho {MARK}\nsleep 600\n"

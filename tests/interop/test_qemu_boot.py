@@ -7,7 +7,6 @@ and the guest has neither disk nor kernel. Proof is Linux's first userspace line
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import E1000_ROM, IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server import LEASE_SERVERS, start_router
+from tests.interop.linux import IPXE_EFI
 
 pytestmark = pytest.mark.qemu
 both_lease_servers = pytest.mark.parametrize("lan", LEASE_SERVERS, indirect=True)
@@ -24,14 +24,7 @@ both_lease_servers = pytest.mark.parametrize("lan", LEASE_SERVERS, indirect=True
 # Emulated boots take 8 s (BIOS) to 25 s (UEFI) on two quiet cores.
 BIOS_LIMIT_S = 90.0
 UEFI_LIMIT_S = 180.0
-IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 MAC = "52:54:00:d9:d0:01"
-
-BOOT_SCRIPT = """#!ipxe
-kernel http://{address}:8080/boot/vmlinuz initrd=initrd.cpio console=ttyS0 quiet panic=-1 dpd.mac=${{net0/mac}}
-initrd http://{address}:8080/boot/initrd.cpio
-boot
-"""
 
 
 @pytest.fixture
@@ -46,22 +39,9 @@ def lan(request: pytest.FixtureRequest, make_lan: Callable[..., Lan], need: Call
 
 
 @pytest.fixture
-def dpd(lan: Lan, tmp_path: Path) -> Iterator[Daemon]:
+def dpd(lan: Lan, tmp_path: Path, boot_directory: Path) -> Iterator[Daemon]:
     """`dpd serve` with its default rules and ports, and a boot directory with what Debian packages."""
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
-    boot = tmp_path / "boot"
-    boot.mkdir()
-    shutil.copy(kernel, boot / "vmlinuz")
-    shutil.copy(IPXE_EFI, boot / "ipxe.efi")
-    linux.write_initramfs(boot / "initrd.cpio", busybox)
-    (boot / "boot.ipxe").write_text(BOOT_SCRIPT.format(address=lan["dpd"].address), encoding="ascii")
-    with Daemon(tmp_path, f'[boot]\ndirectory = "{boot}"\n', lan["dpd"]) as daemon:
+    with Daemon(tmp_path, f'[boot]\ndirectory = "{boot_directory}"\n', lan["dpd"]) as daemon:
         yield daemon
 
 

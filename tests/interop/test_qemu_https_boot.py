@@ -8,7 +8,6 @@ README the item) into the variable TlsCaCertificate, where a real machine's setu
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server import start_dnsmasq
+from tests.interop.linux import IPXE_EFI
 from tests.interop.tls_authority import TlsAuthority
 
 pytestmark = pytest.mark.qemu
 
 LIMIT_S = 180.0  # 35 s on two quiet cores
-IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 SILENCE_S = 25.0  # dpd judges after 20 s
 MAC = "52:54:00:d9:d0:06"
 SETTINGS = """
@@ -42,11 +41,6 @@ client_class = "HTTPClient"
 client_arch = [16]
 loader = "https://{{server}}:{{https_port}}/boot/ipxe.efi"
 """
-BOOT_SCRIPT = """#!ipxe
-kernel http://{address}:8080/boot/vmlinuz initrd=initrd.cpio console=ttyS0 quiet panic=-1 dpd.mac=${{net0/mac}}
-initrd http://{address}:8080/boot/initrd.cpio
-boot
-"""
 
 
 @pytest.fixture
@@ -56,24 +50,6 @@ def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path)
     lan = make_lan("lease", "dpd")
     start_dnsmasq(lan["lease"], tmp_path)
     return lan
-
-
-@pytest.fixture
-def boot(lan: Lan, tmp_path: Path) -> Path:
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
-    boot = tmp_path / "boot"
-    boot.mkdir()
-    shutil.copy(kernel, boot / "vmlinuz")
-    shutil.copy(IPXE_EFI, boot / "ipxe.efi")
-    linux.write_initramfs(boot / "initrd.cpio", busybox)
-    (boot / "boot.ipxe").write_text(BOOT_SCRIPT.format(address=lan["dpd"].address), encoding="ascii")
-    return boot
 
 
 def serve(lan: Lan, boot: Path, tmp_path: Path, authority: TlsAuthority) -> Daemon:
@@ -88,9 +64,9 @@ def guest_that_trusts(authority: TlsAuthority, lan: Lan, tmp_path: Path) -> Gues
     return Guest.uefi(lan, MAC, tmp_path, "-fw_cfg", f"name=etc/edk2/https/cacerts,file={authorities}", http=True)
 
 
-def test_uefi_boots_linux_by_https(lan: Lan, boot: Path, tmp_path: Path) -> None:
+def test_uefi_boots_linux_by_https(lan: Lan, boot_directory: Path, tmp_path: Path) -> None:
     authority = TlsAuthority()
-    with serve(lan, boot, tmp_path, authority) as dpd, guest_that_trusts(authority, lan, tmp_path) as guest:
+    with serve(lan, boot_directory, tmp_path, authority) as dpd, guest_that_trusts(authority, lan, tmp_path) as guest:
         guest.wait_for(linux.MARK, LIMIT_S)
         guest.wait_for(f"dpd.mac={MAC}", 5)
     loader = f"https://{lan['dpd'].address}:8443/boot/ipxe.efi"
@@ -98,8 +74,10 @@ def test_uefi_boots_linux_by_https(lan: Lan, boot: Path, tmp_path: Path) -> None
     assert dpd.events("http download", file="ipxe.efi", step="finished")
 
 
-def test_firmware_that_does_not_know_the_authority_takes_nothing(lan: Lan, boot: Path, tmp_path: Path) -> None:
-    with serve(lan, boot, tmp_path, TlsAuthority()) as dpd:
+def test_firmware_that_does_not_know_the_authority_takes_nothing(
+    lan: Lan, boot_directory: Path, tmp_path: Path
+) -> None:
+    with serve(lan, boot_directory, tmp_path, TlsAuthority()) as dpd:
         with guest_that_trusts(TlsAuthority("Somebody else"), lan, tmp_path) as guest:
             guest.wait_for("Could not retrieve NBP file size", LIMIT_S)
             guest.watch(SILENCE_S)

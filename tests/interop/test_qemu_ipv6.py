@@ -19,6 +19,7 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server6 import LEASE_SERVERS6, start_dead_end4, start_dnsmasq6
+from tests.interop.linux import IPXE_EFI
 
 from dpd.explain.lease_server_options import lease_server_options
 
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.qemu
 
 PXE_LIMIT_S = 150.0  # 20 s to iPXE's screen, 40 s to Linux, on two quiet cores
 HTTP_LIMIT_S = 150.0  # 10 s more, in which OVMF gives IPv4 up
-IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 IPXE_SCREEN = "iPXE initialising devices"
 MAC = "52:54:00:d9:d6:01"
 SERVER = "fd77::10"
@@ -68,17 +68,6 @@ def make_daemon(lan: Lan, directory: Path, *, pxe: bool) -> Daemon:
     return Daemon(directory, SETTINGS.format(boot=boot, enabled=str(pxe).lower()), lan["dpd"])
 
 
-def add_linux(directory: Path) -> None:
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        shutil.copy(linux.find_kernel(), directory / "boot/vmlinuz")
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
-    linux.write_initramfs(directory / "boot/initrd.cpio", busybox)
-
-
 @pytest.mark.parametrize("lease_server", LEASE_SERVERS6)
 def test_pxe_firmware_takes_dpd_beside_a_lease_server(
     lan: Lan, tmp_path: Path, need: Callable[..., None], lease_server: str
@@ -114,11 +103,13 @@ def test_http_boot_takes_the_url_of_dpd_beside_a_lease_server(
         assert not dpd.events("tftp transfer")
 
 
-def test_pxe_to_linux_by_the_lines_for_dnsmasq(lan: Lan, tmp_path: Path, need: Callable[..., None]) -> None:
+def test_pxe_to_linux_by_the_lines_for_dnsmasq(
+    lan: Lan, tmp_path: Path, need: Callable[..., None], put_linux: linux.PutLinux
+) -> None:
     need("dnsmasq")
     start_dnsmasq6(lan["lease"], tmp_path, lease_server_options("", SERVER, LOADERS)["dnsmasq6"])
     daemon = make_daemon(lan, tmp_path, pxe=False)
-    add_linux(tmp_path)
+    put_linux(tmp_path / "boot")
     with daemon as dpd, Guest.uefi_ipv6(lan, MAC, tmp_path) as guest:
         guest.wait_for(linux.MARK, PXE_LIMIT_S)
         guest.wait_for(f"dpd.mac={MAC}", 5)
@@ -126,13 +117,15 @@ def test_pxe_to_linux_by_the_lines_for_dnsmasq(lan: Lan, tmp_path: Path, need: C
         assert dpd.events("http download", file="initrd.cpio", step="finished")
 
 
-def test_http_boot_to_linux_by_the_lines_for_dnsmasq(lan: Lan, tmp_path: Path, need: Callable[..., None]) -> None:
+def test_http_boot_to_linux_by_the_lines_for_dnsmasq(
+    lan: Lan, tmp_path: Path, need: Callable[..., None], put_linux: linux.PutLinux
+) -> None:
     """dnsmasq's vendor class is not as the RFC has it; so this boot is the proof that firmware takes it."""
     need("dnsmasq")
     start_dnsmasq6(lan["lease"], tmp_path, lease_server_options("", SERVER, LOADERS)["dnsmasq6"])
     start_dead_end4(lan["lease"])
     daemon = make_daemon(lan, tmp_path, pxe=False)
-    add_linux(tmp_path)
+    put_linux(tmp_path / "boot")
     with daemon as dpd, Guest.uefi_ipv6(lan, MAC, tmp_path, http=True) as guest:
         guest.wait_for(linux.MARK, HTTP_LIMIT_S)
         assert dpd.events("http download", file="ipxe.efi", step="finished")

@@ -14,7 +14,8 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server import start_dnsmasq, start_router
-from tests.interop.test_qemu_boot import BIOS_LIMIT_S, IPXE_EFI, UEFI_LIMIT_S
+from tests.interop.linux import IPXE_EFI
+from tests.interop.test_qemu_boot import BIOS_LIMIT_S, UEFI_LIMIT_S
 
 pytestmark = pytest.mark.qemu
 
@@ -40,21 +41,14 @@ def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path)
 
 
 @pytest.fixture
-def dpd(lan: Lan, tmp_path: Path) -> Iterator[Daemon]:
+def dpd(lan: Lan, tmp_path: Path, put_linux: linux.PutLinux) -> Iterator[Daemon]:
     """`dpd serve` that lets unknown machines wait, with Linux as its boot image; public is iPXE alone."""
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
+    kernel, initramfs = put_linux(tmp_path)
     boot = tmp_path / "boot"
     boot.mkdir()
     shutil.copy(IPXE_EFI, boot / "ipxe.efi")
-    linux.write_initramfs(tmp_path / "initrd.cpio", busybox)
     with Daemon(tmp_path, SETTINGS.format(boot=boot, image=IMAGE), lan["dpd"]) as daemon:
-        files = ("--kernel", kernel, "--initrd", tmp_path / "initrd.cpio")
+        files = ("--kernel", kernel, "--initrd", initramfs)
         daemon.tell("boot-image", "add", "--id", IMAGE, *files, "--cmdline", COMMAND_LINE)
         yield daemon
 

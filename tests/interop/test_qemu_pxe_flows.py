@@ -20,13 +20,13 @@ from bench.netns import DEVICE, Lan
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server import start_router
+from tests.interop.linux import IPXE_EFI
 from tests.interop.test_pxe_modes import serve_leases
 
 pytestmark = pytest.mark.qemu
 
 LIMIT_S = 120.0
 LOGGED_S = 5.0
-IPXE_EFI = Path("/usr/lib/ipxe/ipxe.efi")
 MAC = "52:54:00:d9:d0:61"
 
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, OVMF_CODE, OVMF_VARIABLES, QEMU, Guest
 from tests.interop.lease_server import start_kea, start_router
-from tests.interop.test_qemu_boot import BIOS_LIMIT_S, BOOT_SCRIPT, IPXE_EFI, UEFI_LIMIT_S
+from tests.interop.linux import IPXE_EFI
+from tests.interop.test_qemu_boot import BIOS_LIMIT_S, UEFI_LIMIT_S
 
 pytestmark = pytest.mark.qemu
 
@@ -52,22 +52,9 @@ def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path)
 
 
 @pytest.fixture
-def dpd(lan: Lan, tmp_path: Path) -> Iterator[Daemon]:
+def dpd(lan: Lan, tmp_path: Path, boot_directory: Path) -> Iterator[Daemon]:
     """`dpd serve` with its default rules and ports."""
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
-    boot = tmp_path / "boot"
-    boot.mkdir()
-    shutil.copy(kernel, boot / "vmlinuz")
-    shutil.copy(IPXE_EFI, boot / "ipxe.efi")
-    linux.write_initramfs(boot / "initrd.cpio", busybox)
-    (boot / "boot.ipxe").write_text(BOOT_SCRIPT.format(address=lan["dpd"].address), encoding="ascii")
-    with Daemon(tmp_path, f'[boot]\ndirectory = "{boot}"\n', lan["dpd"]) as daemon:
+    with Daemon(tmp_path, f'[boot]\ndirectory = "{boot_directory}"\n', lan["dpd"]) as daemon:
         yield daemon
 
 

@@ -17,7 +17,8 @@ from tests.interop import linux
 from tests.interop.daemon import Daemon
 from tests.interop.guest import IPXE_ROM, QEMU, Guest
 from tests.interop.lease_server import start_dnsmasq, start_router
-from tests.interop.test_qemu_boot import BIOS_LIMIT_S, IPXE_EFI
+from tests.interop.linux import IPXE_EFI
+from tests.interop.test_qemu_boot import BIOS_LIMIT_S
 
 pytestmark = pytest.mark.qemu
 
@@ -59,26 +60,19 @@ def lan(make_lan: Callable[..., Lan], need: Callable[..., None], tmp_path: Path)
 
 
 @pytest.fixture
-def serving(lan: Lan, tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
+def serving(lan: Lan, tmp_path: Path, put_linux: linux.PutLinux) -> Iterator[Callable[[str], Daemon]]:
     """`serving('respond = true')`: `dpd serve` with this in [pxe] and Linux as its boot image."""
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
+    kernel, initramfs = put_linux(tmp_path)
     boot = tmp_path / "boot"
     boot.mkdir()
     shutil.copy(IPXE_EFI, boot / "ipxe.efi")
     shutil.copy(kernel, boot / "wimboot")  # Debian has no wimboot; iPXE loads one as it loads a kernel
-    linux.write_initramfs(tmp_path / "initrd.cpio", busybox)
     started: list[Daemon] = []
 
     def start(pxe: str) -> Daemon:
         daemon = Daemon(tmp_path, SETTINGS.format(pxe=pxe, boot=boot, image=IMAGE), lan["dpd"])
         started.append(daemon.__enter__())
-        files = ("--kernel", kernel, "--initrd", tmp_path / "initrd.cpio")
+        files = ("--kernel", kernel, "--initrd", initramfs)
         line = ("--cmdline", "console=ttyS0 quiet panic=-1", "--description", "Lab Linux")
         daemon.tell("boot-image", "add", "--id", IMAGE, *files, *line)
         return daemon

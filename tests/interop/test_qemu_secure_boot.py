@@ -52,21 +52,13 @@ def lan(make_lan: Callable[..., Lan], need: Callable[..., None]) -> Lan:
 
 
 @pytest.fixture
-def boot(tmp_path: Path) -> Path:
+def boot(tmp_path: Path, put_linux: linux.PutLinux) -> Path:
     """A boot directory with the signed chain."""
-    busybox = linux.find_busybox()
-    if busybox is None:
-        pytest.skip("missing: busybox-static")
-    try:
-        kernel = linux.find_kernel()
-    except linux.KernelMissing as error:
-        pytest.skip(str(error))
     boot = tmp_path / "boot"
     (boot / "grub").mkdir(parents=True)
     shutil.copy(SHIM, boot / "shimx64.efi")
     shutil.copy(GRUB, boot / "grubx64.efi")
-    shutil.copy(kernel, boot / "vmlinuz")
-    linux.write_initramfs(boot / "initrd.cpio", busybox)
+    put_linux(boot)
     (boot / "grub/grub.cfg").write_text(GRUB_CFG, encoding="ascii")
     return boot
 
