@@ -42,6 +42,22 @@ class LibraryInUse(ContentError):
     """Another process holds the library; one library has one daemon."""
 
 
+class SourceUnavailable(ContentError):
+    """A source that cannot give the content now; another one, or a later try, may."""
+
+
+class JobError(DpdError):
+    """A job of distribution is refused: names the job or package and why."""
+
+
+class JobNotFound(JobError):
+    """No such job."""
+
+
+class JobCancelled(JobError):
+    """The operator took the job back."""
+
+
 class SessionError(DpdError):
     """A multicast session cannot be joined, started or finished."""
 

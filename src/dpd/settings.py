@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dpd import setting_rules as rules
+from dpd.content_settings import DistributionSettings as DistributionSettings
+from dpd.content_settings import LibrarySettings as LibrarySettings
+from dpd.content_settings import SourceSettings as SourceSettings
 from dpd.errors import SettingsError
 from dpd.pxe_settings import PxeRule as PxeRule
 from dpd.pxe_settings import PxeSettings as PxeSettings
@@ -165,6 +168,8 @@ class Settings:
     tftp: TftpSettings = field(default_factory=TftpSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     multicast: MulticastSettings = field(default_factory=MulticastSettings)
+    library: LibrarySettings = field(default_factory=LibrarySettings)
+    distribution: DistributionSettings = field(default_factory=DistributionSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     path: str = ""
