@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ INSTALL_WIM = image_xml(
 
 def test_images_come_in_the_order_of_their_index() -> None:
     assert read_images(encode_xml(INSTALL_WIM)) == (
-        ImageSummary(1, "Windows 11 Pro", "x64", 16_000_000_000, "Professional"),
+        ImageSummary(1, "Windows 11 Pro", "x64", 16_000_000_000, "Professional", edition="Professional"),
         ImageSummary(2, "Windows 11 für ARM", "arm64", 17_000_000_001),
     )
 
@@ -42,6 +44,42 @@ def test_an_image_without_windows_has_no_architecture() -> None:
 def test_windows_tells_its_version(version: str, shown: str) -> None:
     xml = image_xml(image(1, extra=f"<WINDOWS><VERSION>{version}</VERSION></WINDOWS>"))
     assert read_images(encode_xml(xml))[0].version == shown
+
+
+PROFESSIONAL = """
+<DIRCOUNT>18204</DIRCOUNT><FILECOUNT>88023</FILECOUNT><HARDLINKBYTES>6700000000</HARDLINKBYTES>
+<CREATIONTIME><HIGHPART>0x01BF53EB</HIGHPART><LOWPART>0x256D4000</LOWPART></CREATIONTIME>
+<DESCRIPTION>For everybody</DESCRIPTION>
+<WINDOWS><ARCH>9</ARCH><EDITIONID>Professional</EDITIONID><LANGUAGES><LANGUAGE>de-DE</LANGUAGE><LANGUAGE>en-US</LANGUAGE>
+<FALLBACK LANGUAGE="de-DE">en-US</FALLBACK><LANGUAGE>de-DE</LANGUAGE><LANGUAGE>no language</LANGUAGE><DEFAULT>de-DE</DEFAULT>
+</LANGUAGES></WINDOWS>"""
+
+
+def test_all_that_windows_tells_is_read() -> None:
+    (found,) = read_images(encode_xml(image_xml(image(1, extra=PROFESSIONAL + "<FLAGS>Core</FLAGS>"))))
+    assert (found.edition, found.flags, found.description) == ("Professional", "Core", "For everybody")
+    assert (found.languages, found.default_language) == (("de-DE", "en-US"), "de-DE")
+    assert (found.file_count, found.directory_count, found.hard_link_bytes) == (88_023, 18_204, 6_700_000_000)
+    assert datetime.fromtimestamp(found.created_at, UTC) == datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("high", "low"), [("0x0", "0x0"), ("30", "0x0"), ("0x123456789", "0x0"), ("", ""), ("0x00000001", "0xFFFFFFFF")]
+)
+def test_a_time_that_is_none_or_before_1970_is_not_told(high: str, low: str) -> None:
+    time = f"<CREATIONTIME><HIGHPART>{high}</HIGHPART><LOWPART>{low}</LOWPART></CREATIONTIME>"
+    assert read_images(encode_xml(image_xml(image(1, extra=time))))[0].created_at == 0.0
+
+
+def test_a_row_becomes_the_same_image_again() -> None:
+    (found,) = read_images(encode_xml(image_xml(image(1, extra=PROFESSIONAL))))
+    assert ImageSummary.from_row(json.loads(json.dumps(found.to_row()))) == found
+
+
+def test_a_row_of_an_older_dpd_lacks_what_it_did_not_know() -> None:
+    assert ImageSummary.from_row([1, "one", "x64", 5, "Core", "10.0"]) == ImageSummary(
+        1, "one", "x64", 5, "Core", "10.0"
+    )
 
 
 def test_an_unknown_architecture_is_shown_as_its_code() -> None:

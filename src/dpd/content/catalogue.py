@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Catalogue:
 
     def put(self, content: Content, manifest: str) -> None:
         """The publish point: from here on the content exists, with this manifest."""
-        images = json.dumps([astuple(image) for image in content.images])
+        images = json.dumps([image.to_row() for image in content.images])
         with self._transaction() as connection:
             connection.execute(
                 f"INSERT OR REPLACE INTO content ({_COLUMNS}, manifest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -196,5 +196,5 @@ def _plain(content: Content) -> tuple[str | int, ...]:
 
 def _content(row: Any) -> Content:
     *plain, images, added_at = row
-    fields: list[Any] = [*plain, tuple(ImageSummary(*image) for image in json.loads(images)), added_at]
+    fields: list[Any] = [*plain, tuple(map(ImageSummary.from_row, json.loads(images))), added_at]
     return Content(*fields)

@@ -7,8 +7,10 @@ and no more than MAX_XML_BYTES. Errors tell the reason alone; `wim.check` puts t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Self
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
@@ -17,13 +19,20 @@ from dpd.errors import ContentCorrupt
 MAX_XML_BYTES = 16 << 20  # about 2 KB for each image in practice
 _MAX_DEPTH = 64  # <WIM><IMAGE><WINDOWS><LANGUAGES><LANGUAGE> is 5
 _BYTE_ORDER_MARK = b"\xff\xfe"
+_FILETIME_EPOCH_S = 11_644_473_600  # from 1601, where Windows begins to count, to 1970
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
+_HALF = re.compile(r"0x[0-9A-Fa-f]{1,8}")
 _ARCHITECTURES = {"0": "x86", "5": "arm", "6": "ia64", "9": "x64", "12": "arm64"}  # PROCESSOR_ARCHITECTURE_* of winnt.h
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSummary:
-    """One image of a WIM. `architecture` and `version`, such as 10.0.26100.1, are empty for an image without Windows in it;
-    `flags` is its edition."""
+    """One image of a WIM. `size_bytes` counts each file as often as it is there, `hard_link_bytes` of that are further names
+    of files. `created_at` is seconds since 1970, 0 where it is not told.
+
+    For an image without Windows `architecture`, `version` (such as 10.0.26100.1), `edition` (such as Professional) and the
+    languages are empty. `flags` is the edition as whoever captured the image named it.
+    """
 
     index: int
     name: str
@@ -31,6 +40,25 @@ class ImageSummary:
     size_bytes: int
     flags: str = ""
     version: str = ""
+    edition: str = ""
+    description: str = ""
+    languages: tuple[str, ...] = ()
+    default_language: str = ""
+    file_count: int = 0
+    directory_count: int = 0
+    hard_link_bytes: int = 0
+    created_at: float = 0.0
+
+    def to_row(self) -> list[Any]:
+        """For JSON; `from_row` makes the same of it."""
+        return list(astuple(self))
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """Also of a row that an older dpd wrote, which has fewer fields."""
+        names = [each.name for each in fields(cls)]
+        told = dict(zip(names, row, strict=False))
+        return cls(**told | {"languages": tuple(told.get("languages", ()))})
 
 
 def read_images(xml: bytes) -> tuple[ImageSummary, ...]:
@@ -88,15 +116,48 @@ def _refuse_document_type(*_: Any) -> None:
 
 def _read_image(element: Element) -> ImageSummary:
     index = _number(element.get("INDEX", ""), "IMAGE INDEX")
-    code = element.findtext("WINDOWS/ARCH", "").strip()
+
+    def text(path: str) -> str:
+        return element.findtext(path, "").strip()
+
+    def number(tag: str) -> int:
+        return _number(element.findtext(tag, "0"), f"{tag} of image {index}")
+
+    code = text("WINDOWS/ARCH")
     return ImageSummary(
         index=index,
-        name=element.findtext("NAME", "").strip(),
+        name=text("NAME"),
         architecture=_ARCHITECTURES.get(code, f"unknown ({code[:8]})") if code else "",
-        size_bytes=_number(element.findtext("TOTALBYTES", "0"), f"TOTALBYTES of image {index}"),
-        flags=element.findtext("FLAGS", "").strip(),
+        size_bytes=number("TOTALBYTES"),
+        flags=text("FLAGS"),
         version=_version(element),
+        edition=text("WINDOWS/EDITIONID") or text("FLAGS"),
+        description=text("DESCRIPTION"),
+        languages=_languages(element),
+        default_language="".join(_as_language(text("WINDOWS/LANGUAGES/DEFAULT"))),
+        file_count=number("FILECOUNT"),
+        directory_count=number("DIRCOUNT"),
+        hard_link_bytes=number("HARDLINKBYTES"),
+        created_at=_moment(text("CREATIONTIME/HIGHPART"), text("CREATIONTIME/LOWPART")),
     )
+
+
+def _languages(element: Element) -> tuple[str, ...]:
+    """Each once, in the order of the file."""
+    told = (each.text or "" for each in element.iterfind("WINDOWS/LANGUAGES/LANGUAGE"))
+    return tuple(dict.fromkeys(name for text in told for name in _as_language(text.strip())))
+
+
+def _as_language(text: str) -> tuple[str, ...]:
+    """A name such as de-DE, or none; like a version it is only shown, so nothing to refuse a WIM for."""
+    return (text,) if _LANGUAGE.fullmatch(text) else ()
+
+
+def _moment(high: str, low: str) -> float:
+    """Two halves of a FILETIME, which counts 100 ns since 1601, such as 0x01DD79F0; 0 for what is none."""
+    if not (_HALF.fullmatch(high) and _HALF.fullmatch(low)):
+        return 0.0
+    return max(0.0, (int(high, 16) << 32 | int(low, 16)) / 10_000_000 - _FILETIME_EPOCH_S)
 
 
 def _version(element: Element) -> str:
