@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Content-defined chunks of a blob: where they end depends on the bytes alone, so that what two versions of an image
+share is found again although it has moved.
+
+FastCDC (Xia et al., IEEE TPDS 2020, as of pyfastcdc: 16 KiB at least, 64 KiB wanted, 256 KiB at most) finds the ends,
+BLAKE3 names the chunks. The index of a blob, as it is stored and sent:
+
+    8 bytes      magic
+    u32          how many chunks, in network order as all numbers here
+    36 bytes     for each chunk its length, and its BLAKE3
+
+An index is a hint and proves nothing: what is put together by one still has to have the SHA-256 of its blob.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from blake3 import blake3
+
+from dpd.errors import ContentCorrupt
+
+try:
+    from pyfastcdc.cy import FastCDC  # never its fallback in Python: 200 times slower than the disk
+except ImportError:
+    FastCDC = None
+
+MAGIC = b"dpdchnk1"
+HASH_BYTES = 32
+MIN_CHUNK_BYTES, WANTED_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 64 << 10, 256 << 10
+MIN_BLOB_BYTES = 1 << 20  # smaller ones move whole
+GAP_BYTES = 8 << 10  # a copy between two fetches that is smaller costs more as a range of its own than as bytes
+
+_HEAD = struct.Struct("!8sI")
+_ENTRY = struct.Struct("!I32s")
+
+
+def can_cut() -> bool:
+    """Whether chunks can be found here. Where not, blobs have no index and move whole."""
+    return FastCDC is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkIndex:
+    """The chunks of one blob in order: lengths in bytes, and as many BLAKE3 hashes of 32 bytes."""
+
+    lengths: tuple[int, ...]
+    hashes: tuple[bytes, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(self.lengths)
+
+    def offsets(self) -> Iterator[int]:
+        """Where each chunk begins."""
+        return accumulate(self.lengths[:-1], initial=0) if self.lengths else iter(())
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        entries = map(_ENTRY.pack, self.lengths, self.hashes)
+        return b"".join((_HEAD.pack(MAGIC, len(self.lengths)), *entries))
+
+    @classmethod
+    def decode(cls, document: bytes) -> ChunkIndex:
+        """Strict: every byte has its place, every length is possible. Raises ContentCorrupt."""
+        if len(document) < _HEAD.size or not document.startswith(MAGIC):
+            raise ContentCorrupt(f"no chunk index: starts with {document[:8].hex() or 'nothing'}")
+        count = _HEAD.unpack_from(document)[1]
+        if len(document) != _HEAD.size + count * _ENTRY.size:
+            raise ContentCorrupt(
+                f"chunk index has {len(document)} bytes, expected {_HEAD.size + count * _ENTRY.size} for {count} chunks"
+            )
+        entries = list(_ENTRY.iter_unpack(memoryview(document)[_HEAD.size :]))
+        index = cls(tuple(length for length, _ in entries), tuple(digest for _, digest in entries))
+        _check_lengths(index.lengths)
+        return index
+
+
+def _check_lengths(lengths: tuple[int, ...]) -> None:
+    """Only the last chunk may be shorter than chunks are."""
+    for place, length in enumerate(lengths):
+        least = MIN_CHUNK_BYTES if place < len(lengths) - 1 else 1
+        if not least <= length <= MAX_CHUNK_BYTES:
+            raise ContentCorrupt(
+                f"chunk index: chunk {place} has {length} bytes, expected {least} to {MAX_CHUNK_BYTES}"
+            )
+
+
+class Chunker:
+    """Takes a blob in pieces, in order, and has its index at the end; how the pieces were cut makes no difference."""
+
+    def __init__(self) -> None:
+        assert FastCDC is not None  # can_cut() says so before
+        self._cutter = FastCDC(WANTED_CHUNK_BYTES, min_size=MIN_CHUNK_BYTES, max_size=MAX_CHUNK_BYTES)
+        self._buffer = memoryview(bytearray(MAX_CHUNK_BYTES))
+        self._held = 0  # bytes of a chunk whose end is not known yet, at the start of the buffer
+        self._lengths: list[int] = []
+        self._hashes: list[bytes] = []
+
+    def update(self, piece: memoryview) -> None:
+        """Any length."""
+        self._make_room(len(piece))
+        end = self._held + len(piece)
+        self._buffer[self._held : end] = piece
+        self._cut(self._buffer[:end], MAX_CHUNK_BYTES)
+
+    def finish(self) -> None:
+        """The stream has ended, and what is held is its last chunks."""
+        self._cut(self._buffer[: self._held], 1)
+
+    def index(self) -> ChunkIndex:
+        """After `finish`."""
+        return ChunkIndex(tuple(self._lengths), tuple(self._hashes))
+
+    def _make_room(self, piece_bytes: int) -> None:
+        if len(self._buffer) < MAX_CHUNK_BYTES + piece_bytes:
+            held = bytes(self._buffer[: self._held])
+            self._buffer = memoryview(bytearray(MAX_CHUNK_BYTES + piece_bytes))
+            self._buffer[: self._held] = held
+
+    def _cut(self, content: memoryview, least_bytes: int) -> None:
+        """Take chunks while at least so many bytes follow a chunk's begin, and hold the rest."""
+        begin = 0
+        for chunk in self._cutter.cut_buf(content):
+            if len(content) - begin < least_bytes:
+                break
+            self._lengths.append(chunk.length)
+            self._hashes.append(blake3(chunk.data).digest())
+            begin += chunk.length
+        self._held = len(content) - begin
+        self._buffer[: self._held] = content[begin:]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next bytes of a new blob: from `old_offset` of the old one, or, where that is None, from a source at
+    `offset`."""
+
+    offset: int
+    size_bytes: int
+    old_offset: int | None
+
+    @property
+    def is_fetch(self) -> bool:
+        return self.old_offset is None
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaPlan:
+    """How a blob is made out of an old one: steps in order, which together are the whole of it."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def fetch_bytes(self) -> int:
+        return sum(step.size_bytes for step in self.steps if step.is_fetch)
+
+    @property
+    def copy_bytes(self) -> int:
+        return sum(step.size_bytes for step in self.steps if not step.is_fetch)
+
+
+def missing(new: ChunkIndex, old: ChunkIndex) -> DeltaPlan:
+    """What of the new blob the old one has, by their indexes. Neighbours are one step."""
+    places = dict(zip(old.hashes, zip(old.offsets(), old.lengths, strict=True), strict=True))
+    steps: list[Step] = []
+    for offset, length, digest in zip(new.offsets(), new.lengths, new.hashes, strict=True):
+        old_offset, old_length = places.get(digest, (None, length))
+        step = Step(offset, length, old_offset if old_length == length else None)
+        if steps and (joined := _join(steps[-1], step)):
+            steps[-1] = joined
+        else:
+            steps.append(step)
+    return DeltaPlan(tuple(_without_gaps(steps)))
+
+
+def _join(first: Step, then: Step) -> Step | None:
+    """One step for two neighbours; None where they cannot be one."""
+    if first.old_offset is None or then.old_offset is None:
+        joins = first.old_offset is then.old_offset
+    else:
+        joins = first.old_offset + first.size_bytes == then.old_offset
+    return Step(first.offset, first.size_bytes + then.size_bytes, first.old_offset) if joins else None
+
+
+def _without_gaps(steps: list[Step]) -> list[Step]:
+    """Small copies between two fetches are fetched too, so that the ranges are one."""
+    kept: list[Step] = []
+    for place, step in enumerate(steps):
+        between = 0 < place < len(steps) - 1 and steps[place - 1].is_fetch and steps[place + 1].is_fetch
+        wanted = Step(step.offset, step.size_bytes, None) if between and step.size_bytes < GAP_BYTES else step
+        joined = _join(kept[-1], wanted) if kept and wanted.is_fetch else None
+        if joined:
+            kept[-1] = joined
+        else:
+            kept.append(wanted)
+    return kept
