@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
-from dpd.target.http_answer import Answer
+from dpd.protocol.http.answer import Answer
 
 if TYPE_CHECKING:
     import io

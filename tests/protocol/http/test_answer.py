@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpd.target.http_answer import Answer, BadAnswer
+from dpd.protocol.http.answer import Answer, BadAnswer
 
 
 class Trickle(io.RawIOBase):
