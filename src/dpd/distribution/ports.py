@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the jobs of a package need of others: somebody who fetches it, somebody who makes it right again, and the hours."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dpd.content.catalogue import Content
+from dpd.distribution.job import Priority
+from dpd.distribution.job_run import JobRun
+
+
+class Puller(Protocol):
+    """Fetches packages from the sources, in their order."""
+
+    def pull(self, package_id: str, source_version: int | None, run: JobRun) -> Content:
+        """Bring this version, or the newest that any source has, into the library; at once where it is there already.
+
+        Calls `run.check` at each piece and lets what it raises pass, with the pieces kept on disk for the next try.
+        Raises SourceUnavailable where a later try may help, JobPostponed where it knows when, other DpdErrors where not.
+        """
+        ...
+
+
+class Restorer(Protocol):
+    """Reads what is stored, and fetches again what is not what it should be."""
+
+    def restore(self, content: Content, run: JobRun) -> None:
+        """Afterwards every byte of it has been compared and is right. Raises as `Puller.pull`; ContentCorrupt where no
+        source has what is damaged here."""
+        ...
+
+
+class Gate(Protocol):
+    """The hours in which content may move."""
+
+    def allows(self, priority: Priority, at: float) -> bool:
+        """Whether jobs of this priority may pull at that moment, in seconds since the epoch."""
+        ...
+
+    def next_change(self, at: float) -> float | None:
+        """When that will be different the next time; None where it never is."""
+        ...
+
+
+class AlwaysOpen:
+    """The gate of who has no schedule."""
+
+    def allows(self, priority: Priority, at: float) -> bool:
+        """They may."""
+        return True
+
+    def next_change(self, at: float) -> None:
+        """Never."""
+        return
