@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.content.conftest import SLAB_BYTES, MakeFile
 
+from dpd.content import intake
+from dpd.content.chunks import Chunker, ChunkIndex
 from dpd.content.intake import open_source, take_in
 from dpd.content.library import Library
 from dpd.errors import ContentError
@@ -41,6 +43,70 @@ def test_one_pass_copies_and_hashes_whatever_the_slab_size(
     assert digests.sha256 == hashlib.sha256(content).hexdigest()
     slabs = [content[at : at + slab_bytes] for at in range(0, len(content), slab_bytes)]
     assert list(digests.slab_hashes) == [hashlib.sha256(slab).digest() for slab in slabs]
+
+
+def ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def index_of(content: bytes) -> ChunkIndex:
+    chunker = Chunker()
+    chunker.update(memoryview(content))
+    chunker.finish()
+    return chunker.index()
+
+
+@pytest.mark.parametrize("slab_bytes", [None, 5_500_000])
+@pytest.mark.parametrize("size_bytes", [MIB, 13 * MIB + 5])
+def test_the_same_pass_cuts_the_source_into_chunks(
+    make_file: MakeFile, tmp_path: Path, slab_bytes: int | None, size_bytes: int
+) -> None:
+    path = make_file(size_bytes=size_bytes)
+    with open_source(path) as source:
+        digests = take_in(source, tmp_path / "part", slab_bytes, None, ignore, chunks=True)
+    assert digests.chunk_index is not None
+    assert ChunkIndex.decode(digests.chunk_index) == index_of(path.read_bytes())
+    assert digests.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (digests.slab_hashes == ()) is (slab_bytes is None)
+
+
+def test_a_small_source_has_no_chunks_and_starts_no_threads(
+    make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "ThreadPoolExecutor", None)
+    path, calls = make_file(size_bytes=MIB - 1), list[tuple[int, int]]()
+    with open_source(path) as source:
+        digests = take_in(
+            source, tmp_path / "part", None, None, lambda done, total: calls.append((done, total)), chunks=True
+        )
+    assert (digests.chunk_index, calls) == (None, [(MIB - 1, MIB - 1)])
+    assert (tmp_path / "part").read_bytes() == path.read_bytes()
+
+
+def test_where_nothing_can_cut_there_is_no_index(
+    make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpd.content.chunks.FastCDC", None)
+    with open_source(make_file(size_bytes=2 * MIB)) as source:
+        assert take_in(source, tmp_path / "part", None, None, ignore, chunks=True).chunk_index is None
+
+
+def test_a_source_that_stays_where_it_is_is_only_read(make_file: MakeFile, tmp_path: Path) -> None:
+    path = make_file(size_bytes=3 * MIB + 1)
+    before = sorted(tmp_path.iterdir())
+    with open_source(path) as source:
+        digests = take_in(source, None, SLAB_BYTES, None, ignore)
+    assert digests.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(digests.slab_hashes) == 3 * MIB // SLAB_BYTES + 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_empty_file_of_a_folder_is_content_too(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with open_source(tmp_path / "empty", may_be_empty=True) as source:
+        digests = take_in(source, tmp_path / "part", None, None, ignore, chunks=True)
+    assert digests.sha256 == hashlib.sha256(b"").hexdigest()
+    assert (tmp_path / "part").read_bytes() == b""
 
 
 def make_missing(path: Path) -> None:
