@@ -16,6 +16,8 @@ FIELDS = {
     "header_bytes": (8, "I"),
     "version": (12, "I"),
     "flags": (16, "I"),
+    "chunk_bytes": (20, "I"),
+    "guid": (24, "16s"),
     "part_number": (40, "H"),
     "total_parts": (42, "H"),
     "image_count": (44, "I"),
@@ -49,8 +51,25 @@ def resource(size: int, offset: int, flags: int = 0) -> bytes:
     return struct.pack("<QQQ", size | flags << 56, offset, size)
 
 
-def blob_entry(size: int, offset: int, *, flags: int = 0, original_size: int | None = None, part: int = 1) -> bytes:
-    return struct.pack("<QQQHI20s", size | flags << 56, offset, original_size or size, part, 1, bytes(20))
+def blob_entry(
+    size: int,
+    offset: int,
+    *,
+    flags: int = 0,
+    original_size: int | None = None,
+    part: int = 1,
+    sha1: bytes = bytes(20),
+) -> bytes:
+    original_size = size if original_size is None else original_size
+    return struct.pack("<QQQHI20s", size | flags << 56, offset, original_size, part, 1, sha1)
+
+
+def solid_resource(
+    chunks: tuple[bytes, ...], original_size: int, *, chunk_bytes: int = 1024, compression: int = 3
+) -> bytes:
+    """A solid resource as it stands in the file; the chunks are what the compressor would have made."""
+    sizes = b"".join(struct.pack("<I", len(chunk)) for chunk in chunks)
+    return struct.pack("<QII", original_size, chunk_bytes, compression) + sizes + b"".join(chunks)
 
 
 def integrity_table(covered: bytes, chunk_bytes: int) -> bytes:
@@ -65,11 +84,15 @@ def make_wim(
     chunk_bytes: int = 256,
     blobs: bytes | None = None,
     resources: tuple[bytes, ...] = RESOURCES,
+    guid: bytes = bytes(16),
+    part: tuple[int, int] = (1, 1),
+    version: int = 0x10D00,
 ) -> bytes:
     """A WIM of one image with an integrity table (none for chunk_bytes 0); `blobs` replaces the blob table."""
     body, entries = b"", b""
     for content in resources:
-        entries += blob_entry(len(content), HEADER_BYTES + len(body))
+        sha1 = hashlib.sha1(content, usedforsecurity=False).digest()
+        entries += blob_entry(len(content), HEADER_BYTES + len(body), part=part[0], sha1=sha1)
         body += content
     table = entries if blobs is None else blobs
     xml = encode_xml(image_xml(image(1))) if xml is None else xml
@@ -77,7 +100,7 @@ def make_wim(
     xml_at = table_at + len(table)
     integrity = integrity_table(body + table, chunk_bytes) if chunk_bytes else b""
     header = struct.pack(
-        "<8s4I16s2HI", b"MSWIM\0\0\0", HEADER_BYTES, 0x10D00, COMPRESSED_LZX, 32768, bytes(16), 1, 1, image_count
+        "<8s4I16s2HI", b"MSWIM\0\0\0", HEADER_BYTES, version, COMPRESSED_LZX, 32768, guid, *part, image_count
     )
     header += resource(len(table), table_at, 2) + resource(len(xml), xml_at, 2) + resource(0, 0)
     header += struct.pack("<I", 0) + resource(len(integrity), xml_at + len(xml) if integrity else 0)
