@@ -10,23 +10,30 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from dpd.content import ed25519
-from dpd.content.signature import verify
+from dpd.content import signed_document
+from dpd.content.signed_document import (
+    HASH_BYTES,
+    MAX_DOCUMENT_BYTES,
+    MAX_SIZE_BYTES,
+    MAX_SOURCE_VERSION,
+    PACKAGE_ID,
+    Fields,
+    canonical,
+    parse,
+    split_signature,
+)
 from dpd.errors import ContentCorrupt
+
+__all__ = [
+    "FEC", "FORMAT", "HASH_BYTES", "MAX_DOCUMENT_BYTES", "MAX_SOURCE_VERSION", "PACKAGE_ID",
+    "Manifest", "SlabCheck", "decode", "decode_signed", "encode", "join_signature", "slab_count",
+]  # fmt: skip
 
 FORMAT = "dpd-manifest/1"  # signed with the rest, so that a signature never counts for a document of another kind
 FEC = "rs-cauchy/1"
-HASH_BYTES = 32
-MAX_DOCUMENT_BYTES = 64 << 20  # 7 TB at slabs of 5.5 MiB, which need 43 bytes each
-MAX_SOURCE_VERSION = 2**31 - 1
-PACKAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-_MAX_SIZE_BYTES = 2**63 - 1  # what a file can have
 _MAX_SLAB_BYTES = 1 << 30
 
 
@@ -84,7 +91,7 @@ def slab_count(size_bytes: int, slab_bytes: int) -> int:
 
 def encode(manifest: Manifest) -> bytes:
     """The canonical body, which is what gets signed: JSON with sorted keys and no spaces; equal manifests, equal bytes."""
-    return _canonical(
+    return canonical(
         {
             "fec": manifest.fec,
             "format": FORMAT,
@@ -106,16 +113,12 @@ def _join_hashes(hashes: tuple[bytes, ...]) -> str:
 
 def decode(body: bytes) -> Manifest:
     """The manifest in a canonical body. Raises ContentCorrupt."""
-    return _read_manifest(_parse(body))
+    return _read_manifest(parse(body, "manifest"))
 
 
 def join_signature(body: bytes, public_key: bytes, signature: bytes) -> bytes:
     """The signed document of a canonical body."""
-    return b'{"manifest":%s,"public_key":"%s","signature":"%s"}' % (
-        body,
-        public_key.hex().encode("ascii"),
-        signature.hex().encode("ascii"),
-    )
+    return signed_document.join_signature("manifest", body, public_key, signature)
 
 
 def decode_signed(document: bytes, public_key: bytes | None) -> Manifest:
@@ -123,117 +126,38 @@ def decode_signed(document: bytes, public_key: bytes | None) -> Manifest:
 
     With a public key, that key must have signed it. With None any key may have: that shows damage, not forgery.
     """
-    fields = _parse(document)
-    _check_keys(fields, {"manifest", "public_key", "signature"}, "signed manifest")
-    signer = _read_hex(fields, "public_key", ed25519.PUBLIC_KEY_BYTES)
-    signature = _read_hex(fields, "signature", ed25519.SIGNATURE_BYTES)
-    if public_key is not None and signer != public_key:
-        raise ContentCorrupt(
-            f"manifest: signed by the key {signer.hex()}, expected {public_key.hex()}; is this the right distribution point?"
-        )
-    manifest = _read_manifest(fields["manifest"])
-    if not verify(signer, encode(manifest), signature):
-        raise ContentCorrupt("manifest: its signature does not fit its content; fetch it again")
-    return manifest
+    return _read_manifest(split_signature(document, public_key, "manifest")[0])
 
 
-def _canonical(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-
-
-def _parse(document: bytes) -> Any:
-    if len(document) > MAX_DOCUMENT_BYTES:
-        raise ContentCorrupt(f"manifest: {len(document)} bytes, expected at most {MAX_DOCUMENT_BYTES}")
-    try:
-        return json.loads(document.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ContentCorrupt(f"manifest: not JSON: {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key appears twice")
-    return fields
-
-
-def _read_manifest(fields: Any) -> Manifest:
+def _read_manifest(value: Any) -> Manifest:
     keys = {"fec", "format", "package_id", "sha256", "size_bytes"}
-    _check_keys(fields, keys | {"slab_blake3", "slab_bytes", "slab_count", "slab_hashes", "source_version"}, "manifest")
-    _read_choice(fields, "format", FORMAT)
-    size_bytes = _read_number(fields, "size_bytes", 1, _MAX_SIZE_BYTES)
-    slab_bytes = _read_number(fields, "slab_bytes", 1, _MAX_SLAB_BYTES)
-    count = _read_number(fields, "slab_count", 1, _MAX_SIZE_BYTES)
+    keys |= {"slab_blake3", "slab_bytes", "slab_count", "slab_hashes", "source_version"}
+    fields = Fields(value, keys, "manifest", "manifest")
+    fields.choice("format", FORMAT)
+    size_bytes = fields.number("size_bytes", 1, MAX_SIZE_BYTES)
+    slab_bytes = fields.number("slab_bytes", 1, _MAX_SLAB_BYTES)
+    count = fields.number("slab_count", 1, MAX_SIZE_BYTES)
     if count != slab_count(size_bytes, slab_bytes):
         raise ContentCorrupt(
             f"manifest: slab_count is {count}, expected {slab_count(size_bytes, slab_bytes)} for {size_bytes} bytes"
         )
     return Manifest(
-        package_id=_read_package_id(fields),
-        source_version=_read_number(fields, "source_version", 1, MAX_SOURCE_VERSION),
+        package_id=fields.package_id("package_id"),
+        source_version=fields.number("source_version", 1, MAX_SOURCE_VERSION),
         size_bytes=size_bytes,
-        sha256=_read_hex(fields, "sha256", HASH_BYTES).hex(),
+        sha256=fields.hex("sha256", HASH_BYTES).hex(),
         slab_bytes=slab_bytes,
         slab_hashes=_read_slab_hashes(fields, "slab_hashes", count),
         slab_blake3=_read_slab_hashes(fields, "slab_blake3", count),
-        fec=_read_choice(fields, "fec", FEC),
+        fec=fields.choice("fec", FEC),
     )
 
 
-def _check_keys(fields: Any, keys: set[str], what: str) -> None:
-    if not isinstance(fields, dict):
-        raise ContentCorrupt(f"{what}: {type(fields).__name__}, expected an object")
-    if fields.keys() != keys:
-        wrong = ", ".join(sorted(repr(key[:40]) for key in fields.keys() ^ keys))
-        raise ContentCorrupt(f"{what}: missing or unknown keys {wrong}; expected {', '.join(sorted(keys))}")
-
-
-def _read_number(fields: dict[str, Any], key: str, low: int, high: int) -> int:
-    value = fields[key]
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ContentCorrupt(f"manifest: {key} is {_shown(value)}, expected a whole number from {low} to {high}")
-    return value
-
-
-def _read_text(fields: dict[str, Any], key: str) -> str:
-    value = fields[key]
-    if not isinstance(value, str):
-        raise ContentCorrupt(f"manifest: {key} is {_shown(value)}, expected a text")
-    return value
-
-
-def _read_choice(fields: dict[str, Any], key: str, expected: str) -> str:
-    if _read_text(fields, key) != expected:
-        raise ContentCorrupt(
-            f"manifest: {key} is {_shown(fields[key])}, expected {expected!r}; is dpd up to date here?"
-        )
-    return expected
-
-
-def _read_package_id(fields: dict[str, Any]) -> str:
-    value = _read_text(fields, "package_id")
-    if not PACKAGE_ID.fullmatch(value):
-        raise ContentCorrupt(f"manifest: package_id is {_shown(value)}, expected 1 to 64 of [A-Za-z0-9._-]")
-    return value
-
-
-def _read_hex(fields: dict[str, Any], key: str, size: int) -> bytes:
-    value = _read_text(fields, key)
-    if not re.fullmatch(r"[0-9a-f]*", value) or len(value) != 2 * size:
-        raise ContentCorrupt(f"manifest: {key} is {_shown(value)}, expected {2 * size} lower-case hexadecimal digits")
-    return bytes.fromhex(value)
-
-
-def _read_slab_hashes(fields: dict[str, Any], key: str, count: int) -> tuple[bytes, ...]:
+def _read_slab_hashes(fields: Fields, key: str, count: int) -> tuple[bytes, ...]:
     try:
-        joined = base64.b64decode(_read_text(fields, key), validate=True)
+        joined = base64.b64decode(fields.text(key), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ContentCorrupt(f"manifest: {key} is no base64: {error}") from None
     if len(joined) != count * HASH_BYTES:
         raise ContentCorrupt(f"manifest: {key} has {len(joined)} bytes, expected {HASH_BYTES} for each of {count}")
     return tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else f"{value}" if isinstance(value, int) else type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."
