@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a file system owes us: small files whole or not at all, names that outlive a power cut, one owner of a folder."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from dpd.errors import LibraryInUse
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_whole(path: Path, content: bytes, *, mode: int) -> None:
+    """Put a small file in place, on the disk, all or nothing."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """A new name is on the disk only once its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """All that was written to the file system of this folder is on the disk: one wait for thousands of files. Raises
+    OSError, since Linux 5.8 also where an earlier write of it failed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """What an ordinary user may still write there."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def in_words(error: OSError) -> str:
+    """What the system said, and of which file where it tells."""
+    return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+
+
+def take_lock(folder: Path, owned: str) -> int:
+    """The descriptor of the folder's lock, in which our process id stands; `owned` names the folder in a refusal. The
+    kernel drops the lock with the process, so a stale file never blocks anybody. Raises LibraryInUse, OSError."""
+    path = folder / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise LibraryInUse(
+            f"{owned} is in use by process {holder or 'unknown'} ({path}): use that daemon through `dpd content`, or stop it first"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
