@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dpd.errors import DpdError
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry, watch_loop_lag
-from dpd.telemetry.stats import bump, counter, counts, gauge
+from dpd.telemetry.stats import bump, counter, counts, gauge, levels
 
 
 @dataclass(slots=True)
@@ -65,6 +66,44 @@ def test_a_gauge_by_callable_is_read_anew_at_each_page() -> None:
     assert samples_of(registry)["dpd_multicast_sessions", ()] == 1
 
 
+@dataclass(slots=True)
+class Room:
+    blobs: int = gauge("Blobs")
+    free_bytes: dict[str, float] = levels("Free, by root", "root")
+
+
+def test_stats_that_are_made_when_they_are_read() -> None:
+    registry, rooms = MetricsRegistry(), iter(range(10))
+    registry.add("library", Stats())
+    registry.add_read("library", lambda: Room(next(rooms), {"0": 2.5, "1": 0}))
+    assert samples_of(registry)["dpd_library_blobs", ()] == 1  # 0 was the look whether it is a stats dataclass
+    samples = samples_of(registry)
+    assert samples["dpd_library_blobs", ()] == 2
+    assert samples["dpd_library_free_bytes", (("root", "0"),)] == 2.5
+    assert samples["dpd_library_free_bytes", (("root", "1"),)] == 0
+    assert samples["dpd_library_sent_bytes_total", ()] == 0
+    assert "# TYPE dpd_library_free_bytes gauge\n" in registry.render().decode()
+
+
+def test_a_part_that_cannot_be_read_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    registry, trouble = MetricsRegistry(), [False]
+
+    def read() -> Room:
+        if trouble[0]:
+            raise DpdError("library.db: disk I/O error")
+        return Room()
+
+    registry.add_read("library", read)
+    registry.add("tftp", Stats())
+    trouble[0] = True
+    names = {name for name, _ in samples_of(registry)}
+    assert "dpd_tftp_transfers" in names
+    assert not any(name.startswith("dpd_library") for name in names)
+    assert "metrics left out" in caplog.text
+    trouble[0] = False
+    assert samples_of(registry)["dpd_library_blobs", ()] == 0
+
+
 def test_build_process_and_python_are_told() -> None:
     names = {name for name, _ in samples_of(MetricsRegistry())}
     assert {"dpd_build_info", "process_cpu_seconds_total", "process_open_fds", "python_info"} <= names
@@ -74,6 +113,8 @@ def test_what_has_no_stats_is_refused() -> None:
     registry = MetricsRegistry()
     with pytest.raises(ValueError, match="object is no stats dataclass"):
         registry.add("x", object())
+    with pytest.raises(ValueError, match="object is no stats dataclass"):
+        registry.add_read("x", object)
     registry.add("tftp", Stats())
     with pytest.raises(ValueError, match="tftp: its stats are exported already"):
         registry.add("tftp", Stats())

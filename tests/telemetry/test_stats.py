@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from dpd.telemetry.stats import bump, counter, counts, gauge
+from dpd.telemetry.stats import bump, counter, counts, gauge, levels
 
 
 @dataclass(slots=True)
@@ -13,6 +13,7 @@ class Stats:
     sent: int = counter("Sent")
     open: int = gauge("Open")
     ignored: dict[str, int] = counts("Ignored", "reason")
+    free_bytes: dict[str, float] = levels("Free", "root")
 
 
 def test_fields_start_empty_and_are_not_shared() -> None:
@@ -36,4 +37,5 @@ def test_fields_tell_kind_help_and_label() -> None:
         "sent": {"kind": "counter", "help": "Sent"},
         "open": {"kind": "gauge", "help": "Open"},
         "ignored": {"kind": "counter", "help": "Ignored", "label": "reason"},
+        "free_bytes": {"kind": "gauge", "help": "Free", "label": "root"},
     }

@@ -8,6 +8,7 @@ Names are dpd_<part>_<field>, counters with _total. Help and label come from the
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from dpd import __version__
+from dpd.errors import DpdError
 from dpd.telemetry.stats import gauge
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_INTERVAL_S = 0.5
@@ -32,6 +36,7 @@ class MetricsRegistry(Collector):
     def __init__(self) -> None:
         self._stats: dict[str, Any] = {}
         self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._reads: list[tuple[str, Callable[[], object]]] = []
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -40,8 +45,7 @@ class MetricsRegistry(Collector):
 
     def add(self, part: str, stats: object) -> None:
         """Export the fields of a stats dataclass. Raises ValueError for another object or a part that is taken."""
-        if not is_dataclass(stats) or not any("kind" in field.metadata for field in fields(stats)):
-            raise ValueError(f"{part}: {type(stats).__name__} is no stats dataclass; see dpd.telemetry.stats")
+        _refuse_other(part, stats)
         if part in self._stats:
             raise ValueError(f"{part}: its stats are exported already")
         self._stats[part] = stats
@@ -49,6 +53,12 @@ class MetricsRegistry(Collector):
     def add_gauge(self, part: str, name: str, help: str, read: Callable[[], float]) -> None:
         """Export dpd_<part>_<name>, read anew at each scrape."""
         self._gauges[f"dpd_{part}_{name}"] = (help, read)
+
+    def add_read(self, part: str, read: Callable[[], object]) -> None:
+        """Export the fields of the stats dataclass that `read` makes at each scrape, beside those of `add`. Raises ValueError
+        where it makes another object. A part that cannot be read then (DpdError) is left out of that page and logged."""
+        _refuse_other(part, read())
+        self._reads.append((part, read))
 
     def render(self) -> bytes:
         """The page, in Prometheus's text format."""
@@ -61,8 +71,23 @@ class MetricsRegistry(Collector):
         yield build
         for part, stats in list(self._stats.items()):
             yield from _read_stats(part, stats)
-        for name, (help, read) in list(self._gauges.items()):
-            yield GaugeMetricFamily(name, help, value=read())
+        for part, read in list(self._reads):
+            yield from _read_now(part, read)
+        for name, (help, value_of) in list(self._gauges.items()):
+            yield GaugeMetricFamily(name, help, value=value_of())
+
+
+def _refuse_other(part: str, stats: object) -> None:
+    if not is_dataclass(stats) or not any("kind" in field.metadata for field in fields(stats)):
+        raise ValueError(f"{part}: {type(stats).__name__} is no stats dataclass; see dpd.telemetry.stats")
+
+
+def _read_now(part: str, read: Callable[[], object]) -> list[Metric]:
+    try:
+        return list(_read_stats(part, read()))
+    except DpdError as error:  # such as a disk that gives nothing back: the other parts are needed all the more
+        log.warning("metrics left out", extra={"part": part, "error": str(error)})
+        return []
 
 
 def _read_stats(part: str, stats: Any) -> Iterator[Metric]:

@@ -26,6 +26,11 @@ def counts(help: str, label: str) -> Any:
     return field(default_factory=dict, metadata={"kind": "counter", "help": help, "label": label})
 
 
+def levels(help: str, label: str) -> Any:
+    """Numbers that go up and down, by one label: dict[str, float], every key from a closed set."""
+    return field(default_factory=dict, metadata={"kind": "gauge", "help": help, "label": label})
+
+
 def bump(counted: dict[str, int], label: str, by: int = 1) -> None:
     """Add to one label's count."""
     counted[label] = counted.get(label, 0) + by
