@@ -14,9 +14,10 @@ from dpd.errors import LibraryInUse
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def write_whole(path: Path, content: bytes, *, mode: int) -> None:
-    """Put a small file in place, on the disk, all or nothing."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+def write_whole(path: Path, content: bytes, *, mode: int, beside: Path | None = None) -> None:
+    """Put a small file in place, on the disk, all or nothing. It is written as `beside` first, on the same file system;
+    None: a name in the same folder that ends in .part."""
+    part = beside or path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(descriptor, "wb") as file:
