@@ -14,9 +14,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dpd.boot import wim_tool
 from dpd.boot.pe import read_pe
-from dpd.content import wim
+from dpd.content import wim, wim_tool
 from dpd.content.wim_xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, MalformedImage
 
