@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
+import hashlib
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dpd.content.blob_table import BlobTable
 from dpd.content.library import Library
+from dpd.content.records import BlobRow, BlobState
+from dpd.content.root_folder import Adopted, RootFolder
+from dpd.content.roots import Roots
+from dpd.content.schema import MIGRATIONS
+from dpd.database import Database
+from dpd.errors import ContentError, LibraryFull
 
 SLAB_BYTES = 4096
 MakeFile = Callable[..., Path]
+OpenRoots = Callable[[], Roots]
 
 
 @pytest.fixture
@@ -32,3 +41,41 @@ def make_file(tmp_path: Path) -> MakeFile:
         return path
 
     return make
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "library").mkdir()
+    return tmp_path / "library"
+
+
+@pytest.fixture
+def table(own: Path) -> Iterator[BlobTable]:
+    database = Database(own / "library.db", MIGRATIONS, error=ContentError, full=LibraryFull)
+    yield BlobTable(database)
+    database.close()
+
+
+@pytest.fixture
+def open_roots(own: Path, table: BlobTable) -> Iterator[OpenRoots]:
+    opened = list[Roots]()
+
+    def open_them() -> Roots:
+        for roots in opened:
+            roots.close()
+        opened.append(Roots(RootFolder.own(own), table))
+        return opened[-1]
+
+    yield open_them
+    for roots in opened:
+        roots.close()
+
+
+def put_blob(roots: Roots, table: BlobTable, number: int, content: bytes = b"blob") -> str:
+    """A blob in this root, and its row; its hash."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    part = roots.folder(number).new_part()
+    part.write_bytes(content)
+    roots.adopt([Adopted(part, sha256, number)])
+    table.add([BlobRow(sha256, len(content), number, BlobState.HERE)])
+    return sha256

@@ -110,9 +110,11 @@ def take_in(
     parity: ParityPart | None = None,
     *,
     chunks: bool = False,
+    sync: bool = True,
 ) -> Digests:
     """Copy the source to `part`, and its parity beside, on the disk when this returns; None: it lies where it shall stay
-    and is only read. `slab_bytes` None: no slabs, and then no parity; `chunks`: cut it too, if it is large enough.
+    and is only read. `slab_bytes` None: no slabs, and then no parity; `chunks`: cut it too, if it is large enough;
+    without `sync`, which thousands of small files need, the caller syncs.
 
     Raises ContentError or OSError; the caller cleans up.
     """
@@ -132,7 +134,8 @@ def take_in(
         digests = digesting.digests()
         if parity is not None and slab_bytes is not None:
             writer.finish(digests.sha256)
-        os.fsync(source.descriptor if descriptor is None else descriptor)
+        if sync:
+            os.fsync(source.descriptor if descriptor is None else descriptor)
         source.check_unchanged()
     return digests
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dpd.content.blob_table import BlobTable
 from dpd.content.disk import in_words
-from dpd.content.records import RootRow, RootState
+from dpd.content.records import BlobRow, RootRow, RootState
 from dpd.content.root_folder import Adopted, RootFolder, mark
 from dpd.errors import ContentError, ContentNotFound, LibraryFull, LibraryInUse
 
@@ -111,6 +111,20 @@ class Roots:
             by_root[each.root].append(each)
         for number, adopted in by_root.items():
             self.folder(number).adopt(adopted)
+
+    def open_blob(self, sha256: str) -> tuple[int, BlobRow]:
+        """A descriptor for reading, which the caller closes, and the row. Whole or damaged: the row says what was found.
+        Raises ContentNotFound, ContentError where its root is missing, OSError."""
+        row = None
+        while True:
+            before, row = row, self._table.blob(sha256)
+            if row is None:
+                raise ContentNotFound(f"blob {sha256} is not in the library")
+            try:
+                return os.open(self.folder(row.root).blob(sha256), os.O_RDONLY | os.O_CLOEXEC), row
+            except FileNotFoundError:
+                if row == before:
+                    raise  # it was not moved between the look at its row and the look at its file
 
     def status(self) -> list[RootStatus]:
         """In the order in which they are filled."""
