@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our WIM reader against wimlib: the same summary of the same files, and the same verdict on damaged ones."""
 
+import os
 import random
 import re
 import shutil
 import subprocess
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from dpd.content.image_tags import image_tags
+from dpd.content.split_wim import find_parts
 from dpd.content.wim import check
+from dpd.content.wim_blobs import entries
+from dpd.content.wim_file import WimFile
+from dpd.content.wim_header import HEADER_BYTES
 from dpd.content.wim_integrity import IntegrityVerifier
+from dpd.content.wim_verification import WimCheck, verify_wim
+from dpd.content.wim_xml import read_images
 from dpd.errors import ContentCorrupt
 
 pytestmark = [
@@ -170,3 +182,154 @@ def test_each_part_of_a_split_wim_is_sound_by_itself(tree: Path, tmp_path: Path)
         summary = check(part)
         assert (summary.part_number, summary.total_parts, len(summary.images)) == (number, len(parts), 1)
         verify_chunks(part)
+
+
+def parsed_blobs(path: Path) -> set[tuple[object, ...]]:
+    """Hash, original size, and where it lies, of each blob as `wimlib-imagex info --blobs` shows it."""
+    found: set[tuple[object, ...]] = set()
+    for block in wimlib("info", path, "--blobs").split("\n\n"):
+        fields = dict(re.findall(r"^([A-Z][A-Za-z -]+?) *= (.*)$", block, re.MULTILINE))
+        if fields:
+            number = {
+                key: int(value.split()[0]) for key, value in fields.items() if value[:1].isdigit() and key != "Hash"
+            }
+            place = number.get("Solid offset", number.get("Offset in WIM"))
+            resource = fields.get("Solid resource") or number.get("Compressed size", number["Uncompressed size"])
+            found.add(
+                (fields["Hash"].removeprefix("0x"), number["Uncompressed size"], place, resource, number["Part Number"])
+            )
+    return found
+
+
+def our_blobs(path: Path) -> set[tuple[object, ...]]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        file = WimFile(descriptor)
+        listed = list(entries(file, file.read_header()))
+        solid = check(path).blobs.solid_resources
+    finally:
+        os.close(descriptor)
+    found: set[tuple[object, ...]] = set()
+    for each in listed:
+        if each.is_solid_resource:
+            continue
+        resource: object = each.size_bytes
+        if each.is_in_solid:
+            (one,) = solid
+            resource = f"{one.original_size} => {one.size_bytes} bytes @ offset {one.offset}"
+        found.add((each.sha1.hex(), each.blob_bytes, each.offset, resource, each.part))
+    return found
+
+
+def test_our_blob_table_is_wimlibs(wim: Path) -> None:
+    assert our_blobs(wim) == parsed_blobs(wim)
+    assert len(our_blobs(wim)) >= 4  # two files, two images
+
+
+def test_the_geometry_is_what_wimlib_says(wim: Path) -> None:
+    summary, header = check(wim), info_fields(wim)
+    if summary.compression != "none":
+        assert summary.chunk_bytes == int(header["Chunk Size"])
+    if summary.solid:
+        (solid,) = summary.blobs.solid_resources
+        assert (solid.compression, solid.original_size) == ("lzms", 1_920_000)
+        assert solid.chunk_count == -(-solid.original_size // solid.chunk_bytes)
+    assert summary.guid.hex() == header["GUID"].removeprefix("0x")
+
+
+def test_our_details_are_those_of_wimlibs_info(tree: Path, tmp_path: Path) -> None:
+    properties = {
+        "ARCH": "9",
+        "EDITIONID": "Professional",
+        "LANGUAGES/LANGUAGE[1]": "de-DE",
+        "LANGUAGES/LANGUAGE[2]": "en-US",
+        "LANGUAGES/DEFAULT": "de-DE",
+        "VERSION/MAJOR": "10",
+        "VERSION/MINOR": "0",
+        "VERSION/BUILD": "26100",
+        "VERSION/SPBUILD": "1742",
+    }
+    path = tmp_path / "image.wim"
+    options = [f"--image-property=WINDOWS/{name}={value}" for name, value in properties.items()]
+    wimlib("capture", tree, path, "Windows 11 Pro", "für alle", *options)
+    (image,) = check(path).images
+    theirs = dict(re.findall(r"^([A-Z][A-Za-z -]+?): +(.*?) *$", wimlib("info", path), re.MULTILINE))
+    assert (image.name, image.description) == (theirs["Name"], theirs["Description"])
+    assert f"{image.directory_count} {image.file_count}" == f"{theirs['Directory Count']} {theirs['File Count']}"
+    assert f"{image.size_bytes} {image.hard_link_bytes}" == f"{theirs['Total Bytes']} {theirs['Hard Link Bytes']}"
+    assert (image.architecture, theirs["Architecture"]) == ("x64", "x86_64")
+    assert (image.edition, image.default_language) == (theirs["Edition ID"], theirs["Default Language"])
+    assert list(image.languages) == theirs["Languages"].split()
+    created = datetime.strptime(theirs["Creation Time"], "%a %b %d %H:%M:%S %Y UTC").replace(tzinfo=UTC)
+    assert int(image.created_at) == int(created.timestamp())
+    assert image_tags([image]) == (
+        "architecture=x64",
+        "edition=Professional",
+        "language=de-DE",
+        "language=en-US",
+        "version=10.0.26100.1742",
+    )
+
+
+def test_extracted_xml_is_what_we_read(wim: Path, tmp_path: Path) -> None:
+    wimlib("info", wim, f"--extract-xml={tmp_path / 'xml'}")
+    assert read_images((tmp_path / "xml").read_bytes()) == check(wim).images
+
+
+@pytest.mark.parametrize("compression", ["none", "XPRESS"])
+def test_a_split_set_is_found_and_verified_whole(tree: Path, tmp_path: Path, compression: str) -> None:
+    wimlib("capture", tree, tmp_path / "whole.wim", "one", "--check", f"--compress={compression}")
+    wimlib("split", tmp_path / "whole.wim", tmp_path / "part.swm", "1")
+    found = find_parts(tmp_path / "part.swm")
+    assert found.images == check(tmp_path / "whole.wim").images
+    assert set(found.parts) == set(tmp_path.glob("part*.swm"))
+    blobs = [our_blobs(path) for path in found.parts]
+    assert set().union(*blobs) == set().union(*map(parsed_blobs, found.parts))
+    assert verified(*found.parts).unchecked == 0
+
+
+def verified(*paths: Path) -> WimCheck:
+    with ExitStack() as stack:
+        parts = [os.open(path, os.O_RDONLY) for path in paths]
+        for part in parts:
+            stack.callback(os.close, part)
+        return verify_wim(parts, [path.name for path in paths], lambda done, total: None)
+
+
+def test_both_say_the_same_of_the_own_sums(wim: Path, tmp_path: Path) -> None:
+    """A sound file, and one with a flipped byte in the middle of its largest resource."""
+    summary = check(wim)
+    found = verified(wim)
+    assert (found.unchecked, found.by_wimlib) == (0, summary.compression != "none")
+    resource = max(listed_resources(wim), key=lambda each: each[1])
+    copy = Path(shutil.copy(wim, tmp_path / "copy.wim"))
+    damage(copy, resource[0] + resource[1] // 2)
+    with pytest.raises(ContentCorrupt, match=r"copy\.wim: "):
+        verified(copy)
+    wimlib("verify", copy, "--nocheck", fails=True)
+
+
+def listed_resources(path: Path) -> list[tuple[int, int]]:
+    """Offset and size of what lies in the file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        file = WimFile(descriptor)
+        return [(each.offset, each.size_bytes) for each in entries(file, file.read_header()) if not each.is_in_solid]
+    finally:
+        os.close(descriptor)
+
+
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_of_a_real_file_gives_a_summary_or_a_reason(
+    wim: Path, tmp_path: Path, changes: list[tuple[float, int]]
+) -> None:
+    """Where the tables are: the header, and the last 8 KiB of a solid file's 1.5 MB."""
+    content = bytearray(wim.read_bytes())
+    for place, mask in changes:
+        at = int(place * 2 * HEADER_BYTES) if place < 0.5 else len(content) - 1 - int((place - 0.5) * 2 * 8192)
+        content[at] ^= mask
+    copy = tmp_path / "damaged.wim"
+    copy.write_bytes(content)
+    with suppress(ContentCorrupt):
+        assert check(copy).size_bytes == len(content)
