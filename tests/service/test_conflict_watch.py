@@ -153,7 +153,8 @@ async def test_each_servers_conflict_is_logged_once_an_hour(
 
 @needs_root
 async def test_garbage_is_counted_by_reason(watch: ConflictWatch, server: socket.socket, hole: socket.socket) -> None:
-    server.sendto(b"x", hole.getsockname())
+    server.sendto(b"x", hole.getsockname())  # no answer of a server, and no wake-up
+    server.sendto(b"\2", hole.getsockname())
     server.sendto(answer()[:250] + b"\xff\xff\xff", hole.getsockname())
     await until(lambda: watch.stats.datagrams == 2)
     assert watch.stats.malformed["too_short"] == 1

@@ -116,14 +116,25 @@ async def test_of_a_port_only_what_begins_as_wanted_passes() -> None:
     ):
         here.bind(("127.0.0.1", 0))
         peer.bind(("127.0.0.1", 0))
-        ends = {"source_ports": (peer.getsockname()[1],), "destination_ports": (here.getsockname()[1],)}
-        for chosen, expected in (("destination_ports", [b"\0\1file"]), ("source_ports", [b"\0\4", b"", b"\0\1file"])):
+        to, of = (here.getsockname()[1],), (peer.getsockname()[1],)
+        everything = [b"\0\4", b"", b"\0\1file", b"\0\1"]
+        for program, expected in (
+            (udp_filter(source_ports=(9, *of)), everything),
+            (udp_filter(destination_ports=to, destination_begins=b"\0\1"), [b"\0\1file", b"\0\1"]),
+            (udp_filter(source_ports=of, source_begins=b"\0"), [b"\0\4", b"\0\1file", b"\0\1"]),
+            (udp_filter(source_ports=of, source_begins=b"\0\1fi"), [b"\0\1file"]),
+            (
+                udp_filter(source_ports=(9,), source_begins=b"\2", destination_ports=to, destination_begins=b"\0\4"),
+                [b"\0\4"],
+            ),
+            (udp_filter(source_ports=of, source_begins=b"\2", destination_ports=(9,), destination_begins=b"\0\4"), []),
+        ):
             seen: asyncio.Queue[RawDatagram] = asyncio.Queue()
-            program = udp_filter(**{chosen: ends[chosen]}, begins_with=1)
             listener = RawListener(open_packet_socket(program), seen.put_nowait)
-            for payload in (b"\0\4", b"", b"\0\1file"):
+            for payload in everything:
                 peer.sendto(payload, here.getsockname())
             assert [(await asyncio.wait_for(seen.get(), 5)).payload for _ in expected] == expected
+            await asyncio.sleep(0.05)
             assert seen.empty()
             listener.close()
 

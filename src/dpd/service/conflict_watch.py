@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TypeVar
 
 from dpd.errors import MalformedMessage, ServiceError
-from dpd.protocol.dhcp.message import decode
+from dpd.protocol.dhcp.message import BOOT_REPLY, decode
 from dpd.protocol.pxe.foreign_offer import Flag, ForeignOffer, read_foreign_offer
 from dpd.protocol.tftp import packet as tftp
 from dpd.service.interfaces import own_addresses
@@ -77,9 +77,13 @@ class ConflictWatch:
         """Begin to listen; where that is not permitted, say so and go on without."""
         self._journal.watch_duplicates(self._on_duplicate)
         self._check_relays()
-        # Read requests alone: with tftp.single_port every ACK of every transfer goes to that port.
+        # Read requests alone: with tftp.single_port every ACK of every transfer goes to that port. Answers alone: EDK2 asks
+        # from port 4011, relays from 67, and each question that was read here for nothing cost as much as half its answer.
         program = udp_filter(
-            source_ports=self._server_ports, destination_ports=self._tftp_ports(), begins_with=tftp.Opcode.RRQ
+            source_ports=self._server_ports,
+            source_begins=bytes((BOOT_REPLY,)),
+            destination_ports=self._tftp_ports(),
+            destination_begins=tftp.Opcode.RRQ.to_bytes(2, "big"),
         )
         try:
             sock = open_packet_socket(program, purpose="conflict watch")

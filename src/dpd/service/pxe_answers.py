@@ -50,7 +50,7 @@ class PxeStats:
     failures: int = counter("Datagrams that met a fault inside dpd")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A reply that is to leave, and what it was made from."""
 

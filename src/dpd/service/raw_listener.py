@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from dpd.errors import MalformedMessage, ServiceError
 from dpd.protocol.machine import Address
@@ -29,6 +30,7 @@ UDP_HEADER_BYTES = 8
 
 _instruction = struct.Struct("@HBBI").pack
 _LOAD_BYTE, _LOAD_HALF, _LOAD_HALF_BEHIND_HEADER = 0x30, 0x28, 0x48  # <linux/bpf_common.h>
+_LOADS_BEHIND_HEADER = {1: 0x50, 2: _LOAD_HALF_BEHIND_HEADER, 4: 0x40}
 _HEADER_LENGTH = 0xB1  # X = 4 * (packet[k] & 15): the bytes of the IP header
 _JUMP_IF_EQUAL, _JUMP_IF_SET, _RETURN = 0x15, 0x45, 0x06
 
@@ -45,34 +47,44 @@ class RawDatagram:
 
 
 def udp_filter(
-    *, source_ports: Sequence[int] = (), destination_ports: Sequence[int] = (), begins_with: int | None = None
+    *,
+    source_ports: Sequence[int] = (),
+    destination_ports: Sequence[int] = (),
+    source_begins: bytes = b"",
+    destination_begins: bytes = b"",
 ) -> bytes:
-    """A classic BPF program that lets pass whole UDP datagrams over IPv4 with one of these ports at either end; to the
-    destination ports those alone whose payload's first two bytes are `begins_with`."""
+    """A classic BPF program that lets pass whole UDP datagrams over IPv4 with one of these ports at either end; of each end
+    those alone whose payload begins so (1, 2 or 4 bytes, none: any)."""
+    ends = ((0, source_ports, source_begins), (2, destination_ports, destination_begins))
+    reject = 5 + sum(2 * len(ports) for _, ports, _ in ends)
+    accept, look = reject + 1, reject + 2
     program = [
         (_LOAD_BYTE, 0, 0, 9),
-        (_JUMP_IF_EQUAL, 0, 3 + 2 * (len(source_ports) + len(destination_ports)), socket.IPPROTO_UDP),
+        (_JUMP_IF_EQUAL, 0, reject - 2, socket.IPPROTO_UDP),
         (_LOAD_HALF, 0, 0, 6),
-        (_JUMP_IF_SET, 1 + 2 * (len(source_ports) + len(destination_ports)), 0, 0x3FFF),  # a fragment
+        (_JUMP_IF_SET, reject - 4, 0, 0x3FFF),  # a fragment
         (_HEADER_LENGTH, 0, 0, 0),
     ]
-    reject = len(program) + 2 * (len(source_ports) + len(destination_ports))
-    look, accept = reject + 1, reject + 3
-    for offset, target, ports in (
-        (0, accept, source_ports),
-        (2, accept if begins_with is None else look, destination_ports),
-    ):
+    looks = []
+    for offset, ports, begins in ends:
+        target = look + 4 * len(looks) if begins else accept
         for port in ports:
             program.append((_LOAD_HALF_BEHIND_HEADER, 0, 0, offset))
             program.append((_JUMP_IF_EQUAL, target - len(program) - 1, 0, port))
-    program += [
-        (_RETURN, 0, 0, 0),
-        (_LOAD_HALF_BEHIND_HEADER, 0, 0, UDP_HEADER_BYTES),
-        (_JUMP_IF_EQUAL, 0, 1, begins_with or 0),
+        if begins:
+            looks.append(_look(begins))
+    program += [(_RETURN, 0, 0, 0), (_RETURN, 0, 0, SNAP_BYTES)]
+    return b"".join(_instruction(*each) for each in (*program, *chain.from_iterable(looks)))
+
+
+def _look(begins: bytes) -> list[tuple[int, int, int, int]]:
+    """Four instructions: whether the payload begins so."""
+    return [
+        (_LOADS_BEHIND_HEADER[len(begins)], 0, 0, UDP_HEADER_BYTES),
+        (_JUMP_IF_EQUAL, 0, 1, int.from_bytes(begins, "big")),
         (_RETURN, 0, 0, SNAP_BYTES),
         (_RETURN, 0, 0, 0),
     ]
-    return b"".join(_instruction(*each) for each in program)
 
 
 def open_packet_socket(program: bytes, *, purpose: str = "passive watch") -> socket.socket:

@@ -37,7 +37,7 @@ class Cause(StrEnum):
     NO_IMAGE_FOR_ARCH = "no_image_for_arch"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BootRequest:
     """Who asks, where and when. `mac` lower-case aa:bb:cc:dd:ee:ff; `guid` "" where the firmware has none of its own; `arch`
     a name of `ARCH_NAMES` without "-http"; `server` our address as the machine reaches it; `at` seconds since the epoch."""
@@ -53,7 +53,7 @@ class BootRequest:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """The answer. `boot_image` "" means the loader that the rules name; `code` is what a waiting machine shows; `message` is
     for whoever sits at it; `policy_version` counts changes of the policy."""

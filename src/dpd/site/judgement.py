@@ -64,7 +64,7 @@ class Judge:
         return _Case(self, request, at, under_way, version).decide()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Case:
     """One question."""
 

@@ -43,7 +43,7 @@ class PolicyStats:
     pending: int = gauge("Unknown machines that wait for approval")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Grant:
     """Why a machine has its ticket."""
 

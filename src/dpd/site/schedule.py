@@ -10,7 +10,7 @@ from dpd.site.decision import Cause
 from dpd.site.records import ALL_COMPUTERS, Deployment, Purpose
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """A deployment, or none and why."""
 

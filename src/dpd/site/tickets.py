@@ -17,7 +17,7 @@ ID_BYTES = 8
 CAPACITY = 8192  # machines, and addresses
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BootTicket:
     """`id` is for logs and stories and opens nothing; times are seconds since the epoch."""
 

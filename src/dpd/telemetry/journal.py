@@ -42,7 +42,7 @@ QUESTIONS = ("discover", "boot_request")  # they tell who asks and by which rela
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BootEvent:
     """One step. `at` is seconds since the epoch."""
 

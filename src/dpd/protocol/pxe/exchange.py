@@ -48,7 +48,7 @@ class Outcome(StrEnum):
     SILENT = "silent"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grant:
     """What policy gives. An empty `loader` means that of the rules, also with `image`: a public loader may have to come first.
     `bcd_name` goes with loaders of Microsoft alone; `message` is for whoever sits at the machine."""
@@ -91,7 +91,7 @@ class Policy:
     refusal_of: Callable[[str], str] = lambda loader: ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """How a message came: from whom, at which of our addresses it can be answered, and whether on port 4011."""
 
@@ -100,7 +100,7 @@ class Arrival:
     at_boot_port: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """A message that is to be answered now. `server` is our address as that client gets it; `item` the line of the boot menu
     that it chose."""
@@ -118,7 +118,7 @@ class Question:
         return self.message.message_type == MessageType.DISCOVER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An answer. A broadcast must leave by the interface on which the request came. `rule` is "" where the client
     gets nothing to run: a menu, or the URL of no file."""
@@ -143,7 +143,7 @@ class Reply:
         return bool(self.rule)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ignored:
     """Silence and why; the machine is known where the message was one of network boot. `delay_s` goes with TOO_EARLY."""
 

@@ -18,6 +18,7 @@ LOCAL_BOOT = MenuItem(0, "Start from this computer")
 NETWORK_BOOT = 0x8000  # vendor types begin here
 PROMPT_S = 10
 MAX_TEXT = 60  # EDK2 cuts lines at 70; three of these and the rest of option 43 stay below 253 bytes
+_ABORT, _PROMPT = Outcome.ABORT, Outcome.PROMPT
 NOBODY_ELSE = DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST
 
 # UEFI HTTP boot knows no menus. "404" takes OVMF 2022.11 to its next boot device in seconds, silence in 78 s.
@@ -36,9 +37,9 @@ def menu_for(question: Question, grant: Grant) -> PxeOptions | None:
 
     iPXE is prompted by its script, which can show more than a line of text.
     """
-    if grant.outcome is Outcome.ABORT:
+    if grant.outcome is _ABORT:
         return LOCAL_BOOT_AT_ONCE
-    wants_prompt = grant.outcome is Outcome.PROMPT and question.machine.client_class is ClientClass.PXE
+    wants_prompt = grant.outcome is _PROMPT and question.machine.client_class is ClientClass.PXE
     if wants_prompt and has_menus(question) and not _chose_network(question.item):
         return _prompt(question.server, grant.message)
     return None

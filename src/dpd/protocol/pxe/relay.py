@@ -9,6 +9,7 @@ from dpd.protocol.dhcp.message import UNSPECIFIED, Message
 from dpd.protocol.dhcp.options import Option, RelayTag, read_suboptions, unpack_address
 
 ADDRESS_BYTES = 4
+_RELAY_AGENT = int(Option.RELAY_AGENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ NO_RELAY = RelayAgent()
 
 def read_relay(message: Message) -> RelayAgent:
     """The relay of a message. Sub-options of a wrong length say nothing. Raises MalformedMessage for a cut option 82."""
-    told = message.option(Option.RELAY_AGENT)
+    told = message.option(_RELAY_AGENT)
     if told is None and message.giaddr == UNSPECIFIED:
         return NO_RELAY
     tags = dict(read_suboptions(told or b"", framed=False))

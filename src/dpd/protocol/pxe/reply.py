@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
-from dpd.protocol.dhcp.message import BOOT_REPLY, BROADCAST_FLAG, UNSPECIFIED, Message, MessageType, encode
+from dpd.protocol.dhcp.message import (
+    BROADCAST_FLAG,
+    UNSPECIFIED,
+    Message,
+    MessageType,
+    encode_options,
+    encode_reply,
+)
 from dpd.protocol.dhcp.options import (
     BootItem,
     DiscoveryControl,
@@ -26,15 +33,23 @@ MAX_FILE = 127  # the header field `file` has 128 bytes with its NUL
 MACHINE_ID_BYTES = 17
 MIN_MESSAGE = 576  # RFC 2132 section 9.10: nobody may take less; IP and UDP headers count
 IP_AND_UDP_BYTES = 28
+MIN_ROOM = MIN_MESSAGE - IP_AND_UDP_BYTES
 # Left out in this order where the client cannot take all: siaddr says the same.
 DISPENSABLE = (Option.TFTP_SERVERS, Option.TFTP_SERVER)
 # First words of the loaders that look for option 252, which to others is a proxy setting (WPAD).
 MICROSOFT_LOADERS = ("bootmgfw", "bootmgr", "pxeboot", "wdsmgfw", "wdsnbp", "abortpxe")
 
-Options = tuple[tuple[int, bytes], ...]
+# Under names of their own, see `rules`.
+OFFER, ACK = MessageType.OFFER, MessageType.ACK
+_DISCOVER = int(MessageType.DISCOVER)
+_PARAMETER_LIST, _TFTP_SERVERS = int(Option.PARAMETER_LIST), int(Option.TFTP_SERVERS)
+_CLIENT_MACHINE_ID, _RELAY_AGENT = int(Option.CLIENT_MACHINE_ID), int(Option.RELAY_AGENT)
+_HTTP, _BARE = Flow.HTTP, Flow.BARE
+PXE_CLIENT = ClientClass.PXE.value
+MACHINE_ID_HEAD = bytes((_CLIENT_MACHINE_ID, MACHINE_ID_BYTES))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Content:
     """What the client is given: a loader under a rule's name or a boot image's, or a menu."""
 
@@ -47,72 +62,78 @@ class Content:
 
 def build_reply(question: Question, content: Content, policy: Policy) -> Reply:
     """The OFFER or ACK that hands out the content, and where it goes."""
-    message, server, loader = question.message, question.server, content.loader
-    kind = MessageType.OFFER if question.is_discover else MessageType.ACK
+    kind = OFFER if question.message.message_type == _DISCOVER else ACK
     flow = content.flow or question.profile.flow
-    in_header = flow is not Flow.HTTP
-    answer = Message(
-        op=BOOT_REPLY,
-        htype=message.htype,
-        hops=message.hops,
-        xid=message.xid,
+    payload, left_out = _payload(question, content, flow, kind), 0
+    room = MIN_ROOM if len(payload) <= MIN_ROOM else room_of(question.message)
+    while len(payload) > room and left_out < len(DISPENSABLE):  # never by option 52: shim needs `file`
+        left_out += 1
+        payload = _payload(question, content, flow, kind, DISPENSABLE[:left_out])
+    destination = _destination(question, policy)
+    rule, loader, profile = content.rule, content.loader, question.profile.name
+    return Reply(payload, destination, kind, question.machine, rule, loader, question.server, profile, flow)
+
+
+def _payload(
+    question: Question, content: Content, flow: Flow, kind: MessageType, left_out: tuple[int, ...] = ()
+) -> bytes:
+    """The bytes. Only xid, addresses and option 97 differ between the machines of a room, so that the options before and
+    behind 97 are made once for all: 14 us of 63 became 4."""
+    message, server, loader = question.message, question.server, content.loader
+    option, relay = message.option, question.relay
+    in_header = flow is not _HTTP
+    vendor = _vendor(question, content, flow) if in_header else b""
+    wants_list = in_header and _TFTP_SERVERS in (option(_PARAMETER_LIST) or b"")
+    identity, relayed = option(_CLIENT_MACHINE_ID), option(_RELAY_AGENT)
+    options = _about_us(kind, relay.server_id or server, _word(question.machine.vendor_class, flow))
+    if (
+        identity is not None and len(identity) == MACHINE_ID_BYTES
+    ):  # RFC 4578 section 2.3: even where it identifies nobody
+        options += MACHINE_ID_HEAD + identity
+    options += _about_file(server, vendor, loader, content.bcd_name, in_header, wants_list, left_out)
+    if relayed is not None:
+        options += encode_options(((_RELAY_AGENT, relayed),))  # RFC 3046 section 2.2: back byte for byte, and last
+    return encode_reply(
+        message,
         # yiaddr is 0: behind a relay only a broadcast reaches the client (RFC 2131 section 4.1)
-        flags=message.flags | (BROADCAST_FLAG if question.relay.address else 0),
-        ciaddr=message.ciaddr if kind == MessageType.ACK else UNSPECIFIED,
+        flags=message.flags | BROADCAST_FLAG if relay.address else message.flags,
+        ciaddr=message.ciaddr if kind is ACK else UNSPECIFIED,
         siaddr=server,
-        giaddr=message.giaddr,
-        chaddr=message.chaddr,
         # shim reads siaddr and `file` of the header alone; UEFI HTTP boot reads option 67 alone
         sname=server.encode() if in_header else b"",
         file=loader.encode("ascii") if in_header and len(loader) <= MAX_FILE else b"",
-        options=_options(question, content, flow, kind),
-    )
-    payload = _fit(answer, room_of(message))
-    destination = _destination(question, policy)
-    return Reply(
-        payload, destination, kind, question.machine, content.rule, loader, server, question.profile.name, flow
+        options=options,
     )
 
 
-def _options(question: Question, content: Content, flow: Flow, kind: MessageType) -> Options:
-    message, server = question.message, question.server
-    told = message.option(Option.PARAMETER_LIST) or b""
-    return (
-        *_about_us(kind, question.relay.server_id or server, _word(question.machine.vendor_class, flow)),
-        *_echo(message, Option.CLIENT_MACHINE_ID, MACHINE_ID_BYTES),  # RFC 4578 section 2.3
-        *(() if flow is Flow.HTTP else _for_pxe(server, _vendor(question, content, flow), Option.TFTP_SERVERS in told)),
-        *_file(content.loader, "" if flow is Flow.HTTP else content.bcd_name),
-        *_echo(message, Option.RELAY_AGENT),  # RFC 3046 section 2.2
-    )
-
-
-@lru_cache(256)
-def _about_us(kind: MessageType, server_id: str, word: str) -> Options:
+@lru_cache(1024)
+def _about_us(kind: MessageType, server_id: str, word: str) -> bytes:
     """`server_id` may be the relay's (RFC 5107)."""
-    about = ((Option.MESSAGE_TYPE, bytes((kind,))), (Option.SERVER_ID, pack_address(server_id)))
-    return (*about, (Option.VENDOR_CLASS, word.encode())) if word else about
+    about = encode_options(((Option.MESSAGE_TYPE, bytes((kind,))), (Option.SERVER_ID, pack_address(server_id))))
+    return about + encode_options(((Option.VENDOR_CLASS, word.encode()),)) if word else about
+
+
+@lru_cache(1024)
+def _about_file(
+    server: str, vendor: bytes, loader: str, bcd_name: str, is_pxe: bool, wants_list: bool, left_out: tuple[int, ...]
+) -> bytes:
+    options: list[tuple[int, bytes]] = [(Option.VENDOR, vendor)] if vendor else []
+    if is_pxe:
+        options.append((Option.TFTP_SERVER, server.encode()))
+    if wants_list:
+        options.append((Option.TFTP_SERVERS, pack_address(server)))
+    if loader:
+        options.append((Option.BOOT_FILE, loader.encode("ascii")))
+    if is_pxe and bcd_name and is_microsofts(loader):
+        options.append((Option.BCD, bcd_name.encode("ascii") + b"\0"))
+    return encode_options(each for each in options if each[0] not in left_out)
 
 
 def _word(told: str, flow: Flow) -> str:
     """Option 60 says what the client said, without its numbers. U-Boot looks for PXEClient whatever it says itself."""
-    if flow is Flow.BARE:
-        return ClientClass.PXE.value if told != ClientClass.PXE else ""
+    if flow is _BARE:
+        return PXE_CLIENT if told != PXE_CLIENT else ""
     return told
-
-
-@lru_cache(256)
-def _for_pxe(server: str, vendor: bytes, wants_server_list: bool) -> Options:
-    options: Options = ((Option.VENDOR, vendor),) if vendor else ()
-    options += ((Option.TFTP_SERVER, server.encode()),)
-    return (*options, (Option.TFTP_SERVERS, pack_address(server))) if wants_server_list else options
-
-
-@lru_cache(1024)
-def _file(loader: str, bcd_name: str) -> Options:
-    if not loader:
-        return ()
-    named = ((Option.BOOT_FILE, loader.encode("ascii")),)
-    return (*named, (Option.BCD, bcd_name.encode("ascii") + b"\0")) if bcd_name and is_microsofts(loader) else named
 
 
 def _vendor(question: Question, content: Content, flow: Flow) -> bytes:
@@ -139,31 +160,13 @@ def is_microsofts(loader: str) -> bool:
     return name.startswith(MICROSOFT_LOADERS)
 
 
-def _echo(message: Message, code: int, size: int = 0) -> Options:
-    """Back byte for byte, even where it identifies nobody; with `size` only what has it."""
-    value = message.option(code)
-    return () if value is None or (size and len(value) != size) else ((code, value),)
-
-
 def room_of(message: Message) -> int:
     """The payload that the client takes (option 57); what a relay adds it takes off again."""
     told = message.option(Option.MAX_MESSAGE_SIZE) or b""
-    relayed = message.option(Option.RELAY_AGENT)
+    relayed = message.option(_RELAY_AGENT)
     return (
         max(int.from_bytes(told, "big"), MIN_MESSAGE) - IP_AND_UDP_BYTES + (0 if relayed is None else len(relayed) + 2)
     )
-
-
-def _fit(answer: Message, room: int) -> bytes:
-    """The bytes, without what is dispensable where they were too many. Never by option 52: shim needs `file`."""
-    payload = encode(answer)
-    left_out: tuple[int, ...] = ()
-    for code in DISPENSABLE:
-        if len(payload) <= room:
-            break
-        left_out += (code,)
-        payload = encode(replace(answer, options=tuple(each for each in answer.options if each[0] not in left_out)))
-    return payload
 
 
 def _destination(question: Question, policy: Policy) -> Address:

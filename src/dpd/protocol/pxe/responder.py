@@ -48,6 +48,13 @@ __all__ = [
     "respond",
 ]
 
+# Under names of their own, see `rules`.
+_DISCOVER, _REQUEST = int(MessageType.DISCOVER), int(MessageType.REQUEST)
+_VENDOR_CLASS, _VENDOR = int(Option.VENDOR_CLASS), int(Option.VENDOR)
+_ABORT, _SILENT, _HTTP = Outcome.ABORT, Outcome.SILENT, Flow.HTTP
+_IPXE, _HTTP_CLASS = ClientClass.IPXE, ClientClass.HTTP
+HTTP_CLIENT = ClientClass.HTTP.value
+
 
 def respond(message: Message, arrival: Arrival, policy: Policy, grant: Grant | None = None) -> Reply | Ignored:
     """Answer a message or say why not. Raises MalformedMessage for broken options of a network-boot client."""
@@ -65,12 +72,16 @@ def examine(message: Message, arrival: Arrival, policy: Policy) -> Question | Ig
         return Ignored(Reason.NO_HARDWARE_ADDRESS)
     relay = read_relay(message)
     place = policy.place_of(_link(message, relay, arrival))
-    ignored = _reason_to_wait(message, machine, arrival, policy, place)
-    if ignored is not None:
-        return ignored
-    return Question(
-        message, arrival, machine, find_profile(machine), relay, place.server or arrival.server, _item(message)
-    )
+    reason = _reason_by_type(message, machine, arrival)
+    if reason is None and not policy.respond:
+        reason = Reason.SWITCHED_OFF
+    if reason is not None:
+        return Ignored(reason, machine)
+    delay_s = _delay_s(message, machine, policy, place)
+    if message.secs < delay_s:
+        return Ignored(Reason.TOO_EARLY, machine, delay_s=delay_s)
+    server = place.server or arrival.server
+    return Question(message, arrival, machine, find_profile(machine), relay, server, _item(message))
 
 
 def reason_it_is_not_ours(message: Message) -> Reason | None:
@@ -79,10 +90,9 @@ def reason_it_is_not_ours(message: Message) -> Reason | None:
         return Reason.NOT_A_REQUEST
     if message.message_type is None:
         return Reason.PLAIN_BOOTP
-    if (message.option(Option.VENDOR_CLASS) or b"").startswith(b"AAPLBSDPC"):
-        return Reason.APPLE_BSDP
     if not vendor_class(message):
-        return Reason.NOT_NETWORK_BOOT
+        is_apple = (message.option(_VENDOR_CLASS) or b"").startswith(b"AAPLBSDPC")
+        return Reason.APPLE_BSDP if is_apple else Reason.NOT_NETWORK_BOOT
     if not _is_host(message.giaddr) or not _is_host(message.ciaddr):
         return Reason.BAD_ADDRESS
     return None
@@ -98,55 +108,49 @@ def _link(message: Message, relay: RelayAgent, arrival: Arrival) -> str:
     return relay.link or (message.ciaddr if message.ciaddr != UNSPECIFIED else arrival.server)
 
 
-def _reason_to_wait(
-    message: Message, machine: Machine, arrival: Arrival, policy: Policy, place: Place
-) -> Ignored | None:
-    """Why this message of this machine gets no answer now; None where it gets one."""
-    reason = _reason_by_type(message, machine, arrival)
-    if reason is None and not policy.respond:
-        reason = Reason.SWITCHED_OFF
-    if reason is not None:
-        return Ignored(reason, machine)
-    # iPXE waits for a proxy just 2 s and keeps private bits in `secs`, so a delay would lock it out for good.
-    delayed = message.message_type == MessageType.DISCOVER and machine.client_class != ClientClass.IPXE
-    delay_s = policy.response_delay_s if place.response_delay_s is None else place.response_delay_s
-    if delayed and message.secs < delay_s:
-        return Ignored(Reason.TOO_EARLY, machine, delay_s=delay_s)
-    return None
+def _delay_s(message: Message, machine: Machine, policy: Policy, place: Place) -> int:
+    """How many seconds a machine must have asked before it is answered.
+
+    iPXE waits for a proxy just 2 s and keeps private bits in `secs`, so a delay would lock it out for good.
+    """
+    if message.message_type != _DISCOVER or machine.client_class is _IPXE:
+        return 0
+    return policy.response_delay_s if place.response_delay_s is None else place.response_delay_s
 
 
 def _reason_by_type(message: Message, machine: Machine, arrival: Arrival) -> Reason | None:
-    if message.message_type == MessageType.DISCOVER:
+    """Why a message of this type gets no answer by this port."""
+    kind = message.message_type
+    if kind == _DISCOVER:
         return Reason.WRONG_PORT if arrival.at_boot_port else None
-    if message.message_type != MessageType.REQUEST:
+    if kind != _REQUEST:
         return Reason.OTHER_MESSAGE_TYPE
+    is_http = machine.vendor_class == HTTP_CLIENT
     if arrival.at_boot_port:  # UEFI HTTP boot has no second step; iPXE counts by what its option 60 says
-        return Reason.WRONG_PORT if machine.vendor_class == ClientClass.HTTP else None
-    return None if _is_boot_server_discovery(message, machine) else Reason.LEASE_REQUEST
+        return Reason.WRONG_PORT if is_http else None
+    return Reason.LEASE_REQUEST if is_http or not _is_boot_server_discovery(message) else None
 
 
-def _is_boot_server_discovery(message: Message, machine: Machine) -> bool:
+def _is_boot_server_discovery(message: Message) -> bool:
     """A REQUEST on port 67 is ours only when it asks by broadcast for the boot server of a menu item (tag 71, as EDK2
     does). With a server id it goes to the lease server, and answering or refusing it would break the lease."""
-    if message.option(Option.SERVER_ID) is not None or machine.vendor_class == ClientClass.HTTP:
-        return False
-    return _item(message) is not None
+    return message.option(Option.SERVER_ID) is None and _item(message) is not None
 
 
 def _item(message: Message) -> BootItem | None:
     """The line of the boot menu that the client chose."""
-    vendor = message.option(Option.VENDOR)
-    if vendor is None or message.message_type != MessageType.REQUEST:
+    vendor = message.option(_VENDOR)
+    if vendor is None or message.message_type != _REQUEST:
         return None
     return decode_pxe_options(vendor).item
 
 
 def answer(question: Question, grant: Grant, policy: Policy) -> Reply | Ignored:
     """What policy grants, in the words that this client understands; silence where there are none."""
-    if grant.outcome is Outcome.ABORT and question.profile.flow is Flow.HTTP:
+    if grant.outcome is _ABORT and question.profile.flow is _HTTP:
         return build_reply(question, Content(loader=_for_client(NO_SUCH_FILE, question, policy)), policy)
-    has_no_words = grant.outcome is Outcome.ABORT and not has_menus(question)
-    if grant.outcome is Outcome.SILENT or has_no_words:
+    has_no_words = grant.outcome is _ABORT and not has_menus(question)
+    if grant.outcome is _SILENT or has_no_words:
         return Ignored(Reason.POLICY, question.machine)
     menu = menu_for(question, grant)
     if menu is not None:
@@ -158,7 +162,7 @@ def answer(question: Question, grant: Grant, policy: Policy) -> Reply | Ignored:
 def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Ignored:
     """The loader of the boot image, else that of the rules. A Raspberry Pi asks for the files that it knows by name."""
     rule = find_rule(policy.rules, question.machine)
-    flow = Flow(rule.flow) if rule is not None and rule.flow and question.profile.flow is not Flow.HTTP else None
+    flow = Flow(rule.flow) if rule is not None and rule.flow and question.profile.flow is not _HTTP else None
     if grant.loader:
         loader = _for_client(grant.loader, question, policy)
         return Content(grant.image or grant.outcome.value, loader, bcd_name=grant.bcd_name, flow=flow)
@@ -173,6 +177,7 @@ def _granted(question: Question, grant: Grant, policy: Policy) -> Content | Igno
     return Content(rule.name, loader, flow=flow)
 
 
+@lru_cache(1024)
 def boot_file_of(loader: str) -> str:
     """The name in the boot directory that a loader's name or URL stands for."""
     _, is_url, rest = loader.partition("://")
@@ -180,7 +185,7 @@ def boot_file_of(loader: str) -> str:
 
 
 def _for_client(loader: str, question: Question, policy: Policy) -> str:
-    is_http = question.machine.client_class is ClientClass.HTTP
+    is_http = question.machine.client_class is _HTTP_CLASS
     return fill_in(loader, is_http, question.server, policy.http_port, policy.https_port)
 
 
