@@ -8,7 +8,8 @@ from pathlib import Path
 from dpd.database import Database
 from dpd.errors import JobError, LibraryFull
 
-# The index job_once makes it impossible that one order is open twice, whatever happens between looking and writing.
+# The index job_once makes it impossible that one order is open twice, whatever happens between looking and writing; a job
+# that is being stopped does not count, since whoever orders after that wants it done.
 _TABLES = """
 CREATE TABLE job (
   id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, package_id TEXT NOT NULL, source_version INTEGER,
@@ -18,7 +19,7 @@ CREATE TABLE job (
   stopping TEXT NOT NULL, actor TEXT NOT NULL
 );
 CREATE UNIQUE INDEX job_once ON job (kind, package_id, ifnull(source_version, 0), options)
-  WHERE state IN ('queued', 'running', 'waiting');
+  WHERE state IN ('queued', 'running', 'waiting') AND stopping = '';
 CREATE INDEX job_open ON job (id) WHERE state IN ('queued', 'running', 'waiting');
 CREATE INDEX job_of_package ON job (package_id, id);
 CREATE TABLE wanted (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dpd.database import Database
@@ -17,7 +18,17 @@ _COLUMNS = (
     "id, kind, package_id, source_version, priority, state, created_at, started_at, ended_at, attempts, next_try_at, "
     "done_bytes, total_bytes, message, error, stopping, actor, options"
 )
+_TELLING = "'distribute', 'update', 'redistribute', 'remove'"  # the kinds that say whether a package is here
 _IS_OPEN = "state IN ('queued', 'running', 'waiting')"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of an order: its job, whether that is new, and the jobs that it ended (or, while they run, is ending)."""
+
+    job: Job
+    is_new: bool
+    overtaken: tuple[Job, ...] = ()
 
 
 class JobStore:
@@ -28,10 +39,10 @@ class JobStore:
 
     # ---- jobs
 
-    def add(self, order: JobOrder, at: float) -> tuple[Job, bool]:
-        """The job of this order: the open one where there is one (False), else a new one (True).
+    def add(self, order: JobOrder, at: float) -> Added:
+        """The job of this order: the open one where there is one, else a new one. The more urgent priority holds.
 
-        The more urgent priority holds. A new one that takes a package out also ends its being wanted.
+        The last word holds too: what brings a package here and what takes it out end each other, in the same step.
         """
         options = _encode(order.options)
         with self._database.transaction() as connection:
@@ -39,18 +50,18 @@ class JobStore:
             if found is not None:
                 urgent = min(found.priority, order.priority)
                 connection.execute("UPDATE job SET priority = ? WHERE id = ?", (urgent, found.id))
-                return _job(_row(connection, found.id)), False
+                return Added(_job(_row(connection, found.id)), is_new=False)
             cursor = connection.execute(
                 "INSERT INTO job VALUES (NULL, ?, ?, ?, ?, ?, 'queued', ?, 0, 0, 0, 0, 0, 0, '', '', '', ?)",
                 (order.kind, order.package_id, order.source_version, options, order.priority, at, order.actor),
             )
-            if order.kind is JobKind.REMOVE:
-                _unwant(connection, order.package_id, order.source_version)
-            return _job(_row(connection, cursor.lastrowid)), True
+            job = _job(_row(connection, cursor.lastrowid))
+            return Added(job, is_new=True, overtaken=_overtake(connection, job))
 
     def write(self, job: Job) -> None:
         """Keep what has changed of it; its `source_version` may only once it has ended, since it is part of what tells orders
-        apart. A job that has brought its package makes that version wanted, in the same step."""
+        apart. In the same step,
+        what a job has brought is wanted from then on, and what it has taken out is not."""
         with self._database.transaction() as connection:
             connection.execute(
                 "UPDATE job SET source_version = ?, priority = ?, state = ?, started_at = ?, ended_at = ?, attempts = ?, "
@@ -71,9 +82,8 @@ class JobStore:
                     job.id,
                 ),
             )
-            if job.state is JobState.DONE and job.kind in BRINGING and job.source_version is not None:
-                wanted = job.package_id, job.source_version, job.ended_at
-                connection.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", wanted)
+            if job.state is JobState.DONE:
+                _note_wish(connection, job)
 
     def find(self, id: int) -> Job:
         """Raises JobNotFound."""
@@ -86,18 +96,18 @@ class JobStore:
         """Those that run or will, oldest first."""
         return [_job(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM job WHERE {_IS_OPEN} ORDER BY id")]
 
-    def page(self, before: int | None, limit: int, package_id: str = "", state: JobState | None = None) -> list[Job]:
-        """At most `limit` jobs with lower ids than `before`, the newest first."""
-        conditions, values = ["id < ?"], [1 << 62 if before is None else before]
-        more: list[Any] = []
+    def ended(self, before: int | None, limit: int, package_id: str = "", state: JobState | None = None) -> list[Job]:
+        """At most `limit` jobs that have ended, with lower ids than `before`, the newest first."""
+        conditions: list[str] = [f"NOT {_IS_OPEN}", "id < ?"]
+        values: list[Any] = [1 << 62 if before is None else before]
         if package_id:
             conditions.append("package_id = ?")
-            more.append(package_id)
+            values.append(package_id)
         if state is not None:
             conditions.append("state = ?")
-            more.append(state)
+            values.append(state)
         query = f"SELECT {_COLUMNS} FROM job WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
-        return [_job(row) for row in self._database.rows(query, *values, *more, limit)]
+        return [_job(row) for row in self._database.rows(query, *values, limit)]
 
     def telling(self, package_ids: Sequence[str]) -> dict[str, list[Job]]:
         """Of each package the jobs that its state is told by: all open ones and the last that ended
@@ -106,8 +116,8 @@ class JobStore:
         marks = ",".join("?" * len(package_ids))
         query = (
             f"SELECT {_COLUMNS} FROM job WHERE package_id IN ({marks}) AND ({_IS_OPEN} OR id IN ("
-            f"SELECT max(id) FROM job WHERE package_id IN ({marks}) AND NOT {_IS_OPEN} AND kind IN "
-            "('distribute', 'update', 'redistribute', 'remove') GROUP BY package_id)) ORDER BY id"
+            f"SELECT max(id) FROM job WHERE package_id IN ({marks}) AND NOT {_IS_OPEN} AND kind IN ({_TELLING}) "
+            "GROUP BY package_id)) ORDER BY id"
         )
         for row in self._database.rows(query, *package_ids, *package_ids):
             job = _job(row)
@@ -119,7 +129,7 @@ class JobStore:
         with self._database.transaction() as connection:
             return connection.execute(
                 f"DELETE FROM job WHERE NOT {_IS_OPEN} AND ended_at < ? AND id NOT IN "
-                "(SELECT max(id) FROM job WHERE package_id != '' GROUP BY package_id)",
+                f"(SELECT max(id) FROM job WHERE package_id != '' AND kind IN ({_TELLING}) GROUP BY package_id)",
                 (now - KEPT_S,),
             ).rowcount
 
@@ -156,7 +166,7 @@ class JobStore:
 
 def _find_open(connection: sqlite3.Connection, order: JobOrder, options: str) -> Job | None:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM job WHERE {_IS_OPEN} AND kind = ? AND package_id = ? "
+        f"SELECT {_COLUMNS} FROM job WHERE {_IS_OPEN} AND stopping = '' AND kind = ? AND package_id = ? "
         "AND ifnull(source_version, 0) = ? AND options = ?",
         (order.kind, order.package_id, order.source_version or 0, options),
     ).fetchone()
@@ -165,6 +175,39 @@ def _find_open(connection: sqlite3.Connection, order: JobOrder, options: str) ->
 
 def _row(connection: sqlite3.Connection, id: int | None) -> Any:
     return connection.execute(f"SELECT {_COLUMNS} FROM job WHERE id = ?", (id,)).fetchone()
+
+
+def _overtake(connection: sqlite3.Connection, job: Job) -> tuple[Job, ...]:
+    """End the open jobs that this one contradicts; those that run are told to stop.
+
+    Taking one version out does not contradict bringing the newest, taking out all of the package does.
+    """
+    if job.kind is JobKind.REMOVE:
+        condition = "kind IN ('distribute', 'update', 'redistribute') AND (?2 IS NULL OR source_version = ?2)"
+    elif job.kind in BRINGING:
+        condition = "kind = 'remove' AND (source_version IS NULL OR source_version = ?2)"
+    else:
+        return ()
+    query = f"SELECT id FROM job WHERE {_IS_OPEN} AND package_id = ?1 AND {condition} ORDER BY id"
+    found = connection.execute(query, (job.package_id, job.source_version)).fetchall()
+    for (id,) in found:
+        values = {"reason": f"overtaken by {job}", "at": job.created_at, "id": id}
+        connection.execute("UPDATE job SET stopping = :reason WHERE id = :id AND state = 'running'", values)
+        connection.execute(
+            "UPDATE job SET state = 'cancelled', message = :reason, ended_at = :at, next_try_at = 0 "
+            "WHERE id = :id AND state != 'running'",
+            values,
+        )
+    return tuple(_job(_row(connection, id)) for (id,) in found)
+
+
+def _note_wish(connection: sqlite3.Connection, done: Job) -> None:
+    """What was brought ought to be here from now on, what was taken out may be missing."""
+    if done.kind is JobKind.REMOVE:
+        _unwant(connection, done.package_id, done.source_version)
+    elif done.kind in BRINGING and done.source_version is not None:
+        wish = done.package_id, done.source_version, done.ended_at
+        connection.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?)", wish)
 
 
 def _unwant(connection: sqlite3.Connection, package_id: str, source_version: int | None) -> None:

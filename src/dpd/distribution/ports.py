@@ -38,8 +38,8 @@ class Gate(Protocol):
         """Whether jobs of this priority may pull at that moment, in seconds since the epoch."""
         ...
 
-    def next_change(self, at: float) -> float | None:
-        """When that will be different the next time; None where it never is."""
+    def opens_at(self, priority: Priority, at: float) -> float:
+        """The first moment from this one on when they may; infinite where none comes."""
         ...
 
 
@@ -50,6 +50,6 @@ class AlwaysOpen:
         """They may."""
         return True
 
-    def next_change(self, at: float) -> None:
-        """Never."""
-        return
+    def opens_at(self, priority: Priority, at: float) -> float:
+        """At once."""
+        return at
