@@ -56,7 +56,8 @@ class Holds:
         now = self._clock()
         asked_at, opens_at = self._openings.get(job.priority, (now, -math.inf))
         if not asked_at <= now < opens_at:
-            opens_at = self._gate.opens_at(job.priority, now)
+            next_opening = self._gate.opens_at(job.priority, now)
+            opens_at = math.inf if next_opening is None else next_opening
             self._openings[job.priority] = now, opens_at
         return max(0.0, opens_at - now)
 

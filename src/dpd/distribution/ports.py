@@ -38,8 +38,8 @@ class Gate(Protocol):
         """Whether jobs of this priority may pull at that moment, in seconds since the epoch."""
         ...
 
-    def opens_at(self, priority: Priority, at: float) -> float:
-        """The first moment from this one on when they may; infinite where none comes."""
+    def opens_at(self, priority: Priority, at: float) -> float | None:
+        """The first moment from this one on when they may; None where none is seen."""
         ...
 
 
