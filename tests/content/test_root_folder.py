@@ -125,6 +125,8 @@ def test_parity_comes_and_goes_with_its_blob(path: Path) -> None:
 def test_the_sweep_leaves_what_the_next_try_goes_on_with(path: Path) -> None:
     folder = RootFolder.added(1, path, OURS)
     make_part(folder, b"crashed")
+    (folder.new_part() / "folder").mkdir(parents=True)
+    (folder.new_part()).symlink_to(path)
     folder.kept_part(B).write_bytes(b"half")
     folder.sweep_parts()
     assert list(folder.parts()) == [folder.kept_part(B)]

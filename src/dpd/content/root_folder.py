@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One folder that holds blobs. A library has its own, and as many more as the operator adds.
 
-incoming/<random>.part      a blob being copied in
+incoming/<random>.part      a blob being copied in, or a folder in which something is made
 incoming/<sha256>.part      a blob being received, which the next try goes on with
 blobs/<ab>/<sha256>         blobs
 blobs/<ab>/<sha256>.parity  the first parity rows of its slabs; good to have, never needed
@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,12 +128,12 @@ class RootFolder:
         """Remove what a crash left, but for parts that the next try goes on with."""
         for part in self.parts():
             if not _HASH.fullmatch(part.stem):
-                part.unlink(missing_ok=True)
+                drop_part(part)
 
     def remove(self) -> None:
         """The folder is no root any more. What is not ours stays in it. Raises OSError where blobs do."""
         for part in self.parts():
-            part.unlink(missing_ok=True)
+            drop_part(part)
         for folder in [*self.path.glob("blobs/??"), *(self.path / name for name in _FOLDERS)]:
             folder.rmdir()
         (self.path / MARKER).unlink(missing_ok=True)
@@ -153,6 +154,14 @@ class RootFolder:
         for folder in folders:
             sync_directory(folder)
         sync_directory(self.path / "blobs")
+
+
+def drop_part(part: Path) -> None:
+    """Remove a part, or a whole folder of that name in which one is made; idempotent."""
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)
 
 
 def mark(path: Path, number: int, library_id: str) -> None:
