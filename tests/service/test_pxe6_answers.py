@@ -32,7 +32,7 @@ DEFAULT = Decision(Outcome.BOOT, Cause.DEFAULT)
 class Judge:
     """Policy that decides one thing, and remembers what it was told."""
 
-    decision: Decision = DEFAULT
+    decision: Decision = field(default_factory=lambda: DEFAULT)
     requests: list[BootRequest] = field(default_factory=list)
     issued: list[BootRequest] = field(default_factory=list)
     bound: dict[str, str] = field(default_factory=dict)

@@ -17,14 +17,12 @@ from dpd.service.boot_tree import NoImages
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Cause, Decision
 from dpd.site.decision import Outcome as DecisionOutcome
-from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.journal import BootJournal, Entry, Fields
 from dpd.telemetry.stats import bump
 
 ANNOUNCE_AGAIN_S = 300.0  # an INFO line for each boot of a machine, not for each of its retries
 MAX_ANNOUNCED = 4096
 WAITING_SCRIPT = "boot.ipxe"  # what the boot tree answers with the waiting screen
-
-Fields = dict[str, str | int]
 
 
 class BootJudge(Protocol):
@@ -78,28 +76,20 @@ class Granting:
         self._decisions = decisions
         self._announced: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def decide(self, request: BootRequest) -> Decision:
-        """Ask policy; its answer is counted and in the story."""
+    def decide(self, request: BootRequest, question: Entry | None = None) -> Decision:
+        """Ask policy; its answer is counted, and in the story behind the question."""
         decision = self._judge.decide(request)
         bump(self._decisions, decision.outcome)
-        self._journal.note(
-            request.mac,
-            "decision",
-            outcome=decision.outcome,
-            cause=decision.cause,
-            computer=decision.computer,
-            deployment=decision.deployment,
-            boot_image=decision.boot_image,
-        )
+        self._journal.go_on(request.mac, question, "decision", decision, _decided)
         return decision
 
     def grant(self, request: BootRequest, decision: Decision, client_class: ClientClass) -> Grant:
         """The decision as the responders take it, with the loader of the boot image."""
         outcome = OUTCOMES[decision.outcome]
+        if outcome is _BOOT and not decision.boot_image:
+            return BY_THE_RULES
         if outcome not in LOADING:
             return Grant(outcome)
-        if outcome is Outcome.BOOT and not decision.boot_image:
-            return BY_THE_RULES
         loader = ""
         if decision.boot_image or outcome is Outcome.WAIT:
             context = self._context(request, decision)
@@ -145,6 +135,18 @@ class Granting:
         return True
 
 
+def _decided(decision: Decision) -> Fields:
+    """The decision in the machine's story."""
+    return {
+        "outcome": decision.outcome,
+        "cause": decision.cause,
+        "computer": decision.computer,
+        "deployment": decision.deployment,
+        "boot_image": decision.boot_image,
+    }
+
+
 BY_THE_RULES = Grant()
+_BOOT = Outcome.BOOT
 OUTCOMES = {theirs: Outcome(theirs.value) for theirs in DecisionOutcome}
 LOADING = (Outcome.BOOT, Outcome.PROMPT, Outcome.WAIT)

@@ -28,11 +28,11 @@ from dpd.protocol.pxe.responder6 import (
     relay_address,
 )
 from dpd.protocol.pxe.rules import ClientClass, Machine
-from dpd.service.granting import BootJudge, Fields, Granting, rules_of
+from dpd.service.granting import BootJudge, Granting, rules_of
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.subnets import Subnets
-from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.journal import BootJournal, Entry, Fields
 from dpd.telemetry.stats import bump, counter, counts
 
 log = logging.getLogger(__name__)
@@ -127,16 +127,16 @@ class Pxe6Answers:
             self._pass_over(packet, question)
             return None
         machine = question.machine
-        self._note_question(packet, arrival, machine, question.identity.duid)
+        noted = self._note_question(packet, arrival, machine, question.identity.duid)
         request = _request(question)
-        decision = self._granting.decide(request)
+        decision = self._granting.decide(request, noted)
         reply = answer6(question, self._granting.grant(request, decision, machine.client_class), self._terms)
         if isinstance(reply, Ignored6):
             self._pass_over(packet, reply)
             return None
         return Prepared6(reply, request, decision, packet.message.type == MessageType.REQUEST)
 
-    def _note_question(self, packet: Packet, arrival: Arrival6, machine: Machine, duid: bytes) -> None:
+    def _note_question(self, packet: Packet, arrival: Arrival6, machine: Machine, duid: bytes) -> Entry | None:
         """Count and write down what a network-boot client asked."""
         message = packet.message
         self._macs[duid] = machine.mac
@@ -145,12 +145,18 @@ class Pxe6Answers:
             self._macs.popitem(last=False)
         if message.type in (MessageType.SOLICIT, MessageType.INFORMATION_REQUEST):
             bump(self.stats.solicits, machine.arch_name)
-            self._journal.note(machine.mac, "discover", **_asked(packet, machine))
-        elif arrival.at_boot_port:
+            return self._note(machine, "discover", _asked(packet, machine))
+        if arrival.at_boot_port:
             address = arrival.source[0]
             bump(self.stats.boot_requests, machine.arch_name)
-            self._journal.note(machine.mac, "boot_request", address=address, **_asked(packet, machine))
+            noted = self._note(machine, "boot_request", {"address": address, **_asked(packet, machine)})
             self._granting.bind(address, machine.mac)
+            return noted
+        return None
+
+    def _note(self, machine: Machine, event: str, asked: Fields) -> Entry:
+        relay = str(asked.get("relay", ""))
+        return self._journal.note_question(machine.mac, event, asked, dict, guid=machine.guid, relay=relay)
 
     def _pass_over(self, packet: Packet, ignored: Ignored6) -> None:
         bump(self.stats.ignored, ignored.reason.value)

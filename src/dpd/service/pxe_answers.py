@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from dpd.boot.tree import BootImages
 from dpd.protocol.dhcp.message import UNSPECIFIED, Message, MessageType
 from dpd.protocol.dhcp.options import Option
+from dpd.protocol.machine import Address
+from dpd.protocol.pxe.profiles import Flow
 from dpd.protocol.pxe.responder import (
     Arrival,
     Ignored,
@@ -24,11 +26,11 @@ from dpd.protocol.pxe.responder import (
     examine,
 )
 from dpd.protocol.pxe.rules import Machine
-from dpd.service.granting import BootJudge, Fields, Granting, rules_of
+from dpd.service.granting import BootJudge, Granting, rules_of
 from dpd.settings import PxeSettings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.subnets import Subnets
-from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.journal import BootJournal, Entry, Fields
 from dpd.telemetry.stats import bump, counter, counts
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Prepared:
     reply: Reply
     request: BootRequest
     decision: Decision
+    question: Entry
 
 
 class PxeAnswers:
@@ -107,32 +110,34 @@ class PxeAnswers:
         """The answer, None where there is none; the story has both. Raises MalformedMessage."""
         question = examine(message, arrival, self._policy)
         if isinstance(question, Ignored):
-            if question.machine is not None:
-                self._note_question(message, question.machine, arrival, "")
+            if question.machine is not None and (
+                message.message_type == _DISCOVER or (message.message_type == _REQUEST and arrival.at_boot_port)
+            ):
+                self._note_question(message, question.machine, "")
             self._pass_over(message, question)
             return None
         machine = question.machine
-        self._note_question(message, machine, arrival, question.profile.name)
+        noted = self._note_question(message, machine, question.profile.name)
         request = _request(question)
-        decision = self._granting.decide(request)
+        decision = self._granting.decide(request, noted)
         grant = self._granting.grant(request, decision, machine.client_class)
         reply = answer(question, grant, self._policy)
         if isinstance(reply, Ignored):
             self._pass_over(message, reply)
             return None
-        return Prepared(reply, request, decision)
+        return Prepared(reply, request, decision, noted)
 
-    def _note_question(self, message: Message, machine: Machine, arrival: Arrival, profile: str) -> None:
-        """Count and write down what a network-boot client asked; on port 67 only those REQUESTs that are for us, which have a
-        profile by then."""
-        if message.message_type == MessageType.DISCOVER:
-            bump(self.stats.discovers, machine.arch_name)
-            self._journal.note(machine.mac, "discover", **_asked(message, machine, profile))
-        elif message.message_type == MessageType.REQUEST and (arrival.at_boot_port or profile):
-            bump(self.stats.boot_requests, machine.arch_name)
-            about = _asked(message, machine, profile)
-            self._journal.note(machine.mac, "boot_request", address=message.ciaddr, **about)
+    def _note_question(self, message: Message, machine: Machine, profile: str) -> Entry:
+        """Count and write down what a network-boot client asked, on port 67 only those REQUESTs that are for us."""
+        is_discover = message.message_type == _DISCOVER
+        bump(self.stats.discovers if is_discover else self.stats.boot_requests, machine.arch_name)
+        asked = message.xid, message.secs, message.ciaddr, message.giaddr, machine, profile
+        relay = "" if message.giaddr == UNSPECIFIED else message.giaddr
+        event = "discover" if is_discover else "boot_request"
+        noted = self._journal.note_question(machine.mac, event, asked, TELLS[event], guid=machine.guid, relay=relay)
+        if not is_discover:
             self._granting.bind(message.ciaddr, machine.mac)
+        return noted
 
     def _pass_over(self, message: Message, ignored: Ignored) -> None:
         bump(self.stats.ignored, ignored.reason)
@@ -156,21 +161,18 @@ class PxeAnswers:
     def sent(self, prepared: Prepared) -> None:
         """The answer has left: count it, write it down, and let the machine have what it was promised."""
         reply = prepared.reply
+        machine = reply.machine
         if reply.hands_out:
             self._granting.issue(prepared.request, prepared.decision)
-        is_offer = reply.message_type == MessageType.OFFER
-        bump(self.stats.offers if is_offer else self.stats.acks, reply.machine.client_class)
-        about: Fields = {
-            "rule": reply.rule,
-            "loader": reply.loader,
-            "destination": _shown(reply),
-            "server": reply.server,
-            "flow": reply.flow,
-        }
-        self._journal.note(reply.machine.mac, "offer" if is_offer else "boot_reply", **about)
-        level = logging.INFO if self._granting.is_news(reply.machine.mac, reply.loader) else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, "boot client answered", extra=_who(reply.machine) | about)
+        is_offer = reply.message_type is OFFER
+        bump(self.stats.offers if is_offer else self.stats.acks, machine.client_class)
+        answered = reply.rule, reply.loader, reply.destination, reply.server, reply.flow
+        event = "offer" if is_offer else "boot_reply"
+        self._journal.go_on(machine.mac, prepared.question, event, answered, _answered)
+        is_news = self._granting.is_news(machine.mac, reply.loader)
+        if is_news or log.isEnabledFor(logging.DEBUG):
+            level = logging.INFO if is_news else logging.DEBUG
+            log.log(level, "boot client answered", extra=_who(machine) | _answered(answered))
 
     def not_sent(self, prepared: Prepared) -> None:
         """The kernel would not have it."""
@@ -179,28 +181,34 @@ class PxeAnswers:
 
 
 NOWHERE = Place()
+OFFER = MessageType.OFFER
+_DISCOVER, _REQUEST = int(MessageType.DISCOVER), int(MessageType.REQUEST)
+Asked = tuple[int, int, str, str, Machine, str]  # xid, secs, ciaddr, giaddr, who, profile
+Answered = tuple[str, str, Address, str, Flow]  # rule, loader, destination, our address, form
 
 
 def _request(question: Question) -> BootRequest:
     machine, message = question.machine, question.message
-    return BootRequest(
-        mac=machine.mac,
-        guid=machine.guid,
-        arch=machine.processor,
-        client_class=machine.client_class,
-        server=question.server,
-        relay=question.relay.address,
-        circuit=question.relay.circuit,
-        secs=message.secs,
-        at=time.time(),
+    return BootRequest(  # by position: a dictionary of nine names takes 0.7 us to make
+        machine.mac,
+        machine.guid,
+        machine.processor,
+        machine.client_class,
+        question.server,
+        question.relay.address,
+        question.relay.circuit,
+        message.secs,
+        time.time(),
     )
 
 
-def _asked(message: Message, machine: Machine, profile: str) -> Fields:
+def _asked(asked: Asked) -> Fields:
+    """A question in the machine's story."""
+    xid, secs, _, giaddr, machine, profile = asked
     about: Fields = {
         "family": 4,
-        "xid": f"{message.xid:08x}",
-        "secs": message.secs,
+        "xid": f"{xid:08x}",
+        "secs": secs,
         "client_class": machine.client_class,
         "client_arch": machine.arch_name,
     }
@@ -208,9 +216,22 @@ def _asked(message: Message, machine: Machine, profile: str) -> Fields:
         about["profile"] = profile
     if machine.guid:
         about["guid"] = machine.guid
-    if message.giaddr != UNSPECIFIED:
-        about["relay"] = message.giaddr
+    if giaddr != UNSPECIFIED:
+        about["relay"] = giaddr
     return about
+
+
+def _asked_from_its_address(asked: Asked) -> Fields:
+    return {"address": asked[2], **_asked(asked)}
+
+
+TELLS = {"discover": _asked, "boot_request": _asked_from_its_address}
+
+
+def _answered(answered: Answered) -> Fields:
+    """An answer in the machine's story, and in the log."""
+    rule, loader, (host, port), server, flow = answered
+    return {"rule": rule, "loader": loader, "destination": f"{host}:{port}", "server": server, "flow": flow}
 
 
 def _who(machine: Machine) -> Fields:

@@ -24,6 +24,8 @@ from dpd.site.subnets import Subnets
 # times, its iPXE asks again. The slowest chain seen takes a minute; the fastest image takes longer than this to be installed.
 SAME_BOOT_S = 180.0
 
+# Under names of their own, see `protocol.pxe.rules`.
+_CAUSE_REQUIRED, _CAUSE_DEFAULT = Cause.REQUIRED, Cause.DEFAULT
 _OUTCOMES = {Cause.REQUIRED: Outcome.BOOT, Cause.AVAILABLE: Outcome.PROMPT}
 _MESSAGES = {
     Cause.NOTHING_DEPLOYED: "Nothing is deployed to this computer.",
@@ -86,8 +88,8 @@ class _Case:
     def _decide_known(self, computer: Computer) -> Decision:
         store = self.judge.store
         if not store.deployments:
-            return self._boot_default(Cause.DEFAULT, computer)
-        return self._decide_deployed((*store.aimed_at(computer.name.lower()), *store.aimed_at(ALL_COMPUTERS)), computer)
+            return self._boot_default(_CAUSE_DEFAULT, computer)
+        return self._decide_deployed(store.aimed_at(computer.name.lower()) + store.aimed_at(ALL_COMPUTERS), computer)
 
     def _decide_unknown(self) -> Decision:
         store, request = self.judge.store, self.request
@@ -122,7 +124,7 @@ class _Case:
         deployment = choice.deployment
         if deployment is None:
             return self._say(Outcome.ABORT, choice.cause, computer=name)
-        if choice.cause is Cause.REQUIRED and self._is_braked(deployment, computer):
+        if choice.cause is _CAUSE_REQUIRED and self._is_braked(deployment, computer):
             return self._say(Outcome.ABORT, Cause.BRAKE, computer=name, deployment=str(deployment.id))
         image = self._image(computer, deployment)
         return self._say(_OUTCOMES[choice.cause], choice.cause, name, str(deployment.id), image)

@@ -30,6 +30,8 @@ from dpd.telemetry.stats import bump, counter, counts, gauge
 
 log = logging.getLogger(__name__)
 
+_WAIT, _REQUIRED = Outcome.WAIT, Cause.REQUIRED  # under names of their own, see `protocol.pxe.rules`
+
 
 @dataclass(slots=True)
 class PolicyStats:
@@ -119,9 +121,9 @@ class BootPolicy:
         """The ticket for an answer; to be called when the answer leaves. A required deployment counts as given from here on."""
         with self._lock:
             at = request.at or self._clock()
-            if decision.outcome is not Outcome.WAIT:
+            if decision.outcome is not _WAIT and len(self._room):
                 self._stop_waiting(request.mac)
-            if decision.cause is Cause.REQUIRED:
+            if decision.cause is _REQUIRED:
                 self._note_run(request, decision, at)
             earlier = self._tickets.of_mac(request.mac)
             if not request.at:
@@ -152,7 +154,7 @@ class BootPolicy:
         self._journal.note(ticket.mac, "ticket", id=ticket.id, boot_image=ticket.boot_image, expires_in_s=expires_in_s)
 
     def _with_code(self, request: BootRequest, decision: Decision, at: float) -> Decision:
-        if decision.outcome is not Outcome.WAIT:
+        if decision.outcome is not _WAIT:
             return decision
         if self._room.find(request.mac) is None:
             self._journal.note(request.mac, "approval", state="pending", by="")

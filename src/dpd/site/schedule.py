@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dpd.site.decision import Cause
 from dpd.site.records import ALL_COMPUTERS, Deployment, Purpose
+
+_REASONS = (
+    Cause.NOTHING_DEPLOYED,
+    Cause.EXPIRED,
+    Cause.NOT_YET,
+    Cause.NO_IMAGE_FOR_ARCH,
+    Cause.ALREADY_RUN,
+)  # the last counts
+# Under names of their own: each PXE answer comes this way, and see `protocol.pxe.rules` for what the others cost.
+_EXPIRED, _REQUIRED, _AVAILABLE = Cause.EXPIRED, Cause.REQUIRED, Purpose.AVAILABLE
 
 
 @dataclass(slots=True)
@@ -19,7 +29,7 @@ class Choice:
 
 
 def choose(
-    deployments: Iterable[Deployment],
+    deployments: Sequence[Deployment],
     at: float,
     *,
     has_run: Callable[[Deployment], bool],
@@ -29,24 +39,17 @@ def choose(
 
     `has_run` tells whether the machine has run a required one, `fits` whether its boot image has the machine's architecture.
     """
-    aimed = list(deployments)
-    if len(aimed) > 1:
-        aimed.sort(key=_rank)
-    if not aimed:
-        return Choice(Cause.NOTHING_DEPLOYED)
-    current = [each for each in aimed if each.has_begun(at) and not each.has_ended(at)]
-    if not current:
-        begins_later = any(not each.has_begun(at) and not each.has_ended(at) for each in aimed)
-        return Choice(Cause.NOT_YET if begins_later else Cause.EXPIRED)
-    fitting = [each for each in current if fits(each)]
-    if not fitting:
-        return Choice(Cause.NO_IMAGE_FOR_ARCH)
-    for each in fitting:
-        if each.purpose is Purpose.AVAILABLE:
+    cause = Cause.NOTHING_DEPLOYED
+    for each in deployments if len(deployments) < 2 else sorted(deployments, key=_rank):
+        why = _EXPIRED if each.has_ended(at) else None if each.has_begun(at) else Cause.NOT_YET
+        if why is None and not fits(each):
+            why = Cause.NO_IMAGE_FOR_ARCH
+        if why is None and each.purpose is _AVAILABLE:
             return Choice(Cause.AVAILABLE, each)
-        if not has_run(each):
-            return Choice(Cause.REQUIRED, each)
-    return Choice(Cause.ALREADY_RUN)
+        if why is None and not has_run(each):
+            return Choice(_REQUIRED, each)
+        cause = max(cause, why or Cause.ALREADY_RUN, key=_REASONS.index)
+    return Choice(cause)
 
 
 def _rank(deployment: Deployment) -> tuple[int, bool, bool, int]:
