@@ -122,7 +122,7 @@ def make_empty(path: Path) -> None:
     [
         (make_missing, "no such file; give the path as this machine sees it"),
         (make_empty, "empty; expected an image"),
-        (Path.mkdir, "not a regular file"),
+        (Path.mkdir, "no files in this folder"),
         (os.mkfifo, "not a regular file"),
         (lambda path: path.symlink_to(path), "cannot be opened: Too many levels of symbolic links"),
     ],

@@ -39,7 +39,7 @@ def test_what_is_published_comes_back_with_the_hashes_of_its_slabs(
     content = library.publish(source, "LAB00001")
     data = source.read_bytes()
     assert read_blob(library, "LAB00001") == data
-    assert (content.kind, content.name, content.source_version) == ("raw", "image.bin", 1)
+    assert (content.format, content.kind, content.name, content.source_version) == ("raw", "file", "image.bin", 1)
     assert (content.size_bytes, content.sha256) == (size_bytes, hashlib.sha256(data).hexdigest())
     manifest = decode_signed(library.manifest(content), library.public_key())
     assert (manifest.package_id, manifest.source_version, manifest.sha256) == ("LAB00001", 1, content.sha256)
@@ -52,7 +52,7 @@ def test_what_is_published_comes_back_with_the_hashes_of_its_slabs(
 def test_a_wim_brings_its_images(library: Library, tmp_path: Path) -> None:
     (tmp_path / "install.WIM").write_bytes(make_wim())
     content = library.publish(tmp_path / "install.WIM", "LAB00001")
-    assert content.kind == "wim"
+    assert (content.format, content.kind) == ("wim", "os-image")
     assert [(image.index, image.name, image.size_bytes) for image in content.images] == [(1, "one", 1160)]
     assert library.find("LAB00001") == content
 
@@ -282,7 +282,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_too_small_is_told_before_anything_is_read(small_disk: Path, make_file: MakeFile) -> None:
     calls = list[int]()
     with Library(small_disk, slab_bytes=SLAB_BYTES) as library:
-        with pytest.raises(LibraryFull, match=r"needs 9194304 bytes in .*disk, \d+ are free; make room"):
+        with pytest.raises(LibraryFull, match=r"needs 9194304 bytes in a root \(.*disk: \d+ are free, 0 in reserve\)"):
             library.publish(make_file(size_bytes=5_000_000), "P", progress=lambda done, total: calls.append(done))
         assert calls == []
         assert files_of(small_disk) == []
@@ -300,7 +300,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     with Library(small_disk, slab_bytes=SLAB_BYTES) as library:
         before = library.publish(make_file("small.bin", 1000), "P")
         source = make_file(size_bytes=3_000_000, seed=2)
-        with pytest.raises(LibraryFull, match=r"image\.bin: needs 7194304 bytes in .*disk, \d+ are free; make room"):
+        with pytest.raises(LibraryFull, match=r"image\.bin: .*the disk .* full.*; make room"):
             library.publish(source, "Q", progress=lambda done, total: fill(filler))
         filler.unlink()
         assert library.contents() == [before]

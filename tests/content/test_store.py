@@ -10,7 +10,7 @@ from tests.content.conftest import SLAB_BYTES
 
 import dpd
 from dpd.content.library import Library
-from dpd.content.store import Store, write_whole
+from dpd.content.store import write_whole
 from dpd.errors import ContentError, LibraryInUse
 
 HOLD = """
@@ -60,21 +60,6 @@ def test_a_root_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ContentError, match=r"library .*/file/library: .*: Not a directory"):
         Library(tmp_path / "file" / "library", slab_bytes=SLAB_BYTES)
-
-
-def test_the_sweep_takes_leftovers_and_leaves_foreign_files(root: Path) -> None:
-    store = Store(root)
-    used, unused = "a" * 64, "b" * 64
-    half_written = store.manifest(used).with_name(f"{used}.json.1234.part")
-    leftovers = [store.new_part(), store.blob(unused), store.manifest(unused), half_written]
-    kept = [store.blob(used), store.manifest(used), root / "blobs" / "README", root / "manifests" / "notes.json"]
-    for path in [*leftovers, *kept]:
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    store.sweep({used}, {used})
-    store.close()
-    assert [path for path in leftovers if path.exists()] == []
-    assert [path for path in kept if not path.exists()] == []
 
 
 def test_a_small_file_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -191,28 +191,16 @@ def test_publishing_again_repairs_it_and_without_the_setting_takes_it_away(libra
     library.verify("P")
 
 
-def test_an_orphan_is_swept_at_the_next_open(library: Library, tmp_path: Path) -> None:
-    library.publish(tmp_path / "image", "P")
-    (sidecar,) = sidecars(tmp_path)
-    orphan = sidecar.with_name("ab" * 32 + ".parity")
-    orphan.write_bytes(b"")
-    foreign = sidecar.with_name("notes.parity")
-    foreign.write_bytes(b"")
-    library.close()
-    Library(tmp_path / "library", slab_bytes=SLAB_BYTES).close()
-    assert sorted(sidecars(tmp_path)) == sorted([sidecar, foreign])
-
-
 def test_the_room_for_it_is_asked_for_at_once(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.publish(tmp_path / "image", "P")
     (sidecar,) = sidecars(tmp_path)
     needed = len(IMAGE) + sidecar.stat().st_size + (4 << 20)
-    monkeypatch.setattr(library._store, "free_bytes", lambda: needed - 1)
+    monkeypatch.setattr(library._stock.store.own, "free_bytes", lambda: needed - 1)
     with pytest.raises(LibraryFull, match=f"needs {needed} bytes"):
         library.publish(tmp_path / "image", "Q")
-    monkeypatch.setattr(library._store, "free_bytes", lambda: needed)
+    monkeypatch.setattr(library._stock.store.own, "free_bytes", lambda: needed)
     library.publish(tmp_path / "image", "Q")
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
+from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.library import Content
 from dpd.service.groups import Group
 from dpd.service.join_answer import OpenStream, content_answer, stream_answer
 from dpd.service.roster import Roster
 from dpd.service.stream import Stream
 
-CONTENT = Content("LAB00001", 3, "raw", "lab.img", 1000, "ab" * 32, 1, (), 0.0)
+CONTENT = Content("LAB00001", 3, ContentKind.FILE, ContentFormat.RAW, "lab.img", 1000, "ab" * 32, 1, 1, (), (), 0.0)
 
 
 def opened(group: str, key: bytes = b"") -> OpenStream:

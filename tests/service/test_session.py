@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.service.multicast_site import LOOPBACK, PACKAGE, PATIENCE_S, SETTINGS, HandReceiver, write_image
 
+from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.library import Content
 from dpd.errors import SessionError
 from dpd.protocol.multicast.geometry import ROW_BYTES, SYMBOL_BYTES, Geometry
@@ -54,7 +55,9 @@ class Opened:
         self.path = path
         self.events = EventLog()
         self.workers = ThreadPoolExecutor(1)
-        content = Content(PACKAGE, 1, "raw", path.name, SIZE, "00" * 32, 1, (), 0.0)
+        content = Content(
+            PACKAGE, 1, ContentKind.FILE, ContentFormat.RAW, path.name, SIZE, "00" * 32, 1, 1, (), (), 0.0
+        )
         plan = CastPlan.of(settings).with_changes(changes)
         self.session = Session(content, settings, plan, self._outfit(settings))
 

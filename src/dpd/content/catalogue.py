@@ -1,63 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the library holds, in SQLite: one row for each published package version. A row is what makes content exist.
-
-One connection behind one lock: a statement here takes microseconds and a commit one fsync, callers are worker threads
-that come and go, and a single connection can be closed for certain. Write-ahead logging lets an operator look with the
-sqlite3 shell meanwhile; synchronous=FULL because a publish that was reported must survive a power cut.
-"""
+"""What the library holds, in SQLite: one row for each published package version. A row is what makes content exist."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpd.content.blob_table import BlobTable
+from dpd.content.kinds import ContentFormat, ContentKind
+from dpd.content.records import BlobRow, Content, ContentQuery, FileEntry, Place, Totals
+from dpd.content.schema import MIGRATIONS
 from dpd.content.wim_xml import ImageSummary
+from dpd.database import Database
 from dpd.errors import ContentError, LibraryFull
 
+__all__ = ["Catalogue", "Content"]
+
 EPOCHS = 1 << 16  # 16 bits in a datagram
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE content (
-    package_id TEXT NOT NULL,
-    source_version INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL,
-    slab_count INTEGER NOT NULL,
-    images TEXT NOT NULL,
-    added_at REAL NOT NULL,
-    manifest TEXT NOT NULL,
-    PRIMARY KEY (package_id, source_version)
-) WITHOUT ROWID;
-CREATE INDEX content_by_blob ON content (sha256);
-CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_COLUMNS = "package_id, source_version, kind, name, size_bytes, sha256, slab_count, images, added_at"
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """One published version of a package. `name` is the source file's, `added_at` is seconds since 1970."""
-
-    package_id: str
-    source_version: int
-    kind: str
-    name: str
-    size_bytes: int
-    sha256: str
-    slab_count: int
-    images: tuple[ImageSummary, ...]
-    added_at: float
-
-    def __str__(self) -> str:
-        return f"{self.package_id} version {self.source_version}"
+_COLUMNS = (
+    "package_id, source_version, kind, format, name, size_bytes, sha256, slab_count, file_count, images, tags, added_at"
+)
+_LOST = (
+    "missing or empty, but there are blobs beside it; restore it from a backup, or move blobs/ away and publish again"
+)
 
 
 class Catalogue:
@@ -65,31 +33,45 @@ class Catalogue:
 
     def __init__(self, path: Path, *, may_make: bool = True) -> None:
         """`may_make`: an empty or missing file may become a new catalogue; else ContentError."""
-        self._path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        with self._translated():
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare(self._connection, may_make)
-            except BaseException:
-                self._connection.close()
-                raise
+        lost = "" if may_make else _LOST
+        self._database = Database(path, MIGRATIONS, error=ContentError, full=LibraryFull, empty_is_an_error=lost)
+        self.blobs = BlobTable(self._database)
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+        """Idempotent."""
+        self._database.close()
+
+    # ---- looking
 
     def contents(self) -> list[Content]:
         """All of it, by package, oldest version first."""
-        rows = self._query(f"SELECT {_COLUMNS} FROM content ORDER BY package_id, source_version")
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM content ORDER BY package_id, source_version")
         return [_content(row) for row in rows]
+
+    def page(self, after: tuple[str, int] | None, limit: int, query: ContentQuery) -> list[Content]:
+        """The first ones behind `after`, in the same order."""
+        where, values = _conditions(query)
+        if after is not None:
+            where.append("(package_id, source_version) > (?, ?)")
+            values.extend(after)
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM content {condition} ORDER BY package_id, source_version LIMIT ?", *values, limit
+        )
+        return [_content(row) for row in rows]
+
+    def totals(self) -> Totals:
+        """Everything in numbers."""
+        ((contents, content_bytes, blobs, blob_bytes, used_bytes),) = self._database.rows(
+            "SELECT (SELECT count(*) FROM content), (SELECT ifnull(sum(size_bytes), 0) FROM content),"
+            " (SELECT count(*) FROM blob), (SELECT ifnull(sum(size_bytes), 0) FROM blob),"
+            " (SELECT ifnull(sum(size_bytes), 0) FROM blob WHERE EXISTS (SELECT 1 FROM file WHERE file.blob = blob.id))"
+        )
+        return Totals(contents, content_bytes, blobs, blob_bytes, content_bytes - used_bytes)
 
     def find(self, package_id: str, source_version: int | None) -> Content | None:
         """This version, or the newest for None."""
-        rows = self._query(
+        rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM content WHERE package_id = ? AND source_version = ifnull(?, source_version)"
             " ORDER BY source_version DESC LIMIT 1",
             package_id,
@@ -98,103 +80,161 @@ class Catalogue:
         return _content(rows[0]) if rows else None
 
     def manifest_of(self, content: Content) -> str | None:
-        """Which manifest belongs to this very content; None if it has been removed meanwhile."""
-        rows = self._query(
-            "SELECT manifest FROM content WHERE package_id = ? AND source_version = ? AND sha256 = ?",
+        """Which manifest belongs to this very content, "" where it has none; None if it has been removed meanwhile."""
+        rows = self._about("SELECT manifest FROM content", content)
+        return str(rows[0][0]) if rows else None
+
+    def files(self, content: Content) -> list[FileEntry]:
+        """Its files by path, in the order of their bytes."""
+        rows = self._about(
+            "SELECT file.path, blob.size_bytes, blob.sha256 FROM content"
+            " JOIN file ON file.content = content.id JOIN blob ON blob.id = file.blob",
+            content,
+        )
+        return sorted((FileEntry(*row) for row in rows), key=lambda entry: entry.path.encode())
+
+    def file(self, content: Content, path: str) -> BlobRow | None:
+        """The blob behind a path."""
+        rows = self._about(
+            "SELECT blob.sha256 FROM content"
+            " JOIN file ON file.content = content.id AND file.path = ? JOIN blob ON blob.id = file.blob",
+            content,
+            path,
+        )
+        return self.blobs.blob(rows[0][0]) if rows else None
+
+    def directories(self, content: Content) -> tuple[str, ...]:
+        """Its empty folders."""
+        rows = self._about("SELECT directories FROM content", content)
+        return tuple(json.loads(rows[0][0])) if rows else ()
+
+    def users_of(self, sha256: str) -> list[Content]:
+        """Who needs a blob."""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM content WHERE id IN"
+            " (SELECT content FROM file JOIN blob ON blob.id = file.blob WHERE blob.sha256 = ?)"
+            " ORDER BY package_id, source_version",
+            sha256,
+        )
+        return [_content(row) for row in rows]
+
+    def manifests(self) -> set[str]:
+        """The manifests that some content needs."""
+        return {row[0] for row in self._database.rows("SELECT manifest FROM content WHERE manifest != ''")}
+
+    def _about(self, select: str, content: Content, *first: Any) -> list[Any]:
+        return self._database.rows(
+            f"{select} WHERE content.package_id = ? AND content.source_version = ? AND content.sha256 = ?",
+            *first,
             content.package_id,
             content.source_version,
             content.sha256,
         )
-        return str(rows[0][0]) if rows else None
 
-    def put(self, content: Content, manifest: str) -> None:
-        """The publish point: from here on the content exists, with this manifest."""
+    # ---- changing
+
+    def put(
+        self,
+        content: Content,
+        manifest: str,
+        files: Sequence[FileEntry],
+        directories: Sequence[str] = (),
+        adopted: Sequence[BlobRow] = (),
+    ) -> list[Place]:
+        """The publish point: from here on the content exists, with this manifest and these files, whose blobs are here or
+        among those just adopted. What existed under this version has the same files. Answers the places where the adopted
+        ones were before."""
+        with self._database.transaction() as connection:
+            before = self.blobs.vouch(connection, adopted)
+            number, is_new = self._put_row(connection, content, manifest, directories)
+            if is_new:
+                connection.executemany(
+                    "INSERT INTO file SELECT ?, ?, id FROM blob WHERE sha256 = ?",
+                    ((number, entry.path, entry.sha256) for entry in files),
+                )
+            (kept,) = connection.execute("SELECT count(*) FROM file WHERE content = ?", (number,)).fetchone()
+            if kept != len(files):
+                raise ContentError(f"{content}: {len(files) - kept} of its blobs are not in the library; try again")
+        return before
+
+    def _put_row(
+        self, connection: sqlite3.Connection, content: Content, manifest: str, directories: Sequence[str]
+    ) -> tuple[int, bool]:
+        """The row's id, and whether there was none before."""
+        key = (content.package_id, content.source_version)
+        find = "SELECT id FROM content WHERE package_id = ? AND source_version = ?"
+        is_new = connection.execute(find, key).fetchone() is None
         images = json.dumps([image.to_row() for image in content.images])
-        with self._transaction() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO content ({_COLUMNS}, manifest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*_plain(content), images, content.added_at, manifest),
-            )
+        plain: tuple[str | int, ...] = (*key, content.kind, content.format, content.name, content.size_bytes)
+        plain += (content.sha256, content.slab_count, content.file_count, images, json.dumps(content.tags))
+        connection.execute(
+            f"INSERT INTO content ({_COLUMNS}, manifest, directories) VALUES ({', '.join('?' * 14)})"
+            " ON CONFLICT (package_id, source_version) DO UPDATE SET slab_count = excluded.slab_count,"
+            " images = excluded.images, kind = excluded.kind, tags = excluded.tags, manifest = excluded.manifest",
+            (*plain, content.added_at, manifest, json.dumps(directories)),
+        )
+        (number,) = connection.execute(find, key).fetchone()
+        _put_tags(connection, number, content.tags)
+        return int(number), is_new
 
-    def remove(self, content: Content) -> None:
-        with self._transaction() as connection:
-            connection.execute(
-                "DELETE FROM content WHERE package_id = ? AND source_version = ?",
+    def set_tags(self, content: Content, tags: Sequence[str]) -> bool:
+        """Whether it is still there."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "UPDATE content SET tags = ? WHERE package_id = ? AND source_version = ? AND sha256 = ? RETURNING id",
+                (json.dumps(tags), content.package_id, content.source_version, content.sha256),
+            ).fetchone()
+            if row is not None:
+                _put_tags(connection, row[0], tags)
+        return row is not None
+
+    def remove(self, content: Content, held: Iterable[str] = ()) -> list[Place]:
+        """Take it out, and the blobs that nobody else needs, but for those held. Answers where their files are now loose."""
+        with self._database.transaction() as connection:
+            (number,) = connection.execute(
+                "SELECT id FROM content WHERE package_id = ? AND source_version = ?",
                 (content.package_id, content.source_version),
-            )
-
-    def used_files(self) -> tuple[set[str], set[str]]:
-        """The blobs and the manifests that some content needs."""
-        rows = self._query("SELECT sha256, manifest FROM content")
-        return {row[0] for row in rows}, {row[1] for row in rows}
+            ).fetchone()
+            blobs = [
+                row[0] for row in connection.execute("SELECT DISTINCT blob FROM file WHERE content = ?", (number,))
+            ]
+            connection.execute("DELETE FROM content WHERE id = ?", (number,))
+            return self.blobs.drop_unneeded(connection, blobs, held)
 
     def next_epoch(self) -> int:
         """Counts on at each call, from 1, and wraps to 0."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO counter VALUES ('epoch', 0)")
             connection.execute("UPDATE counter SET value = (value + 1) % ? WHERE name = 'epoch'", (EPOCHS,))
             return int(connection.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()[0])
 
-    def _prepare(self, connection: sqlite3.Connection, may_make: bool) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _SCHEMA_VERSION:
-            raise ContentError(
-                f"{self._path}: written by a newer dpd (schema {version}, expected at most {_SCHEMA_VERSION}); install that version"
-            )
-        if version == 0 and not may_make:
-            raise ContentError(
-                f"{self._path}: missing or empty, but there are blobs beside it; restore it from a backup, or move blobs/ away and publish again"
-            )
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
-    def _query(self, statement: str, *values: Any) -> list[Any]:
-        with self._lock, self._translated():
-            return self._open().execute(statement, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translated():
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # a full disk has rolled back by itself
-                    connection.execute("ROLLBACK")
-                raise
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise ContentError(f"{self._path}: the library has been closed")
-        return self._connection
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-                raise LibraryFull(f"{self._path}: the disk is full; make room there and try again") from None
-            raise ContentError(f"{self._path}: {error}; check the disk, or restore the file from a backup") from error
+def _put_tags(connection: sqlite3.Connection, content: int, tags: Sequence[str]) -> None:
+    connection.execute("DELETE FROM tag WHERE content = ?", (content,))
+    connection.executemany("INSERT OR IGNORE INTO tag VALUES (?, ?)", ((tag, content) for tag in tags))
 
 
-def _plain(content: Content) -> tuple[str | int, ...]:
-    return (
-        content.package_id,
-        content.source_version,
-        content.kind,
-        content.name,
-        content.size_bytes,
-        content.sha256,
-        content.slab_count,
-    )
+def _conditions(query: ContentQuery) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
+    values: list[Any] = []
+    if query.text:
+        where.append("(instr(lower(package_id), lower(?)) OR instr(lower(name), lower(?)))")
+        values += [query.text, query.text]
+    if query.kind is not None:
+        where.append("kind = ?")
+        values.append(query.kind)
+    for tag in query.tags:
+        where.append("id IN (SELECT content FROM tag WHERE tag = ? OR (tag >= ? AND tag < ?))")
+        values += [tag, f"{tag}=", f"{tag}>"] if "=" not in tag else [tag, "", ""]  # ">" follows "="
+    if query.newest:
+        where.append(
+            "source_version = (SELECT max(source_version) FROM content AS other WHERE other.package_id = content.package_id)"
+        )
+    return where, values
 
 
 def _content(row: Any) -> Content:
-    *plain, images, added_at = row
-    fields: list[Any] = [*plain, tuple(map(ImageSummary.from_row, json.loads(images))), added_at]
+    package_id, source_version, kind, content_format, *plain, images, tags, added_at = row
+    fields: list[Any] = [package_id, source_version, ContentKind(kind), ContentFormat(content_format), *plain]
+    fields += [tuple(map(ImageSummary.from_row, json.loads(images))), tuple(json.loads(tags)), added_at]
     return Content(*fields)

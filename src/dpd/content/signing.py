@@ -11,8 +11,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from dpd.content.manifest import decode_signed, encode, join_signature
+from dpd.content.manifest import decode_signed, encode
 from dpd.content.signature import CONTROL_CONTEXT
+from dpd.content.signed_document import join_signature
 from dpd.content.store import Store, write_whole
 from dpd.errors import ContentCorrupt, ContentError
 
@@ -24,9 +25,13 @@ class SigningKey:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
 
-    def sign(self, body: bytes) -> bytes:
-        """The signed document of a manifest's canonical body."""
-        return join_signature(body, self.public, self._private.sign(body))
+    def sign(self, body: bytes, what: str = "manifest") -> bytes:
+        """The signed document of a canonical body; `what` it is called in there."""
+        return join_signature(what, body, self.public, self._private.sign(body))
+
+    def sign_bytes(self, body: bytes) -> bytes:
+        """The 64 bytes alone. The body must say what it is, so that they never count for a document of another kind."""
+        return self._private.sign(body)
 
     def sign_control(self, body: bytes) -> bytes:
         """The 64 bytes behind the body of a BEAT or CONTROL. 30 us, from any thread: a signature shares no state."""

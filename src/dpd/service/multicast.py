@@ -119,7 +119,7 @@ class MulticastService:
     ) -> dict[str, Any]:
         """Admit a receiver to the session of a package, starting it if it is the first. Raises ContentNotFound, SessionError,
         MalformedMessage."""
-        content = self._library.find(package_id, source_version)
+        content = self._find_sendable(package_id, source_version)
         wanted = read_join(request, Geometry(content.size_bytes).slab_count)
         try:
             with self._lock:
@@ -172,7 +172,7 @@ class MulticastService:
     ) -> SessionStatus:
         """Open a session before the first receiver joins, or again after it was stopped; an open one gets the changes.
         Raises ContentNotFound, SessionError."""
-        content = self._library.find(package_id, source_version)
+        content = self._find_sendable(package_id, source_version)
         changes = changes or CastChanges()
         with self._lock:
             if self._is_draining:
@@ -253,6 +253,14 @@ class MulticastService:
         return session
 
     # ---- sessions
+
+    def _find_sendable(self, package_id: str, source_version: int | None) -> Content:
+        content = self._library.find(package_id, source_version)
+        if not content.is_one_file:
+            raise SessionError(
+                f"{content}: a {content.format} of {content.file_count} files; multicast sends content of one file, such as a WIM"
+            )
+        return content
 
     def _find(self, content: Content) -> Session | None:
         wanted = (content.package_id, content.source_version)
