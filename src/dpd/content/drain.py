@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd.content.blob_table import BlobTable
 from dpd.content.intake import Progress, open_source, take_in
 from dpd.content.records import BlobRow, BlobState, Place, RootState
 from dpd.content.root_folder import Adopted, RootFolder
 from dpd.content.roots import RootCondition, Roots
+from dpd.content.stock import Stock
 from dpd.errors import ContentError, LibraryFull
 
 _SMALL_BYTES = 1 << 20  # from here on a blob waits for the disk by itself
@@ -50,18 +49,18 @@ class _Copy:
 
 
 class Drain:
-    """One run over one root. `change` is held while rows and files change places, as by whoever adds or drops blobs."""
+    """One run over one root."""
 
-    def __init__(self, roots: Roots, table: BlobTable, number: int, change: threading.Lock, progress: Progress) -> None:
+    def __init__(self, stock: Stock, number: int, progress: Progress) -> None:
         """Raises ContentError where the root is not there, LibraryFull where its blobs have no other place."""
-        self._roots, self._table, self._number = roots, table, number
-        self._change, self._progress = change, progress
-        self._old = roots.folder(number)
+        self._stock, self._roots, self._table = stock, stock.roots, stock.blobs
+        self._number, self._progress = number, progress
+        self._old = self._roots.folder(number)
         self._done_bytes = self._blobs = 0
-        self._total_bytes = table.bytes_of_root(number)[1]
+        self._total_bytes = self._table.bytes_of_root(number)[1]
         self._damaged: list[str] = []
-        _refuse_if_too_large(roots, number, self._total_bytes)
-        roots.change(number, state=RootState.DRAINING)
+        _refuse_if_too_large(self._roots, number, self._total_bytes)
+        self._roots.change(number, state=RootState.DRAINING)
 
     def run(self) -> DrainReport:
         """Blocks until the root is empty but for damaged blobs. Raises what `progress` raises, LibraryFull, ContentError,
@@ -100,7 +99,7 @@ class Drain:
                     copies.append(copy)
             if any(copy.row.size_bytes < _SMALL_BYTES for copy in copies):
                 target.sync()
-            with self._change:
+            with self._stock.change:
                 self._switch(copies)
         finally:
             for copy in copies:
@@ -136,14 +135,17 @@ class Drain:
         adopted = [copy.adopted for copy in copies if still.get(copy.row.sha256) == copy.row]
         if not adopted:
             return
+        rows = [BlobRow(each.sha256, still[each.sha256].size_bytes, each.root, BlobState.HERE) for each in adopted]
         self._table.note_loose(Place(each.sha256, each.root) for each in adopted)
-        self._roots.adopt(adopted)
-        before = self._table.add(
-            [BlobRow(each.sha256, still[each.sha256].size_bytes, each.root, BlobState.HERE) for each in adopted]
-        )
-        self._old.drop(place.sha256 for place in before)
-        self._table.forget_loose(before)
+        try:
+            self._roots.adopt(adopted)
+            before = self._table.add(rows)
+        except BaseException:
+            with suppress(ContentError):  # a full disk may not take the note back; the next start does
+                self._stock.settle([Place(each.sha256, each.root) for each in adopted])
+            raise
         self._blobs += len(adopted)
+        self._stock.settle(before)
 
     def _tell(self, done: int, total: int) -> None:
         self._progress(self._done_bytes + done, max(self._total_bytes, self._done_bytes + total))
