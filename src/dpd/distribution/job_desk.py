@@ -258,7 +258,7 @@ class JobDesk:
             error = raised
         with self._lock:
             job = outcome(self._ending(run), error, self._settings, self._clock())
-            if not job.is_open:
+            if job.state is JobState.DONE:
                 job = replace(job, source_version=run.source_version)
             del self._runs[job.id]
             self._keep(job)

@@ -135,10 +135,13 @@ class JobStore:
 
     # ---- what is wanted
 
-    def packages(self) -> list[str]:
-        """Every package that jobs or wishes speak of."""
-        query = "SELECT package_id FROM job WHERE package_id != '' UNION SELECT package_id FROM wanted ORDER BY 1"
-        return [package_id for (package_id,) in self._database.rows(query)]
+    def packages(self, after: str = "", limit: int = 1 << 62) -> list[str]:
+        """The packages that jobs or wishes speak of, in their order, behind one of them."""
+        query = (
+            "SELECT package_id FROM job WHERE package_id > ?1 AND package_id != '' "
+            "UNION SELECT package_id FROM wanted WHERE package_id > ?1 ORDER BY 1 LIMIT ?2"
+        )
+        return [package_id for (package_id,) in self._database.rows(query, after, limit)]
 
     def wanted(self) -> list[tuple[str, int]]:
         """(package, version) of what ought to be here."""

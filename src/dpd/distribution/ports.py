@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from dpd.content.catalogue import Content
+from dpd.content.records import Content
 from dpd.distribution.job import Priority
 from dpd.distribution.job_run import JobRun
 
