@@ -11,6 +11,7 @@ needs a source.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpd.content.disk import in_words
 from dpd.content.intake import Progress, open_source, take_in
 from dpd.content.records import BlobRow, BlobState, Place, RootState
 from dpd.content.root_folder import Adopted, RootFolder
@@ -149,6 +151,20 @@ class Drain:
 
     def _tell(self, done: int, total: int) -> None:
         self._progress(self._done_bytes + done, max(self._total_bytes, self._done_bytes + total))
+
+
+def drain(stock: Stock, number: int, progress: Progress) -> DrainReport:
+    """Empty a root. What the system says against it is put into words; else as Drain."""
+    try:
+        return Drain(stock, number, progress).run()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LibraryFull(
+                f"root {number}: the disk that its blobs go to became full; make room there, or add a root with `dpd root add`, and drain again"
+            ) from None
+        raise ContentError(
+            f"root {number}: cannot be drained: {in_words(error)}; look at that disk, and drain again"
+        ) from error
 
 
 def told(report: DrainReport) -> str:

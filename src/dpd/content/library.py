@@ -7,7 +7,6 @@ state holds, and opening again puts away what a crash left. Every method may be 
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Container, Iterator, Sequence
@@ -19,10 +18,12 @@ from typing import Self
 from dpd.content.damage import Damage, Inspection, damage_in_words
 from dpd.content.description import describe, encode
 from dpd.content.disk import in_words
+from dpd.content.drain import DrainReport, drain
 from dpd.content.intake import Progress
 from dpd.content.kinds import ContentKind
 from dpd.content.publication import Means, Order, check_tag, publish
-from dpd.content.records import BlobRow, BlobState, Content, ContentQuery, FileEntry, Totals
+from dpd.content.records import BlobRow, BlobState, Content, ContentQuery, FileEntry, RootState, Totals
+from dpd.content.roots import RootStatus
 from dpd.content.stock import Stock
 from dpd.content.stored_parity import ParityCode, StoredParity
 from dpd.content.wim_xml import ImageSummary
@@ -241,6 +242,32 @@ class Library:
         """The blobs that were found damaged, and not mended since."""
         return self._stock.blobs.damaged()
 
+    # ---- roots
+
+    def roots(self) -> list[RootStatus]:
+        """The folders that hold blobs, in the order in which they are filled."""
+        return self._stock.roots.status()
+
+    def add_root(self, path: Path, reserve_bytes: int = 0) -> RootStatus:
+        """Take another folder into use. Raises ContentError."""
+        return self._stock.roots.add(path, reserve_bytes)
+
+    def set_root(self, root: int, reserve_bytes: int | None = None, *, active: bool | None = None) -> RootStatus:
+        """What is not given stays. Raises ContentError, ContentNotFound."""
+        state = None if active is None else RootState.ACTIVE if active else RootState.DRAINING
+        return self._stock.roots.change(root, reserve_bytes=reserve_bytes, state=state)
+
+    def drain_root(self, root: int, *, progress: Progress = _no_progress) -> DrainReport:
+        """Move its blobs to other roots, from now on without new ones. Raises ContentError, LibraryFull; what was moved until
+        then stays moved."""
+        with self._work():
+            return drain(self._stock, root, self.unless_closing(progress))
+
+    def remove_root(self, root: int) -> RootStatus:
+        """A drained one is a root no more. Raises ContentError, ContentNotFound."""
+        with self._stock.change:
+            return self._stock.roots.remove(root)
+
     # ---- identity
 
     def public_key(self) -> bytes:
@@ -296,7 +323,7 @@ class Library:
             trouble = "is not there" if row is None else "is damaged"
             raise ContentCorrupt(f"{what}: its blob {sha256} {trouble}; publish it again")
         try:
-            return os.open(self._stock.path_of(row), os.O_RDONLY | os.O_CLOEXEC), row.size_bytes
+            return self._stock.roots.open_blob(sha256)[0], row.size_bytes
         except OSError as error:
             raise ContentCorrupt(
                 f"{what}: its blob {sha256} cannot be opened: {error.strerror}; publish it again"

@@ -111,9 +111,10 @@ class Stock:
         return self.roots.folder(row.root).blob(row.sha256)
 
     def open_row(self, row: BlobRow) -> int:
-        """A descriptor for reading, closed by the caller. Raises ContentError, ContentCorrupt."""
+        """A descriptor for reading, closed by the caller, wherever the blob has been moved since. Raises ContentError,
+        ContentCorrupt."""
         try:
-            return os.open(self.path_of(row), os.O_RDONLY | os.O_CLOEXEC)
+            return self.roots.open_blob(row.sha256)[0]
         except OSError as error:
             raise ContentCorrupt(
                 f"blob {row.sha256} cannot be opened: {error.strerror}; `dpd content validate` repairs it, or publish it again"
