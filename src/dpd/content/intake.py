@@ -118,7 +118,7 @@ def take_in(
 
     Raises ContentError or OSError; the caller cleans up.
     """
-    digesting = _Digesting(slab_bytes, cuts=chunks and can_cut() and source.size_bytes >= MIN_BLOB_BYTES)
+    digesting = Digesting(slab_bytes, cuts=chunks and can_cut() and source.size_bytes >= MIN_BLOB_BYTES)
     checks: list[Check] = [*digesting.lanes, *([check] if check is not None else [])]
     with ExitStack() as stack:
         descriptor = _new_file(stack, part, source.size_bytes) if part is not None else None
@@ -148,7 +148,7 @@ def _new_file(stack: ExitStack, part: Path, size_bytes: int) -> int:
     return descriptor
 
 
-class _Digesting:
+class Digesting:
     """The lanes that every blob has, and what they found."""
 
     def __init__(self, slab_bytes: int | None, *, cuts: bool) -> None:

@@ -15,12 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dpd.content.arrival import Arrival, replacement
+from dpd.content.blob_part import BlobPart
 from dpd.content.damage import Damage, Inspection, damage_in_words
-from dpd.content.description import describe, encode
+from dpd.content.description import Description, describe, encode
 from dpd.content.disk import in_words
 from dpd.content.drain import DrainReport, drain
 from dpd.content.intake import Progress
 from dpd.content.kinds import ContentKind
+from dpd.content.manifest import Manifest
 from dpd.content.publication import Means, Order, check_tag, publish
 from dpd.content.records import BlobRow, BlobState, Content, ContentQuery, FileEntry, RootState, Totals
 from dpd.content.roots import RootStatus
@@ -87,6 +90,14 @@ class Library:
         order = Order(source, package_id, source_version, kind, tuple(tags), is_ours)
         with self._work():
             return publish(self._stock, order, self._means(), self.unless_closing(progress))
+
+    def arrive(self, description: Description, manifest: Manifest | None = None) -> Arrival:
+        """Begin to take in content from elsewhere. Raises ContentError where this version exists with other content."""
+        return Arrival(self._stock, self._means(), description, manifest)
+
+    def repair_part(self, sha256: str) -> BlobPart:
+        """A blob that is damaged or missing, to be received anew. Raises ContentNotFound, LibraryFull."""
+        return replacement(self._stock, self._means(), sha256)
 
     # ---- looking
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ from dpd.content.signing import own_key
 from dpd.content.store import Store
 from dpd.content.stored_parity import StoredParity
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
+
+KEPT_S = 7 * 86400.0  # how long a part that was being received waits for its next try
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Stock:
         self.change = threading.RLock()
         self._held: Counter[str] = Counter()
         self._spared: set[str] = set()
+        self._claimed: set[str] = set()
         self.store = Store(root)
         try:
             is_empty = next(self.store.own.blobs(), None) is None  # else an empty catalogue would make garbage of them
@@ -99,6 +103,9 @@ class Stock:
         self.store.sweep_parts()
         for folder in self.roots.folders():
             folder.sweep_parts()
+            for part in folder.parts():
+                if part.stat().st_mtime < time.time() - KEPT_S:
+                    part.unlink(missing_ok=True)
         self.settle(self.blobs.loose())
 
     def _manifests(self) -> Iterator[str]:
@@ -148,7 +155,7 @@ class Stock:
     def release(self, hashes: Iterable[str]) -> None:
         """The holder does not count on these blobs any more; those that a removal left for it go now."""
         with self.change:
-            self._held.subtract(hashes)
+            self._held.subtract(list(hashes))
             self._held = +self._held
             due = {each for each in self._spared if each not in self._held}
             self._spared -= due
@@ -158,6 +165,21 @@ class Stock:
     def held(self) -> frozenset[str]:
         """What running work counts on."""
         return frozenset(self._held)
+
+    def claim(self, sha256: str) -> bool:
+        """Whether the caller alone may go on with the kept part of this blob, until `disclaim`."""
+        with self.change:
+            is_free = sha256 not in self._claimed
+            self._claimed.add(sha256)
+            return is_free
+
+    def disclaim(self, sha256: str) -> None:
+        with self.change:
+            self._claimed.discard(sha256)
+
+    def is_claimed(self, sha256: str) -> bool:
+        """Whether its kept part is being written to."""
+        return sha256 in self._claimed
 
     # ---- changes
 
