@@ -8,25 +8,41 @@ that holds the port hears everything as before.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from dpd.errors import ServiceError
+from dpd.protocol.dhcp.message import MAX_BYTES
 from dpd.protocol.igmp.message import checksum
 from dpd.protocol.machine import Address, Datagram
 from dpd.service.interfaces import own_addresses
 from dpd.service.raw_listener import RawDatagram, RawListener, open_packet_socket, udp_filter
-from dpd.service.udp import UdpReader, grow_receive_buffer, interface_address, open_udp, send_datagram
+from dpd.service.udp import (
+    BATCH,
+    IP_PKTINFO,
+    TRANSIENT,
+    grow_receive_buffer,
+    interface_address,
+    open_udp,
+    send_datagram,
+)
 
 RECEIVE_BUFFER_BYTES = 1 << 20  # a room of 1000 machines switched on at once, while the loop is busy elsewhere
+RECEIVE_BYTES = MAX_BYTES + 1  # one more than a message may have; and 64 KiB for each were 1 us to get and give back
+ANCILLARY_BYTES = socket.CMSG_SPACE(12)
 EVERYONE = "255.255.255.255"
 TIME_TO_LIVE = 64
 
 _ip_header = struct.Struct("!BBHHHBBH4s4s").pack
 _udp_header = struct.Struct("!HHHH").pack
 _pseudo_header = struct.Struct("!4s4sBBH").pack
+
+# struct in_pktinfo: interface index, our address, destination in the header
+_pktinfo = struct.Struct("@i4s4s")
 
 Handle = Callable[[Datagram], None]
 
@@ -44,19 +60,68 @@ class Port(Protocol):
 
 
 class BoundPort:
-    """A port of our own on every interface. Raises ServiceError that says who stands in the way."""
+    """A port of our own on every interface. Raises ServiceError that says who stands in the way.
+
+    It reads what waits, at most BATCH datagrams, before the first one is handled. What the kernel says of the way of each
+    datagram, and is told of the way of each answer, is the same for a whole room and so read and made once.
+    """
 
     def __init__(self, address: str, port: int, handle: Handle, purpose: str) -> None:
         self._sock = open_udp(address, port, broadcast=True, pktinfo=True, purpose=purpose)
         grow_receive_buffer(self._sock, RECEIVE_BUFFER_BYTES)
         self.number: int = self._sock.getsockname()[1]
-        self._reader = UdpReader(self._sock, handle)
+        self._handle = handle
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._sock.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        for datagram in self._read():
+            self._handle(datagram)
+
+    def _read(self) -> list[Datagram]:
+        batch: list[Datagram] = []
+        receive = self._sock.recvmsg
+        for _ in range(BATCH):
+            try:
+                payload, ancillary, _, source = receive(RECEIVE_BYTES, ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                if error.errno in TRANSIENT:  # a queued ICMP error of an earlier send; the socket is fine
+                    continue
+                raise
+            batch.append(Datagram(payload, source, *read_pktinfo(ancillary[0][2])))
+        return batch
 
     def send(self, payload: bytes, destination: Address, *, interface: int, local: str) -> bool:
-        return send_datagram(self._sock, payload, destination, interface=interface, local=local)
+        """See Port."""
+        try:
+            self._sock.sendmsg((payload,), pktinfo(interface, local), 0, destination)
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                return False
+            raise
+        return True
 
     def close(self) -> None:
-        self._reader.close()
+        """See Port."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+
+
+@lru_cache(1024)
+def read_pktinfo(content: bytes) -> tuple[str, int, str]:
+    """The address a datagram was sent to, the interface it came by, and our address to answer from."""
+    interface, specific, destination = _pktinfo.unpack(content)
+    return socket.inet_ntoa(destination), interface, socket.inet_ntoa(specific)
+
+
+@lru_cache(1024)
+def pktinfo(interface: int, local: str) -> tuple[tuple[int, int, bytes], ...]:
+    """What `sendmsg` is told, for a datagram to leave by that interface and from that address."""
+    source = socket.inet_aton(local) if local else bytes(4)
+    return ((socket.IPPROTO_IP, IP_PKTINFO, _pktinfo.pack(interface, source, bytes(4))),)
 
 
 class SniffedPort:
