@@ -16,14 +16,19 @@ from dpd.cli import (
     content,
     demo,
     deployment,
+    distribution,
     events,
+    job,
+    maintenance,
     mc_test,
     pxe,
     pxe_approval,
     receive,
+    root,
     serve,
     session,
     status,
+    wim,
 )
 from dpd.errors import DpdError, SettingsError
 
@@ -39,6 +44,11 @@ serve.register(app)
 receive.register(app)
 mc_test.register(app)
 app.add_typer(content.app, name="content")
+distribution.register(content.app)
+wim.register(content.app)
+app.add_typer(root.app, name="root")
+app.add_typer(job.app, name="job")
+app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(boot_file.app, name="boot-file")
 app.add_typer(boot_image.app, name="boot-image")
 app.add_typer(session.app, name="session")

@@ -13,6 +13,7 @@ from aiohttp import web
 import dpd
 from dpd.content.library import Content, Progress
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
+from dpd.control.job_api import ROUTES as JOB_ROUTES
 from dpd.control.job_stream import stream_job
 from dpd.control.messages import (
     ChangeRequest,
@@ -40,9 +41,11 @@ from dpd.control.messages import (
 from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown, RequestRefused
+from dpd.control.root_api import ROUTES as ROOT_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
 from dpd.control.uploads import Upload
 from dpd.control.why_api import ROUTES as WHY_ROUTES
+from dpd.control.wim_api import ROUTES as WIM_ROUTES
 from dpd.service.cast import CastChanges
 from dpd.service.session_status import SessionStatus
 
@@ -57,6 +60,9 @@ class Api:
         self.why = operations.why
         self.images = operations.images
         self.site = operations.site
+        self.jobs = operations.jobs
+        self.roots = operations.roots
+        self.wims = operations.wims
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -300,7 +306,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/events",
-        "What happened in the sessions, behind one event; waits for the next where wait_s says so",
+        "What happened in sessions and jobs, behind one event; waits for the next where wait_s says so",
         Api.list_events,
         EventList,
         parameters=EventParameters,
@@ -317,6 +323,9 @@ ROUTES = (
     ),
     *WHY_ROUTES,
     *IMAGE_ROUTES,
+    *WIM_ROUTES,
+    *JOB_ROUTES,
+    *ROOT_ROUTES,
     *SITE_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )

@@ -25,9 +25,13 @@ from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library, Progress
 from dpd.control.image_operations import ImageOperations
+from dpd.control.job_operations import JobOperations
+from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
 from dpd.control.uploads import Upload, Uploads
 from dpd.control.why_operations import WhyOperations
+from dpd.control.wim_operations import WimOperations
+from dpd.distribution.distribution import Distribution
 from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
 from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
@@ -127,6 +131,8 @@ class Operations:
         chain: ChainGuard | None = None,
         policy: BootPolicy | None = None,
         images: BootImageStore | None = None,
+        distribution: Distribution | None = None,
+        events: EventLog | None = None,
     ) -> None:
         self.settings = settings
         self.state = "starting"
@@ -140,6 +146,8 @@ class Operations:
         self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
         self._multicast = multicast
+        self._distribution = distribution
+        self._events = events or (multicast.events if multicast is not None else EventLog())
         self._config_path = config_path
         self._started_at = time.time()
         self._jobs = 0
@@ -150,6 +158,9 @@ class Operations:
         self._uploads = Uploads(state_dir / "uploads")
         store = images or BootImageStore(state_dir / "boot-images")
         self.images = ImageOperations(store, self._uploads, self._job, self._in_worker)
+        self.jobs = JobOperations(distribution, self._in_worker, self._refuse_while_draining)
+        self.roots = RootOperations(library, self._in_worker)
+        self.wims = WimOperations(library, self._job, self._in_worker)
 
     # ---- content
 
@@ -157,6 +168,7 @@ class Operations:
         self, path: Path, package_id: str, source_version: int | None = None, *, progress: Progress
     ) -> Content:
         """Publish a file that the daemon itself can read."""
+        self.jobs.refuse_new_content()
         with self._job():
             return await self._publish(path, package_id, source_version, progress)
 
@@ -164,6 +176,7 @@ class Operations:
         self, upload: Upload, package_id: str, source_version: int | None = None, *, progress: Progress
     ) -> Content:
         """Take a file in, then publish it under its own name. Messages speak of that name, not of our copy."""
+        self.jobs.refuse_new_content()
         with self._job(), self._uploads.folder() as folder:
             try:
                 path = await self._uploads.save(upload, folder)
@@ -173,6 +186,7 @@ class Operations:
 
     async def _publish(self, path: Path, package_id: str, source_version: int | None, progress: Progress) -> Content:
         content = await self._in_worker(self._library.publish, path, package_id, source_version, progress=progress)
+        await self.jobs.changed(package_id)
         log.info("content published", extra={"content": str(content), "size_bytes": content.size_bytes})
         return content
 
@@ -194,7 +208,10 @@ class Operations:
 
     async def remove(self, package_id: str, source_version: int | None = None) -> Content:
         """Take content out; its session ends."""
+        source_version = self.content(package_id, source_version).source_version
+        await self.jobs.before_removal(package_id, source_version)
         content = await self._in_worker(self._library.remove, package_id, source_version)
+        await self.jobs.changed(package_id)
         if self._multicast is not None:
             await self._in_worker(self._multicast.forget, content)
         log.info("content removed", extra={"content": str(content)})
@@ -253,15 +270,13 @@ class Operations:
         return self.uplink_mbit_s()
 
     async def events(self, after: int, wait_s: float) -> list[Event]:
-        """What happened in the sessions behind event `after`; waits for the next where there is none yet, but not into a
-        drain."""
-        if self._multicast is None:
-            return []
-        return await self._multicast.events.wait(after, 0.0 if self.draining.is_set() else wait_s)
+        """What happened in sessions and jobs behind event `after`; waits for the next where there is none yet, but not into
+        a drain."""
+        return await self._events.wait(after, 0.0 if self.draining.is_set() else wait_s)
 
     def latest_event(self) -> int:
         """The id to wait behind for what comes next."""
-        return 0 if self._multicast is None else self._multicast.events.latest
+        return self._events.latest
 
     async def stop_session(self, session_id: str) -> SessionStatus:
         """End a session; the answer is its last status."""
@@ -328,6 +343,8 @@ class Operations:
         sound = self._check_chain()
         for service in self._services:
             service.apply(new)
+        if self._distribution is not None:
+            self._distribution.apply(new)
         log.info("reloaded", extra={"path": new.path, "boot_files": files})
         return sound
 
@@ -347,8 +364,7 @@ class Operations:
             self.ending.set()
         self.state = "draining"
         self.draining.set()
-        if self._multicast is not None:
-            self._multicast.events.release()
+        self._events.release()
 
     async def jobs_done(self) -> None:
         """Wait until no publish, upload or verify runs."""

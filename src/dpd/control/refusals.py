@@ -14,9 +14,12 @@ from dpd.errors import (
     ContentError,
     ContentNotFound,
     DpdError,
+    JobError,
+    JobNotFound,
     LibraryFull,
     SessionError,
     SessionNotFound,
+    SourceUnavailable,
     Unavailable,
 )
 from dpd.site.records import SiteConflict, SiteNotFound
@@ -39,7 +42,10 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (SiteConflict, HTTPStatus.CONFLICT, "site_conflict"),
     (LibraryFull, HTTPStatus.INSUFFICIENT_STORAGE, "library_full"),
     (ContentCorrupt, HTTPStatus.UNPROCESSABLE_ENTITY, "content_corrupt"),
+    (SourceUnavailable, HTTPStatus.BAD_GATEWAY, "source_unavailable"),
     (ContentError, HTTPStatus.CONFLICT, "content_refused"),
+    (JobNotFound, HTTPStatus.NOT_FOUND, "job_not_found"),
+    (JobError, HTTPStatus.CONFLICT, "job_refused"),
     (SessionError, HTTPStatus.CONFLICT, "session_refused"),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     (DpdError, HTTPStatus.BAD_REQUEST, "bad_request"),
