@@ -25,6 +25,7 @@ from dpd.protocol.pxe.responder import Arrival, Grant, Outcome, Policy, Reply, r
 from dpd.protocol.pxe.responder6 import Arrival6, Ignored6, Terms6, answer6, hear6
 from dpd.protocol.pxe.rules import ClientClass, Rule
 from dpd.protocol.tftp import packet as tftp_packet
+from dpd.protocol.tftp.blocks import Extent
 from dpd.protocol.tftp.events import ExtentNeeded
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.transfer import ReadTransfer
@@ -213,7 +214,7 @@ def drain(machine: ReadTransfer, now: float) -> None:
         if event is None:
             break
         if isinstance(event, ExtentNeeded):
-            machine.provide_extent(event.offset, bytes(event.length))
+            machine.provide_extent(Extent(event), event.length)
     assert sent <= (1 << 20) + 65536
 
 

@@ -15,8 +15,8 @@ import pytest
 from tests.service.tftp_site import SETTINGS, Client, idle, tree_of
 
 from dpd.protocol.tftp.packet import Ack, Data, Error, OptionAck, decode
-from dpd.service import tftp_multicast
 from dpd.service.tftp import TftpService
+from dpd.service.tftp_extents import OpenFile
 from dpd.service.udp import join_group, open_udp
 from dpd.telemetry.journal import BootJournal
 
@@ -179,7 +179,7 @@ async def test_an_error_of_the_disk_ends_the_group_alone(service: TftpService, m
         member.ask_for_multicast("file")
         await member.offered()
         with monkeypatch.context() as patch:
-            patch.setattr(tftp_multicast, "read_cached", broken)  # a disk that fails is not to be had otherwise
+            patch.setattr(OpenFile, "at_once", broken)  # a disk that fails is not to be had otherwise
             member.say(Ack(0))
             assert await member.hear() == Error(0, "server error")
         assert service.stats.failures == 1

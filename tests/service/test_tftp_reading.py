@@ -13,8 +13,8 @@ import pytest
 from tests.service.tftp_site import SETTINGS, Client, idle, tree_of
 
 from dpd.protocol.tftp.packet import Ack, Error
-from dpd.service import tftp_reading
 from dpd.service.tftp import TftpService
+from dpd.service.tftp_extents import OpenFile
 from dpd.telemetry.journal import BootJournal
 
 CONTENT = bytes(range(256)) * 4000  # four extents
@@ -73,7 +73,7 @@ async def test_an_error_of_the_disk_ends_one_transfer_and_tells_its_client(
     client.ask("Boot/BCD", tsize=0)
     await client.hear()
     with monkeypatch.context() as patch:
-        patch.setattr(tftp_reading, "read_cached", broken)  # a disk that fails is not to be had otherwise
+        patch.setattr(OpenFile, "at_once", broken)  # a disk that fails is not to be had otherwise
         client.say(Ack(0))
         assert await client.hear() == Error(0, "server error")
     assert service.stats.failures == 1

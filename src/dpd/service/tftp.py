@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from weakref import WeakValueDictionary
 
 from dpd.boot.tree import BootObject
 from dpd.errors import DpdError, MalformedMessage, ServiceError
@@ -20,6 +21,7 @@ from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, WriteRequest, decode, encode
 from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.boot_tree import BootTree, Denial, NotServed
+from dpd.service.tftp_extents import Held, OpenFile, extent_bytes
 from dpd.service.tftp_limits import Admission, BlockSizes
 from dpd.service.tftp_multicast import Group, GroupKey, GroupMember, MulticastGroups
 from dpd.service.tftp_ports import TransferPorts
@@ -61,6 +63,7 @@ class TftpService:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._extents: Held = WeakValueDictionary()
         self._groups = MulticastGroups(self._pool, self.stats, self._on_end)
         self._limit(settings, subnets)
 
@@ -217,17 +220,18 @@ class TftpService:
             self._refuse(datagram, file.name, "no_socket", ErrorCode.NOT_DEFINED, "the server has no free socket")
             return
         limits = self._limits_for(datagram)
+        content = OpenFile(descriptor, self._extents)
         if key := self._group_key(request, file, datagram):
             if (group := self._groups.running(key)) is not None:  # it began while the file was opened for this one
-                os.close(descriptor)
+                content.close()
                 sock.close()
             else:
-                group = self._groups.begin(key, file, descriptor, sock, limits)
+                group = self._groups.begin(key, file, content, sock, limits)
             self._join(group, request, file, datagram.source)
             return
         transfer = ReadTransfer(request, datagram.source, file.size_bytes, limits)
         reading = Reading(
-            *(request, file, descriptor, transfer, sock),
+            *(request, file, content, transfer, sock),
             pool=self._pool,
             stats=self.stats,
             note_end=self._on_end,
@@ -248,7 +252,8 @@ class TftpService:
     def _limits_for(self, datagram: Datagram) -> Limits:
         settings = self._settings
         blksize = self._block_sizes.largest(datagram.source[0], datagram.interface)
-        return Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts)
+        memory = extent_bytes(len(self._running) + 1)
+        return Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts, memory)
 
     def _note_begin(self, reading: Reading | GroupMember) -> None:
         self._running[reading.client] = reading

@@ -71,7 +71,7 @@ class TransferDriver(Driver):
         self._timer_due = deadline
         self._timer = self._loop.call_later(max(deadline - now, MIN_DELAY_S), self._on_timer)
 
-    def _send_apart(self, train: bytes) -> None:
+    def _send_apart(self, train: memoryview) -> None:
         for start in range(0, len(train), self._segment_bytes):
             self._sock.send(train[start : start + self._segment_bytes])
 

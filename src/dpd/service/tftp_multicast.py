@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import socket
 import time
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from dpd.boot.tree import BootObject
-from dpd.content.boot_files import read_cached
 from dpd.protocol.machine import Address
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.group import GroupEvent, GroupTransfer, MemberFinished, asks_for_multicast, terms_for_group
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, encode
 from dpd.service.driver import Driver
+from dpd.service.tftp_extents import OpenFile
 from dpd.service.tftp_reading import TftpStats
 from dpd.service.udp import send_datagram
 from dpd.telemetry.stats import bump
@@ -90,7 +89,7 @@ class Group:
     def __init__(
         self,
         transfer: GroupTransfer,
-        descriptor: int,
+        content: OpenFile,
         sock: socket.socket,
         *,
         pool: Executor,
@@ -100,7 +99,7 @@ class Group:
     ) -> None:
         self.transfer = transfer
         self.driver = Driver(transfer, sock, self, pool)
-        self._descriptor, self._sock, self._stats = descriptor, sock, stats
+        self._content, self._sock, self._stats = content, sock, stats
         self._note_end, self._note_empty = note_end, note_empty
         self._members: dict[Address, GroupMember] = {}
 
@@ -133,7 +132,7 @@ class Group:
         self._end()
 
     def on_released(self) -> None:
-        os.close(self._descriptor)
+        self._content.close()
 
     def _end_member(self, client: Address, verdict: Verdict, detail: str) -> None:
         member = self._members.pop(client)
@@ -148,16 +147,13 @@ class Group:
         self._stats.send_failures += self.driver.send_failures
         self._note_empty()
 
-    def _read(self, extent: ExtentNeeded) -> None:
-        content = read_cached(self._descriptor, extent.offset, extent.length)
-        if content is not None:
-            self.transfer.provide_extent(extent.offset, content)
+    def _read(self, needed: ExtentNeeded) -> None:
+        filled = self._content.at_once(needed)
+        if filled is not None:
+            self.transfer.provide_extent(*filled)
             return
         self._stats.disk_reads += 1
-        self.driver.request(
-            partial(os.pread, self._descriptor, extent.length, extent.offset),
-            partial(self.transfer.provide_extent, extent.offset),
-        )
+        self.driver.request(partial(self._content.read, needed), lambda filled: self.transfer.provide_extent(*filled))
 
 
 class MulticastGroups:
@@ -180,13 +176,13 @@ class MulticastGroups:
         """The group that reads this already."""
         return self._groups.get(key)
 
-    def begin(self, key: GroupKey, file: BootObject, descriptor: int, sock: socket.socket, limits: Limits) -> Group:
-        """A new group. `sock` is its own from now on, and so is the descriptor."""
+    def begin(self, key: GroupKey, file: BootObject, content: OpenFile, sock: socket.socket, limits: Limits) -> Group:
+        """A new group. `sock` is its own from now on, and so is the file."""
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(key.local))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
         transfer = GroupTransfer((self._free_address(key.local), PORT), file.size_bytes, key.blksize, limits)
         group = Group(
-            *(transfer, descriptor, sock),
+            *(transfer, content, sock),
             pool=self._pool,
             stats=self._stats,
             note_end=self._note_end,

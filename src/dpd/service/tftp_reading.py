@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from dpd.boot.tree import BootObject
-from dpd.content.boot_files import read_cached
 from dpd.protocol.machine import Address
 from dpd.protocol.tftp.events import Event, ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, encode
 from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.tftp_driver import TransferDriver
+from dpd.service.tftp_extents import OpenFile
 from dpd.service.udp import send_datagram
 from dpd.telemetry.stats import bump, counter, counts, gauge
 
@@ -51,7 +50,7 @@ class Reading:
         self,
         request: ReadRequest,
         file: BootObject,
-        descriptor: int,
+        content: OpenFile,
         transfer: ReadTransfer,
         sock: socket.socket,
         *,
@@ -62,7 +61,7 @@ class Reading:
         self.request, self.file, self.transfer = request, file, transfer
         self.began_at = time.monotonic()
         self.driver = TransferDriver(transfer, sock, self, pool)
-        self._descriptor, self._sock, self._stats, self._note_end = descriptor, sock, stats, note_end
+        self._content, self._sock, self._stats, self._note_end = content, sock, stats, note_end
         self._ended = False
 
     @property
@@ -128,15 +127,12 @@ class Reading:
         self.end(Verdict.ABORTED, f"server error: {error}")
 
     def on_released(self) -> None:
-        os.close(self._descriptor)
+        self._content.close()
 
-    def _read(self, extent: ExtentNeeded) -> None:
-        content = read_cached(self._descriptor, extent.offset, extent.length)
-        if content is not None:
-            self.transfer.provide_extent(extent.offset, content)
+    def _read(self, needed: ExtentNeeded) -> None:
+        filled = self._content.at_once(needed)
+        if filled is not None:
+            self.transfer.provide_extent(*filled)
             return
         self._stats.disk_reads += 1
-        self.driver.request(
-            partial(os.pread, self._descriptor, extent.length, extent.offset),
-            partial(self.transfer.provide_extent, extent.offset),
-        )
+        self.driver.request(partial(self._content.read, needed), lambda filled: self.transfer.provide_extent(*filled))

@@ -8,6 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.protocol.tftp.extents import extent_of
 
 from dpd.protocol.machine import Transmit
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
@@ -40,7 +41,7 @@ class Talk:
             if event is None:
                 return told
             if isinstance(event, ExtentNeeded):
-                self.group.provide_extent(event.offset, self.content[event.offset :][: event.length])
+                self.group.provide_extent(*extent_of(self.content, event))
             else:
                 self.facts.append(event)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import pytest
+from tests.protocol.tftp.extents import extent_of
 
 from dpd.protocol.machine import Transmit
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Verdict
@@ -147,7 +148,7 @@ class Server:
             while event := self.transfer.next_event():
                 busy = True
                 if isinstance(event, ExtentNeeded):
-                    self.transfer.provide_extent(event.offset, self.content[event.offset :][: event.length])
+                    self.transfer.provide_extent(*extent_of(self.content, event))
                 elif isinstance(event, Finished):
                     self.finished = event
         deadline = self.transfer.next_timeout()

@@ -6,10 +6,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from tests.protocol.tftp.extents import extent_of
 
 from dpd.errors import MisuseError
 from dpd.protocol.machine import Transmit
-from dpd.protocol.tftp.blocks import EXTENT_BYTES
+from dpd.protocol.tftp.blocks import Extent
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.options import Limits
 from dpd.protocol.tftp.packet import Ack, Data, Error, ErrorCode, Message, OptionAck, ReadRequest, decode, encode
@@ -51,7 +52,7 @@ class Conversation:
                 return messages
             if isinstance(event, ExtentNeeded):
                 self.extents.append(event)
-                self.transfer.provide_extent(event.offset, self.content[event.offset : event.offset + event.length])
+                self.transfer.provide_extent(*extent_of(self.content, event))
             else:
                 self.facts.append(event)
 
@@ -121,12 +122,13 @@ def test_a_window_leaves_as_one_train_whose_last_datagram_alone_is_shorter() -> 
     talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
     assert talk.transfer.poll_transmit(talk.now) is None  # the disk first
     request = talk.transfer.next_event()
-    assert request == ExtentNeeded(0, 512 * 3 + 5)
-    talk.transfer.provide_extent(0, talk.content)
+    assert request == ExtentNeeded(1, 4, 512, 512 * 3 + 5)
+    assert isinstance(request, ExtentNeeded)
+    talk.transfer.provide_extent(*extent_of(talk.content, request))
     train = talk.transfer.poll_transmit(talk.now)
     assert train is not None
     assert train.segment_size == 516
-    assert [len(piece) for piece in train.pieces] == [4, 512, 4, 512, 4, 512, 4, 5]
+    assert [len(piece) for piece in train.pieces] == [516, 516, 516, 9]
     assert talk.transfer.poll_transmit(talk.now) is None
 
 
@@ -135,8 +137,9 @@ def test_no_train_is_more_than_one_system_call_takes() -> None:
     talk.said()
     talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
     talk.transfer.poll_transmit(talk.now)
-    talk.transfer.next_event()
-    talk.transfer.provide_extent(0, bytes(EXTENT_BYTES))
+    request = talk.transfer.next_event()
+    assert isinstance(request, ExtentNeeded)
+    talk.transfer.provide_extent(*extent_of(talk.content, request))
     trains = []
     while train := talk.transfer.poll_transmit(talk.now):
         trains.append(sum(map(len, train.pieces)))
@@ -388,6 +391,22 @@ class TestShortWay:
         assert decode(train) == Data(3, bytes(512))
         assert talk.transfer.answer(encode(Ack(2)), talk.now) is None  # a copy
 
+    def test_acks_that_name_the_next_window_are_answered_as_long_as_it_stays(self) -> None:
+        """bootmgr's: each has a fifth byte."""
+        talk = Conversation(bytes(512) * 100, windowsize=4, msftwindow=31416)
+        talk.said()
+        talk.hear(Ack(0, next_window=6))
+        train = talk.transfer.answer(encode(Ack(6, next_window=6)), talk.now)
+        assert train is not None
+        assert numbers(split(Transmit((train,), CLIENT, 516))) == list(range(7, 13))
+        assert talk.transfer.answer(encode(Ack(12, next_window=8)), talk.now) is None
+        assert numbers(talk.hear(Ack(12, next_window=8))) == list(range(13, 21))
+        talk.hear(Ack(12, next_window=2))  # an old one, but it changes the window
+        assert talk.transfer.answer(encode(Ack(20, next_window=2)), talk.now) is None
+        assert numbers(talk.hear(Ack(20, next_window=2))) == [21, 22]
+        assert talk.transfer.answer(encode(Ack(22, next_window=2)), talk.now) is not None
+        assert talk.transfer.datagrams_sent == 1 + 24
+
     def test_a_retransmission_is_due_when_it_would_be_otherwise(self) -> None:
         talk = Conversation(bytes(50_000))
         talk.said()
@@ -532,8 +551,9 @@ def test_an_ack_other_than_zero_does_not_accept_the_offer() -> None:
 def test_a_file_that_shrank_ends_with_an_error_to_the_client() -> None:
     talk = Conversation(bytes(5000))
     assert talk.transfer.poll_transmit(talk.now) is None
-    talk.transfer.next_event()
-    talk.transfer.provide_extent(0, bytes(600))
+    request = talk.transfer.next_event()
+    assert isinstance(request, ExtentNeeded)
+    talk.transfer.provide_extent(Extent(request), 600)
     assert talk.said() == [Error(0, "the file became shorter while it was read")]
     assert talk.facts == [Finished(Verdict.ABORTED, "the file became shorter while it was read")]
 
@@ -546,15 +566,17 @@ def test_acks_while_the_disk_reads_are_harmless_and_nothing_times_out() -> None:
     talk.transfer.receive_datagram(encode(Ack(0)), CLIENT, talk.now)
     assert talk.transfer.next_event() == Ignored("duplicate_ack")
     assert isinstance(request, ExtentNeeded)
-    talk.transfer.provide_extent(0, bytes(5000))
+    talk.transfer.provide_extent(*extent_of(bytes(5000), request))
     assert numbers(talk.said()) == [1]
 
 
 def test_fail_tells_the_client_and_a_late_extent_is_dropped() -> None:
     talk = Conversation(bytes(5000))
     talk.transfer.poll_transmit(talk.now)
+    request = talk.transfer.next_event()
+    assert isinstance(request, ExtentNeeded)
     talk.transfer.fail("the server is stopping")
-    talk.transfer.provide_extent(0, bytes(5000))
+    talk.transfer.provide_extent(*extent_of(bytes(5000), request))
     assert Error(0, "the server is stopping") in talk.said()
     assert Finished(Verdict.ABORTED, "the server is stopping") in talk.facts
 
@@ -562,7 +584,7 @@ def test_fail_tells_the_client_and_a_late_extent_is_dropped() -> None:
 def test_an_extent_nobody_asked_for_is_our_bug() -> None:
     talk = Conversation(bytes(5000), tsize=0)
     with pytest.raises(MisuseError):
-        talk.transfer.provide_extent(0, b"x")
+        talk.transfer.provide_extent(Extent(ExtentNeeded(1, 1, 512, 1)), 1)
 
 
 def test_after_the_end_everything_is_ignored() -> None:

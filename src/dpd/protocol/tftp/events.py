@@ -20,10 +20,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExtentNeeded:
-    """Request: these bytes of the file; answered by `provide_extent`."""
+    """Request: blocks `first` to `last` of the file, `length` bytes from `offset` on; answered by `provide_extent`."""
 
-    offset: int
+    first: int
+    last: int
+    blksize: int
     length: int
+
+    @property
+    def offset(self) -> int:
+        """Where its bytes begin in the file."""
+        return (self.first - 1) * self.blksize
 
 
 @dataclass(frozen=True, slots=True)

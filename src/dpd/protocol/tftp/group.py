@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer, Transmit
-from dpd.protocol.tftp.blocks import Blocks
+from dpd.protocol.tftp.blocks import Blocks, Extent
 from dpd.protocol.tftp.events import ExtentNeeded, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.options import Limits, Terms, negotiate
 from dpd.protocol.tftp.packet import (
@@ -80,7 +80,7 @@ class GroupTransfer:
         self.datagrams_sent = 0
         self.retransmits = 0
         self.finished = False
-        self._blocks = Blocks(size_bytes, blksize)
+        self._blocks = Blocks(size_bytes, blksize, limits.extent_bytes)
         self._limits = limits
         self._members: dict[Address, _Member] = {}
         self._timer = RetransmissionTimer(limits.timeout_s, limits.attempts)
@@ -170,9 +170,9 @@ class GroupTransfer:
         """When `handle_timeout` is due."""
         return self._deadline
 
-    def provide_extent(self, offset: int, data: Buffer) -> None:
-        """The bytes that ExtentNeeded asked for."""
-        if not self.finished and not self._blocks.provide(offset, data):
+    def provide_extent(self, extent: Extent, length: int) -> None:
+        """What ExtentNeeded asked for, with so many bytes of the file."""
+        if not self.finished and not self._blocks.provide(extent, length):
             self.fail("the file became shorter while it was read")
 
     def fail(self, reason: str) -> None:

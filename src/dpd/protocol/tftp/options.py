@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dpd.protocol.tftp.blocks import EXTENT_BYTES
 from dpd.protocol.tftp.packet import DEFAULT_BLKSIZE, MAX_BLKSIZE, MAX_WINDOWSIZE, MIN_BLKSIZE, Options
 
 # A window must fit into memory and into the buffers of the way; 1 MiB is 716 blocks of 1464, far past the 16 blocks at
@@ -18,12 +19,13 @@ VARIABLE_WINDOW_ASKED, VARIABLE_WINDOW_GRANTED = 31416, 27182
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows one transfer."""
+    """What the operator allows one transfer, and how much of its file shall be in memory."""
 
     max_blksize: int = 1468
     max_windowsize: int = 64
     timeout_s: float = 1.0
     attempts: int = 6
+    extent_bytes: int = EXTENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from enum import Enum, auto
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.machine import Address, Buffer, Transmit
-from dpd.protocol.tftp.blocks import Blocks
+from dpd.protocol.tftp.blocks import Blocks, Extent
 from dpd.protocol.tftp.events import Event, Finished, Ignored, Malformed, Verdict
 from dpd.protocol.tftp.options import Limits, negotiate
 from dpd.protocol.tftp.packet import (
@@ -59,10 +59,11 @@ MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/udp.py
 MAX_TRAIN_SEGMENTS = 64
 MAX_STRAYS = 4  # answers to strangers kept at once
 UNANSWERED_ATTEMPTS = 3
-SAMPLE_EVERY = 16  # short ways between two looks at the round trip, which cost as much as a block
+SAMPLE_EVERY = 16  # blocks between two looks at the round trip, which cost as much as a short way itself
 
 ACK = int(Opcode.ACK)
 ACK_OPCODE = b"\0\x04"
+NOTHING = memoryview(b"")
 
 _pack_header = struct.Struct(">HH").pack
 
@@ -80,17 +81,18 @@ class ReadTransfer:
         self.client = client
         self.size_bytes = size_bytes
         self.terms = negotiate(request.options, size_bytes, limits)
-        self._blocks = Blocks(size_bytes, self.terms.blksize)
+        self._blocks = Blocks(size_bytes, self.terms.blksize, limits.extent_bytes)
         self.last_block = self._blocks.last
         self._windowsize = self.terms.windowsize
-        self.datagrams_sent = 0
         self.retransmits = 0
         self._acked = self._sent = 0
         self._next_block, self._window_end = 1, 0
         self._recovery_end = -1
         self._restarted_at = 0.0
-        self._short_ways = 0
+        self._other_datagrams = 0  # all but the first copy of each block
         self._awaited = b""  # the one ACK that `answer` takes
+        self._wanted = b""  # the fifth byte of the client's ACKs
+        self._run, self._run_start, self._run_step, self._run_end = NOTHING, 0, 1, 0  # whole windows of the extent
         self._probing = False
         self._probe_of = 0.0  # when the window that was probed had left
         self._unanswered_attempts = min(limits.attempts, UNANSWERED_ATTEMPTS)
@@ -98,7 +100,8 @@ class ReadTransfer:
         self._deadline: float | None = None
         self._quiet_deadline: float | None = None
         self._answered = False
-        self._window_sent_at: float | None = None  # None: disturbed, gives no round-trip sample
+        self._window_sent_at = 0.0
+        self._disturbed = True  # a window that gives no round-trip sample
         self._control: bytes | None = None
         self._strays: deque[Address] = deque(maxlen=MAX_STRAYS)
         self._events: deque[Event] = deque()
@@ -132,36 +135,40 @@ class ReadTransfer:
         return self._answered
 
     @property
+    def datagrams_sent(self) -> int:
+        """All of them, repeated ones included."""
+        return self._sent + self._other_datagrams
+
+    @property
     def bytes_acked(self) -> int:
         """How much of the file the client has confirmed."""
         return min(self._acked * self.terms.blksize, self.size_bytes)
 
-    def answer(self, ack: bytes, now: float) -> bytes | None:
+    def answer(self, ack: bytes, now: float) -> memoryview | None:
         """The next window as one train, where `ack` came from the client and is just the one that is waited for. None: nothing
         was changed, and `receive_datagram` is to look at it."""
         if ack != self._awaited:
             return None
-        acked, count = self._sent, self._windowsize
-        train = self._blocks.joined(acked + 1, count)
-        if train is None:
+        start = self._run_start
+        end = start + self._run_step
+        if end > self._run_end:
             return None
-        self._short_ways += 1
-        if not self._short_ways % SAMPLE_EVERY and self._window_sent_at is not None:
+        self._run_start = end
+        self._acked = acked = self._sent
+        self._sent = sent = acked + self._windowsize
+        self._awaited = _pack_header(ACK, sent & 0xFFFF)
+        if self._wanted:
+            self._awaited += self._wanted
+        if not sent % SAMPLE_EVERY:
             self._timer.sample(now - self._window_sent_at)
-        last = acked + count
-        self._acked = acked
-        self._sent = self._window_end = last
-        self._next_block = last + 1
-        self._awaited = _pack_header(ACK, last & 0xFFFF)
         self._window_sent_at = now
-        self._deadline = now + self._timer.settled_s
-        self.datagrams_sent += count
-        return train
+        return self._run[start:end]
 
     def receive_datagram(self, data: Buffer, source: Address, now: float) -> None:
         """A datagram reached this transfer's port. What ends or advances the transfer comes from its client alone."""
         if len(data) == HEADER_BYTES and data[:2] == ACK_OPCODE and source == self.client and not self.finished:
             # Nearly every datagram; the codec's way costs 1.1 us more, with windowsize 1 for each block.
+            self._wanted = b""
             self._receive_ack(data[2] << 8 | data[3], now)
             return
         try:
@@ -176,6 +183,9 @@ class ReadTransfer:
         elif self._state is _State.FINISHED:
             return
         elif isinstance(message, Ack):
+            self._settle()
+            self._awaited = b""
+            self._wanted = bytes(data[HEADER_BYTES:])
             if self.terms.variable_window and message.next_window:
                 self._windowsize = min(message.next_window, self.terms.max_windowsize)
             self._receive_ack(message.block_number, now)
@@ -187,6 +197,7 @@ class ReadTransfer:
 
     def handle_timeout(self, now: float) -> None:
         """The deadline of `next_timeout` may have passed: send again, or give up after the last attempt."""
+        self._settle()
         if self._quiet_deadline is not None and now >= self._quiet_deadline:
             self._restart_window(now)
         if self._deadline is None or now < self._deadline:
@@ -198,7 +209,7 @@ class ReadTransfer:
             self._finish(Verdict.TIMEOUT, self._silence())
         elif self._state is _State.OFFERING:
             self.retransmits += 1
-            self._window_sent_at = None
+            self._disturbed = True
             self._control = encode(OptionAck(self.terms.granted))
         elif self._sent - self._acked > 1 and self._timer.backed_off % 2 and self._sent > self._recovery_end:
             self._probe(now)
@@ -221,15 +232,16 @@ class ReadTransfer:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` is due; None while waiting for the disk or after the end."""
+        self._settle()
         if self._quiet_deadline is not None and self._deadline is not None:
             return min(self._deadline, self._quiet_deadline)
         return self._deadline
 
-    def provide_extent(self, offset: int, data: Buffer) -> None:
-        """The bytes that ExtentNeeded asked for; fewer mean that the file has shrunk, which ends the transfer."""
+    def provide_extent(self, extent: Extent, length: int) -> None:
+        """What ExtentNeeded asked for; fewer bytes than that mean that the file has shrunk, which ends the transfer."""
         if self._state is _State.FINISHED:
             return
-        if not self._blocks.provide(offset, data):
+        if not self._blocks.provide(extent, length):
             self.fail("the file became shorter while it was read")
 
     def fail(self, reason: str) -> None:
@@ -238,7 +250,14 @@ class ReadTransfer:
             self._control = encode(Error(ErrorCode.NOT_DEFINED, reason))
             self._finish(Verdict.ABORTED, reason)
 
+    def _settle(self) -> None:
+        """What the short ways leave for later, since they are as many as the blocks of lock-step."""
+        if self._awaited:
+            self._next_block, self._window_end = self._sent + 1, self._sent
+            self._deadline = self._window_sent_at + self._timer.settled_s
+
     def _receive_ack(self, number: int, now: float) -> None:
+        self._settle()
         if self._state is _State.OFFERING:
             self._accept_offer(number, now)
             return
@@ -292,7 +311,7 @@ class ReadTransfer:
 
     def _sample_round_trip(self, now: float) -> None:
         self._timer.progress()
-        if self._window_sent_at is not None:
+        if not self._disturbed:
             self._timer.sample(now - self._window_sent_at)
 
     def _open_window(self) -> None:
@@ -305,7 +324,7 @@ class ReadTransfer:
     def _probe(self, now: float) -> None:
         """The last block that was sent, once more."""
         self._probing = True
-        self._probe_of = self._window_sent_at if self._window_sent_at is not None else now
+        self._probe_of = now if self._disturbed else self._window_sent_at
         self._next_block = self._window_end = self._sent
 
     def _silence(self) -> str:
@@ -333,10 +352,9 @@ class ReadTransfer:
     def _send_control(self, now: float) -> Transmit:
         control, self._control = self._control, None
         assert control is not None
-        self.datagrams_sent += 1
+        self._other_datagrams += 1
         if self._state is _State.OFFERING:
-            if self.retransmits == 0:
-                self._window_sent_at = now
+            self._window_sent_at, self._disturbed = now, self.retransmits > 0
             self._deadline = now + self._timer.interval_s()
         return Transmit((control,), self.client)
 
@@ -348,21 +366,30 @@ class ReadTransfer:
         return Transmit(self._blocks.train(first, count), self.client, self.terms.blksize + HEADER_BYTES)
 
     def _note_sent(self, first: int, last: int, now: float) -> None:
-        self.datagrams_sent += last - first + 1
-        if first <= self._sent:
-            self.retransmits += min(last, self._sent) - first + 1
-            self._window_sent_at = None
+        repeated = max(min(last, self._sent) - first + 1, 0)
+        self.retransmits += repeated
+        self._other_datagrams += repeated
+        if repeated:
+            self._disturbed = True
         elif first == self._acked + 1:
-            self._window_sent_at = now
-        if last == self._window_end and self._answered and self._windowsize <= self._train_blocks:
-            self._awaited = b"" if self._window_sent_at is None else _pack_header(ACK, last & 0xFFFF)
+            self._window_sent_at, self._disturbed = now, False
         self._sent = max(self._sent, last)
         self._next_block = last + 1
         self._deadline = now + self._timer.interval_s()
+        if not self._disturbed and last == self._window_end and self._answered and self._quiet_deadline is None:
+            self._await(last)
+
+    def _await(self, last: int) -> None:
+        """The ACK of this block has a short way, where windows are trains of their own."""
+        if self._windowsize <= self._train_blocks:
+            self._awaited = _pack_header(ACK, last & 0xFFFF) + self._wanted
+            self._run, self._run_start, self._run_end = self._blocks.run(last + 1)
+            self._run_step = self._windowsize * (self.terms.blksize + HEADER_BYTES)
 
     def _finish(self, verdict: Verdict, detail: str = "") -> None:
         self._state = _State.FINISHED
         self._deadline = self._quiet_deadline = None
         self._awaited = b""
         self._blocks.drop()
+        self._run = NOTHING
         self._events.append(Finished(verdict, detail))
