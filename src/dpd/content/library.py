@@ -21,6 +21,7 @@ from dpd.content.damage import Damage, Inspection, damage_in_words
 from dpd.content.description import Description, describe, encode
 from dpd.content.disk import in_words
 from dpd.content.drain import DrainReport, drain
+from dpd.content.garbage import Collection, GcReport
 from dpd.content.intake import Progress
 from dpd.content.kinds import ContentKind
 from dpd.content.manifest import Manifest
@@ -278,6 +279,14 @@ class Library:
         """A drained one is a root no more. Raises ContentError, ContentNotFound."""
         with self._stock.change:
             return self._stock.roots.remove(root)
+
+    def gc(self, *, delete: bool = False, progress: Progress = _no_progress) -> GcReport:
+        """Look for what nobody needs, and remove it where `delete`. Safe beside all other work."""
+        with self._work():
+            try:
+                return Collection(self._stock, self.unless_closing(progress)).run(delete=delete)
+            except OSError as error:
+                raise ContentError(f"library {self._stock.store.root}: {in_words(error)}; check the disk") from None
 
     # ---- identity
 

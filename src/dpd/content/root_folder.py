@@ -120,6 +120,10 @@ class RootFolder:
         """Every blob file, without its parity. Looks at all of them: gc alone may take that long."""
         return (path for path in self.path.glob("blobs/??/*") if _HASH.fullmatch(path.name))
 
+    def parities(self) -> Iterator[Path]:
+        """Every parity file, as long as that."""
+        return (path for path in self.path.glob("blobs/??/*.parity") if _HASH.fullmatch(path.stem))
+
     def parts(self) -> Iterator[Path]:
         """Whatever lies in incoming/."""
         return self.path.glob("incoming/*.part")

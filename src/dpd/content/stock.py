@@ -225,6 +225,11 @@ class Stock:
                 self.store.drop_manifest(manifest)
             self.settle(places)
 
+    def drop(self, hashes: Iterable[str]) -> None:
+        """Those of these blobs that neither a content nor running work needs."""
+        with self.change:
+            self.settle(self.blobs.drop(hashes, self._held))
+
     def settle(self, places: Sequence[Place]) -> None:
         """Loose places, where a file may be: it goes if no row vouches for it."""
         with self.change:
