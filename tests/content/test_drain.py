@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.content.conftest import put_blob
 
+import dpd
 from dpd.content.drain import Drain, DrainReport, told
 from dpd.content.records import BlobRow, BlobState, Place
 from dpd.content.root_folder import Adopted
@@ -262,3 +267,24 @@ def test_the_librarys_own_root_can_be_drained_too(open_stock: OpenStock, tmp_pat
     assert drain(stock, 0).blobs == 1
     check_all_whole(stock, {sha256: content})
     assert stock.roots.status()[0].state is RootCondition.EMPTY
+
+
+KILLS = 200
+
+
+def test_drains_that_are_killed_at_random_moments_lose_nothing() -> None:
+    """drain_kills checks after each kill that every blob is whole, in one place, and that nothing is left over."""
+    program, sources = Path(__file__).with_name("drain_kills.py"), Path(dpd.__file__).parents[1]
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="dpd-drain-kills-", dir=memory) as folder:
+        ran = subprocess.run(
+            [sys.executable, program, str(KILLS), "17", folder],
+            env={**os.environ, "PYTHONPATH": str(sources)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["killed"] == KILLS
+    assert json.loads(ran.stdout)["ended"] > 5
