@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog='Example: dpd maintenance on "the disks are changed"')
+@app.command(epilog="Example: dpd maintenance on disk-change")
 def on(
     reason: Annotated[str, typer.Argument(metavar="REASON", help="Why, for whoever wonders.")],
     socket: SocketOption = DEFAULT_SOCKET,

@@ -46,6 +46,7 @@ Mac = Annotated[str, Meta(min_length=12, max_length=17, description="Six bytes s
 EXPECTED = {
     "package_id": "1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00001",
     "image_id": "1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00005",
+    "after": "a package ID, as the last of the page before had it",
     "architecture": "x86, x64 or arm64",
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",

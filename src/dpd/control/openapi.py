@@ -56,6 +56,7 @@ def describe(routes: Sequence[Route], failure: type, version: str) -> dict[str, 
     types = {failure, *(route.reply for route in routes), *(route.body for route in routes if route.body)} - {dict}
     ordered = sorted(types, key=lambda each: each.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.decode(msgspec.json.encode((schemas, components)))  # a default of () is a list
     by_type = dict(zip(ordered, schemas, strict=True)) | {dict: {"type": "object"}}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

@@ -48,9 +48,9 @@ class PackageStatus:
     state: PackageState
     number: int
     versions: tuple[int, ...]
-    damaged: tuple[int, ...] = ()
-    job: Job | None = None
-    why: str = ""
+    damaged: tuple[int, ...]
+    job: Job | None
+    why: str
 
 
 def package_status(
@@ -71,7 +71,8 @@ def package_status(
             package_id, PackageState.FAILED, PackageState.FAILED.number, versions, tuple(damaged), None, why
         )
     if versions:
-        return PackageStatus(package_id, PackageState.INSTALLED, PackageState.INSTALLED.number, versions)
+        installed = PackageState.INSTALLED
+        return PackageStatus(package_id, installed, installed.number, versions, (), None, "")
     return None
 
 
