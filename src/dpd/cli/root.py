@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dpd.cli.client import Client
+from dpd.cli.distribution import NoWaitOption, follow
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import print_json, print_table, size
 
@@ -90,6 +91,18 @@ def change(
     given = {"reserve_bytes": reserve, "active": active}
     body = {name: value for name, value in given.items() if value is not None}
     _print_root(Client(socket).patch("roots", str(root), body=body), as_json)
+
+
+@app.command(epilog="Example: dpd root drain 1")
+def drain(
+    root: RootArgument,
+    no_wait: NoWaitOption = False,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """Move what a root holds to the other roots, as a job. New content does not go there any more."""
+    client = Client(socket)
+    follow(client, client.post("roots", str(root), "drain"), no_wait=no_wait, as_json=as_json)
 
 
 @app.command(epilog="Example: dpd root remove 1")
