@@ -94,8 +94,18 @@ def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[st
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:
     assert route.parameters is not None
-    schema = msgspec.json.schema_components([route.parameters])[1][route.parameters.__name__]
+    schemas = msgspec.json.schema_components([route.parameters])[1]
+    schema = schemas[route.parameters.__name__]
     for name, rule in schema["properties"].items():
         inside = "path" if name in route.placeholders else "query"
         required = inside == "path" or name in schema.get("required", ())
-        yield {"name": name, "in": inside, "required": required, "schema": rule}
+        yield {"name": name, "in": inside, "required": required, "schema": _whole(rule, schemas)}
+
+
+def _whole(rule: Any, schemas: dict[str, Any]) -> Any:
+    """A rule without references: the document has a place for the types of bodies, and none for those of parameters."""
+    if isinstance(rule, dict) and "$ref" in rule:
+        return _whole(schemas[rule["$ref"].removeprefix("#/$defs/")], schemas)
+    if isinstance(rule, dict):
+        return {name: _whole(value, schemas) for name, value in rule.items()}
+    return [_whole(value, schemas) for value in rule] if isinstance(rule, list) else rule
