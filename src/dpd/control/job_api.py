@@ -24,6 +24,7 @@ from dpd.control.job_messages import (
 from dpd.control.job_operations import JobOperations
 from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
+from dpd.control.root_messages import RootParameters
 from dpd.distribution.job import Job, JobKind, JobOrder, JobState
 from dpd.distribution.states import PackageStatus
 
@@ -42,6 +43,11 @@ async def submit_job(api: Asked, request: web.Request, parameters: None, body: J
         raise RequestRefused("source_version: a version of which package? expected package_id beside it")
     kind, actor = JobKind(body.kind.value), actor_of(request)
     return await api.jobs.submit(JobOrder(kind, body.package_id or "", body.source_version, body.priority, actor=actor))
+
+
+async def drain_root(api: Asked, request: web.Request, parameters: RootParameters, body: None) -> Job:
+    order = JobOrder(JobKind.DRAIN, options={"root": parameters.root}, actor=actor_of(request))
+    return await api.jobs.submit(order)
 
 
 async def list_open_jobs(api: Asked, request: web.Request, parameters: None, body: None) -> JobList:
@@ -97,6 +103,15 @@ ROUTES = (
         submit_job,
         Job,
         body=JobRequest,
+        refusals=(_CONFLICT, _FULL, _BUSY),
+    ),
+    Route(
+        "POST",
+        "/v1/roots/{root}/drain",
+        "Move everything in a root elsewhere, as a job; it takes no new content from then on",
+        drain_root,
+        Job,
+        parameters=RootParameters,
         refusals=(_CONFLICT, _FULL, _BUSY),
     ),
     Route("GET", "/v1/jobs", "The jobs that run or will, in the order of their turn", list_open_jobs, JobList),
