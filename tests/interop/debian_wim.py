@@ -38,9 +38,9 @@ def capture(wim: Path) -> None:
     seconds that it takes."""
     sources = wim.with_suffix(".sources")
     sources.write_text("".join(f"{folder} {folder.lstrip('/')}\n" for folder in _root_folders()))
-    options = ("--compress=none", "--no-acls", "--unix-data", "--check")
+    options = ("--compress=none", "--no-acls", "--unix-data")
     wimlib("capture", "--source-list", sources, wim, "Debian", "All of it", "--flags=Server", *options)
-    wimlib("append", "/usr/bin", wim, "Debian programs", "--flags=Core", "--no-acls", "--unix-data", "--check")
+    wimlib("append", "/usr/bin", wim, "Debian programs", "--flags=Core", "--no-acls", "--unix-data")
     sources.unlink()
     assert wim.stat().st_size >= MINIMUM_BYTES, f"a Debian root of {wim.stat().st_size} bytes"
 
@@ -70,7 +70,7 @@ def update(wim: Path, folder: Path) -> None:
     for number, (path, size) in enumerate(rng.sample(candidates, min(CHANGED_FILES, len(candidates)))):
         (folder / str(number)).write_bytes(rng.randbytes(size + rng.randrange(1000)))
         commands.append(f"delete '{path}'\nadd {folder / str(number)} '{path}'\n")
-    wimlib("update", wim, "1", "--no-acls", "--check", stdin="".join(commands))
+    wimlib("update", wim, "1", "--no-acls", stdin="".join(commands))
     shutil.rmtree(folder)
 
 
