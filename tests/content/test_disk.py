@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from dpd.content.disk import free_bytes, in_words, sync_directory, sync_file_system, take_lock, write_whole
-from dpd.errors import LibraryInUse
+from dpd.content.disk import (
+    disk_trouble_told,
+    free_bytes,
+    in_words,
+    sync_directory,
+    sync_file_system,
+    take_lock,
+    write_whole,
+)
+from dpd.errors import ContentError, LibraryFull, LibraryInUse
 
 
 def test_a_small_file_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -49,3 +57,16 @@ def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
 def test_trouble_is_told_with_the_file_where_there_is_one() -> None:
     assert in_words(OSError(28, "No space left on device", "/x")) == "/x: No space left on device"
     assert in_words(OSError(28, "No space left on device")) == "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [
+        (28, LibraryFull, r"drain: the disk became full; make room there"),
+        (122, LibraryFull, r"drain: the disk became full; make room there"),
+        (5, ContentError, r"drain: /x: Input/output error; check that disk"),
+    ],
+)
+def test_trouble_of_a_verb_is_an_error_of_the_library(number: int, kind: type[Exception], told: str) -> None:
+    with pytest.raises(kind, match=told), disk_trouble_told("drain"):
+        raise OSError(number, os.strerror(number), "/x")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dpd.content.blob_part import SMALL_BYTES, BlobPart, PartPlace, Shape, Wanted
 from dpd.content.description import Description
+from dpd.content.disk import disk_trouble_told
 from dpd.content.intake import Digesting, Digests, fill
 from dpd.content.manifest import Manifest, decode_signed, encode
 from dpd.content.publication import Means, other_content
@@ -90,9 +91,10 @@ class Arrival:
             self._flush()
             files, directories = self._description.files, self._description.directories
             manifest = self._manifest_body() if self._description.is_one_file else None
-            return self._stock.install(
-                Recipe(self._settle, files, directories, None if manifest is None else lambda content: manifest), []
-            )
+            with disk_trouble_told(str(self._description)):
+                return self._stock.install(
+                    Recipe(self._settle, files, directories, None if manifest is None else lambda content: manifest), []
+                )
         finally:
             self.abandon()
 
@@ -115,7 +117,8 @@ class Arrival:
     def _keep(self, ready: Ready, digests: Digests) -> None:
         """A blob is whole. A large one is on the disk already."""
         if ready.size_bytes > SMALL_BYTES:
-            self._stock.adopt([ready])
+            with disk_trouble_told(str(self._description)):
+                self._stock.adopt([ready])
         with self._lock:
             self._here.add(ready.sha256)
             if self._description.is_one_file:
@@ -131,9 +134,10 @@ class Arrival:
         with self._lock:
             ready, self._pending = self._pending, []
         try:
-            for root in {each.root for each in ready}:
-                self._stock.roots.folder(root).sync()
-            self._stock.adopt(ready)
+            with disk_trouble_told(str(self._description)):
+                for root in {each.root for each in ready}:
+                    self._stock.roots.folder(root).sync()
+                self._stock.adopt(ready)
         except BaseException:
             with self._lock:
                 self._here.difference_update(each.sha256 for each in ready)
@@ -253,4 +257,9 @@ def replacement(stock: Stock, means: Means, sha256: str) -> BlobPart:
     if has_slabs:
         shape = Shape(means.slab_bytes, fitting[0] if fitting else None, means.parity_code, means.chunks)
     wanted = Wanted(sha256, row.size_bytes)
-    return BlobPart(wanted, shape, take_part(stock, wanted), lambda ready, digests: stock.adopt([ready]))
+    return BlobPart(wanted, shape, take_part(stock, wanted), lambda ready, digests: _adopt(stock, ready))
+
+
+def _adopt(stock: Stock, ready: Ready) -> None:
+    with disk_trouble_told(f"blob {ready.sha256}"):
+        stock.adopt([ready])

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dpd.errors import LibraryInUse
+from dpd.errors import ContentError, LibraryFull, LibraryInUse
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,6 +64,19 @@ def free_bytes(path: Path) -> int:
 def in_words(error: OSError) -> str:
     """What the system said, and of which file where it tells."""
     return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror}"
+
+
+@contextmanager
+def disk_trouble_told(what: str) -> Iterator[None]:
+    """Whatever the system says against `what` is a LibraryFull or a ContentError with the next step."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LibraryFull(
+                f"{what}: the disk became full; make room there, for example with `dpd content remove`, and try again"
+            ) from None
+        raise ContentError(f"{what}: {in_words(error)}; check that disk and try again") from error
 
 
 def take_lock(folder: Path, owned: str) -> int:

@@ -11,7 +11,6 @@ needs a source.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd.content.disk import in_words
+from dpd.content.disk import disk_trouble_told
 from dpd.content.intake import Progress, open_source, take_in
 from dpd.content.records import BlobRow, BlobState, Place, RootState
 from dpd.content.root_folder import Adopted, RootFolder
@@ -155,16 +154,8 @@ class Drain:
 
 def drain(stock: Stock, number: int, progress: Progress) -> DrainReport:
     """Empty a root. What the system says against it is put into words; else as Drain."""
-    try:
+    with disk_trouble_told(f"drain of root {number}"):
         return Drain(stock, number, progress).run()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LibraryFull(
-                f"root {number}: the disk that its blobs go to became full; make room there, or add a root with `dpd root add`, and drain again"
-            ) from None
-        raise ContentError(
-            f"root {number}: cannot be drained: {in_words(error)}; look at that disk, and drain again"
-        ) from error
 
 
 def told(report: DrainReport) -> str:
