@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -50,12 +51,16 @@ def distribute(
     package: PackageArgument,
     source_version: VersionOption = None,
     priority: PriorityOption = NORMAL,
+    url: Annotated[str, typer.Option(help="Fetch this file instead of asking the sources; needs --sha256.")] = "",
+    sha256: Annotated[str, typer.Option(metavar="HEX", help="The SHA-256 of the file at --url.")] = "",
+    ca_file: Annotated[str, typer.Option(metavar="PEM", help="The authority of --url's server.")] = "",
     no_wait: NoWaitOption = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a package from the sources, unless it is here. Other versions stay."""
-    order(Client(socket), "distribute", package, source_version, priority, no_wait, as_json)
+    place = {"url": url, "sha256": sha256, "ca_file": ca_file}
+    order(Client(socket), "distribute", package, source_version, priority, no_wait, as_json, place)
 
 
 def update(
@@ -97,11 +102,18 @@ def validate(
 
 
 def order(
-    client: Client, kind: str, package: str | None, version: int | None, priority: int, no_wait: bool, as_json: bool
+    client: Client,
+    kind: str,
+    package: str | None,
+    version: int | None,
+    priority: int,
+    no_wait: bool,
+    as_json: bool,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Order a job of a package, and follow it."""
-    given = {"kind": kind, "package_id": package, "source_version": version, "priority": priority}
-    job = client.post("jobs", body={name: value for name, value in given.items() if value is not None})
+    given = {"kind": kind, "package_id": package, "source_version": version, "priority": priority, **(more or {})}
+    job = client.post("jobs", body={name: value for name, value in given.items() if value not in (None, "")})
     follow(client, job, no_wait=no_wait, as_json=as_json)
 
 

@@ -25,7 +25,7 @@ from dpd.control.job_operations import JobOperations
 from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
 from dpd.control.root_messages import RootParameters
-from dpd.distribution.job import Job, JobKind, JobOrder, JobState
+from dpd.distribution.job import Job, JobKind, JobOrder, JobState, OptionValue
 from dpd.distribution.states import PackageStatus
 
 
@@ -42,7 +42,20 @@ async def submit_job(api: Asked, request: web.Request, parameters: None, body: J
     if body.package_id is None and body.source_version is not None:
         raise RequestRefused("source_version: a version of which package? expected package_id beside it")
     kind, actor = JobKind(body.kind.value), actor_of(request)
-    return await api.jobs.submit(JobOrder(kind, body.package_id or "", body.source_version, body.priority, actor=actor))
+    return await api.jobs.submit(
+        JobOrder(kind, body.package_id or "", body.source_version, body.priority, _options(body), actor)
+    )
+
+
+def _options(body: JobRequest) -> dict[str, OptionValue]:
+    """Where a file comes from that no source has."""
+    given = {"url": body.url, "sha256": body.sha256.lower(), "ca_file": body.ca_file}
+    options: dict[str, OptionValue] = {name: value for name, value in given.items() if value}
+    if options and body.kind is not PackageVerb.DISTRIBUTE:
+        raise RequestRefused(f"{next(iter(options))}: only for the kind distribute")
+    if bool(body.url) != bool(body.sha256):
+        raise RequestRefused("url and sha256: expected both, or none of them")
+    return options
 
 
 async def drain_root(api: Asked, request: web.Request, parameters: RootParameters, body: None) -> Job:

@@ -37,12 +37,16 @@ class EndedState(StrEnum):
 class JobRequest(Request):
     """Without a version: the newest that a source has; for `remove` and `validate` every version. `validate` without a
     package is the whole library. An order that is open already is answered with its job, which takes the more urgent
-    `priority` (1 high, 2 normal, 3 low)."""
+    `priority` (1 high, 2 normal, 3 low). `url` distributes a file from there instead of the sources: `sha256` is that of
+    the file, `ca_file` the authority of its server where that is a private one."""
 
     kind: PackageVerb
     package_id: PackageId | None = None
     source_version: SourceVersion | None = None
     priority: Priority = Priority.NORMAL
+    url: Annotated[str, Meta(max_length=2000)] = ""
+    sha256: Annotated[str, Meta(max_length=64)] = ""
+    ca_file: Annotated[str, Meta(max_length=4095)] = ""
 
 
 class JobParameters(Request):
