@@ -17,10 +17,13 @@ import pytest
 from tests.content.conftest import SLAB_BYTES
 from tests.content.power_cut import Lasting, Moment, Recorder, rebuild
 
+from dpd.content.blob_part import BlobPart
+from dpd.content.description import Description, decode_signed
 from dpd.content.intake import take_in
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content.stored_parity import ParityCode
+from dpd.errors import ContentCorrupt
 
 Key = tuple[str, int]
 Files = dict[str, bytes]
@@ -123,8 +126,10 @@ def check(site_root: Path, before: set[Key], moment: Moment) -> None:
         assert parts == []
 
 
-def cut_at_every_moment(site: Site, change: Callable[[Site], None], seed: int) -> int:
-    """How many different disks were looked at."""
+def cut_at_every_moment(
+    site: Site, change: Callable[[Site], None], seed: int, then: Callable[[Library], object] = lambda library: None
+) -> int:
+    """How many different disks were looked at. `then` is done with each afterwards, and has to go well."""
     before = {(content.package_id, content.source_version) for content in site.library.contents()}
     moments = site.record(change)
     site.library.close()
@@ -140,6 +145,8 @@ def cut_at_every_moment(site: Site, change: Callable[[Site], None], seed: int) -
             looked.add(found)
             try:
                 check(site.root, before, moment)
+                with Library(site.root, slab_bytes=SLAB_BYTES) as library:
+                    then(library)
             except BaseException as error:
                 error.add_note(f"moment {number} of {len(moments)}, {moment.label}; {lasting.value}")
                 raise
@@ -227,6 +234,66 @@ def test_a_power_cut_while_a_root_is_added_and_drained(folder: Path) -> None:
         site.publish("SAME")
 
     assert cut_at_every_moment(site, drain, seed=3) > 100
+
+
+def test_a_power_cut_while_content_arrives_and_after_it_is_gone_on_with(folder: Path) -> None:
+    """What had come of it may be less after the cut, and is never taken for more than it is: gone on with, it is whole."""
+    site = Site(folder)
+    site.publish("OLD")
+    with Library(folder / "other", slab_bytes=SLAB_BYTES) as other:
+        content = other.publish(site.source(("TREE", 1)), "TREE", 1)
+        told = decode_signed(other.description(content), other.public_key())
+
+    def arrive(site: Site) -> None:
+        receive(site.library, told)
+        site.report(("is there", ("TREE", 1)))
+
+    def go_on(library: Library) -> None:
+        receive(library, told)
+        assert files_of(library, library.find("TREE", 1)) == TREE
+
+    assert cut_at_every_moment(site, arrive, seed=6, then=go_on) > 40
+
+
+def receive(library: Library, told: Description) -> None:
+    """As a pull: each blob in pieces; one that turns out to be wrong is begun again."""
+    by_hash = {hashlib.sha256(content).hexdigest(): content for content in TREE.values()}
+    arrival = library.arrive(told, None)
+    try:
+        for wanted in arrival.missing:
+            try:
+                take(arrival.receive(wanted.sha256), by_hash[wanted.sha256])
+            except ContentCorrupt:
+                take(arrival.receive(wanted.sha256), by_hash[wanted.sha256])
+        arrival.finish()
+    finally:
+        arrival.abandon()
+
+
+def take(part: BlobPart, content: bytes) -> None:
+    try:
+        for at in range(part.position, len(content), 200_000):
+            part.write(content[at : at + 200_000])
+        part.finish()
+    except ContentCorrupt:
+        part.discard()
+        raise
+
+
+def test_a_power_cut_while_garbage_is_collected(folder: Path) -> None:
+    site = Site(folder)
+    for package_id in ("OLD", "TREE"):
+        site.publish(package_id)
+    orphan = site.root / "blobs" / "ab" / ("ab" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"nobody knows me")
+    os.utime(orphan, (1, 1))
+
+    def collect(site: Site) -> None:
+        site.remove("TREE")
+        site.library.gc(delete=True)
+
+    assert cut_at_every_moment(site, collect, seed=7, then=lambda library: library.gc(delete=True)) > 20
 
 
 def test_the_simulation_sees_a_missing_sync(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
