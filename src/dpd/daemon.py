@@ -243,7 +243,7 @@ class Daemon:
                 registry.add("http_loop", service.loop_lag)
         registry.add("control_loop", self._loop_lag)
         library, boot_files = stores.library, stores.boot_files
-        registry.add_gauge("library", "contents", "Package versions in the library", lambda: len(library.contents()))
+        registry.add_gauge("library", "contents", "Package versions in the library", lambda: library.totals().contents)
         registry.add_gauge(
             "boot_files", "refused", "Boot files of a broken Secure Boot chain", boot_files.refused_count
         )

@@ -43,7 +43,7 @@ WRONG: list[tuple[str, str, Any, int, str, str]] = [
     ("POST", "/v1/content", {"path": "/a", "package_id": "LAB1", "version": 1}, 400, "bad_request", "Object contains unknown field `version`"),
     ("POST", "/v1/content", {"path": "/a", "package_id": "LAB1", "source_version": 0}, 400, "bad_request", VERSION),
     ("POST", "/v1/content", {"path": "/nowhere.wim", "package_id": "LAB1"}, 409, "content_refused", "/nowhere.wim: no such file; give the path as this machine sees it"),
-    ("POST", "/v1/content", {"path": "/", "package_id": "LAB1"}, 409, "content_refused", "/: not a regular file; expected an image such as install.wim"),
+    ("POST", "/v1/content", {"path": "/dev/null", "package_id": "LAB1"}, 409, "content_refused", "/dev/null: not a regular file; expected an image such as install.wim"),
     ("POST", "/v1/content?package_id=LAB1", {"path": "/a", "package_id": "LAB1"}, 400, "bad_request", "package_id: a JSON body stands for itself, without a query"),
     ("POST", "/v1/content", b"abc", 400, "bad_request", "package_id: missing in the query; expected the ID of the package that is sent"),
     ("POST", "/v1/content?package_id=LAB1&name=../x", b"abc", 400, "bad_request", "name: expected a plain file name of 1 to 200 characters, without / and not beginning with a dot"),

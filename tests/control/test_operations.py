@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dpd.control.content_operations import Publishing
 from dpd.control.operations import MAX_JOBS, Operations, normal_mac
 from dpd.control.uploads import Upload
 from dpd.errors import ContentNotFound, DpdError, SessionError, SessionNotFound, Unavailable
@@ -33,18 +34,18 @@ class Gate:
 async def test_a_drain_waits_for_the_job_that_runs_and_refuses_the_next(operations: Operations, image: Path) -> None:
     gate = Gate()
     async with asyncio.TaskGroup() as tasks:
-        job = tasks.create_task(operations.publish(image, "LAB1", progress=gate))
+        job = tasks.create_task(operations.content.publish(image, Publishing("LAB1"), gate))
         await gate.reached.wait()
         operations.drain()
         done = tasks.create_task(operations.jobs_done())
         with pytest.raises(Unavailable, match="dpd is shutting down and takes no new work"):
-            await operations.publish(image, "LAB2", progress=gate)
+            await operations.content.publish(image, Publishing("LAB2"), gate)
         with pytest.raises(Unavailable, match="dpd is shutting down and takes no new work"):
             await operations.start_session("LAB1")
         assert not done.done()
         assert operations.status().jobs == 1
         gate.opened.set()
-    assert operations.content("LAB1") == job.result()
+    assert operations.content.content("LAB1") == job.result()
     assert operations.status().jobs == 0
 
 
@@ -52,15 +53,15 @@ async def test_no_more_than_so_many_jobs_run_at_once(operations: Operations, ima
     gates = [Gate() for _ in range(MAX_JOBS)]
     async with asyncio.TaskGroup() as tasks:
         for number, gate in enumerate(gates):
-            tasks.create_task(operations.publish(image, f"LAB{number}", progress=gate))
+            tasks.create_task(operations.content.publish(image, Publishing(f"LAB{number}"), gate))
         for gate in gates:
             await gate.reached.wait()
         with pytest.raises(Unavailable) as caught:
-            await operations.publish(image, "LAB9", progress=gates[0])
+            await operations.content.publish(image, Publishing("LAB9"), gates[0])
         for gate in gates:
             gate.opened.set()
     assert str(caught.value) == "8 jobs run already, as many as may; ask again when one has ended"
-    assert len(operations.contents()) == MAX_JOBS
+    assert operations.content.totals().contents == MAX_JOBS
 
 
 async def test_an_upload_that_has_begun_is_published_although_the_drain_has_begun_too(operations: Operations) -> None:
@@ -69,7 +70,7 @@ async def test_an_upload_that_has_begun_is_published_although_the_drain_has_begu
         yield b"late"
 
     upload = Upload("late.img", 4, slow_client())
-    content = await operations.publish_upload(upload, "LAB1", progress=lambda done, total: None)
+    content = await operations.content.publish_upload(upload, Publishing("LAB1"), lambda done, total: None)
     assert (content.name, content.size_bytes) == ("late.img", 4)
 
 
@@ -82,16 +83,16 @@ def test_draining_twice_means_now(operations: Operations) -> None:
 
 async def test_without_multicast_sessions_are_refused_in_words(operations: Operations, image: Path) -> None:
     operations._multicast = None
-    await operations.publish(image, "LAB1", progress=lambda done, total: None)
+    await operations.content.publish(image, Publishing("LAB1"), lambda done, total: None)
     assert operations.sessions() == []
     with pytest.raises(SessionNotFound):
         operations.session("0123")
     with pytest.raises(SessionError) as caught:
         await operations.start_session("LAB1")
     assert str(caught.value) == "multicast is off; set multicast.enabled = true and restart dpd"
-    await operations.remove("LAB1")
+    await operations.content.remove("LAB1")
     with pytest.raises(ContentNotFound):
-        operations.content("LAB1")
+        operations.content.content("LAB1")
 
 
 async def test_a_reload_takes_over_live_settings_and_tells_which_wait_for_a_restart(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dpd.control.content_operations import Publishing
 from dpd.control.operations import Operations
 from dpd.control.signals import signals_handled
 
@@ -34,7 +35,7 @@ async def test_term_drains_and_a_second_one_ends(operations: Operations) -> None
 async def test_usr1_logs_a_line_for_the_daemon_each_service_and_each_session(
     operations: Operations, image: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await operations.publish(image, "LAB1", progress=lambda done, total: None)
+    await operations.content.publish(image, Publishing("LAB1"), lambda done, total: None)
     session = await operations.start_session("LAB1")
     with caplog.at_level(logging.INFO, "dpd.control.signals"), signals_handled(operations):
         await delivered(signal.SIGUSR1)

@@ -56,8 +56,8 @@ class Client:
     def post(self, *parts: str, body: Mapping[str, object] | None = None) -> Any:
         return self._ask("POST", _target(parts, {}), None if body is None else json.dumps(body).encode())
 
-    def patch(self, *parts: str, body: Mapping[str, object]) -> Any:
-        return self._ask("PATCH", _target(parts, {}), json.dumps(body).encode())
+    def patch(self, *parts: str, body: Mapping[str, object], **query: object) -> Any:
+        return self._ask("PATCH", _target(parts, query), json.dumps(body).encode())
 
     def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
         return self._ask("POST", _target(parts, query), text, content_type)

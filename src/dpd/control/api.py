@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 import dpd
-from dpd.content.library import Content, Progress
+from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
-from dpd.control.job_stream import stream_job
 from dpd.control.messages import (
     ChangeRequest,
-    ContentList,
     EventList,
     EventParameters,
-    JobLine,
     KickRequest,
     MachineList,
     MachineParameters,
@@ -29,27 +24,21 @@ from dpd.control.messages import (
     MoveRequest,
     MulticastRequest,
     MulticastStatus,
-    PackageParameters,
-    PublishRequest,
     PxeStory,
     Refusal,
     SessionList,
     SessionParameters,
     StartRequest,
-    UploadParameters,
 )
 from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
-from dpd.control.refusals import MachineUnknown, RequestRefused
+from dpd.control.refusals import MachineUnknown
 from dpd.control.root_api import ROUTES as ROOT_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
-from dpd.control.uploads import Upload
 from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.control.wim_api import ROUTES as WIM_ROUTES
 from dpd.service.cast import CastChanges
 from dpd.service.session_status import SessionStatus
-
-CHUNK_BYTES = 1 << 20
 
 
 class Api:
@@ -57,6 +46,7 @@ class Api:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self.content = operations.content
         self.why = operations.why
         self.images = operations.images
         self.site = operations.site
@@ -66,41 +56,6 @@ class Api:
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
-
-    async def list_content(self, request: web.Request, parameters: None, body: None) -> ContentList:
-        return ContentList(self._operations.contents())
-
-    async def publish(
-        self, request: web.Request, parameters: UploadParameters, body: PublishRequest | None
-    ) -> web.StreamResponse:
-        if body is not None:
-            return await stream_job(request, partial(self._publish_path, body))
-        if parameters.package_id is None:
-            raise RequestRefused("package_id: missing in the query; expected the ID of the package that is sent")
-        return await stream_job(request, partial(self._publish_upload, request, parameters, parameters.package_id))
-
-    async def _publish_path(self, body: PublishRequest, progress: Progress) -> Content:
-        return await self._operations.publish(Path(body.path), body.package_id, body.source_version, progress=progress)
-
-    async def _publish_upload(
-        self, request: web.Request, parameters: UploadParameters, package_id: str, progress: Progress
-    ) -> Content:
-        upload = Upload(parameters.name, request.content_length, request.content.iter_chunked(CHUNK_BYTES))
-        return await self._operations.publish_upload(upload, package_id, parameters.source_version, progress=progress)
-
-    async def show_content(self, request: web.Request, parameters: PackageParameters, body: None) -> Content:
-        return self._operations.content(parameters.package_id, parameters.source_version)
-
-    async def remove_content(self, request: web.Request, parameters: PackageParameters, body: None) -> Content:
-        return await self._operations.remove(parameters.package_id, parameters.source_version)
-
-    async def verify_content(
-        self, request: web.Request, parameters: PackageParameters, body: None
-    ) -> web.StreamResponse:
-        return await stream_job(request, partial(self._verify, parameters))
-
-    async def _verify(self, parameters: PackageParameters, progress: Progress) -> Content:
-        return await self._operations.verify(parameters.package_id, parameters.source_version, progress=progress)
 
     async def list_sessions(self, request: web.Request, parameters: None, body: None) -> SessionList:
         return SessionList(self._operations.sessions())
@@ -169,47 +124,7 @@ _FULL, _BUSY = HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE
 
 ROUTES = (
     Route("GET", "/v1/status", "The daemon at a glance", Api.status, Status),
-    Route("GET", "/v1/content", "All content, by package, oldest version first", Api.list_content, ContentList),
-    Route(
-        "POST",
-        "/v1/content",
-        "Publish a file: named as JSON where the daemon can read it, or sent as the body",
-        Api.publish,
-        JobLine,
-        parameters=UploadParameters,
-        body=PublishRequest,
-        is_upload=True,
-        is_stream=True,
-        refusals=(_CONFLICT, _CORRUPT, _FULL, _BUSY),
-    ),
-    Route(
-        "GET",
-        "/v1/content/{package_id}",
-        "One version of a package, or the newest",
-        Api.show_content,
-        Content,
-        parameters=PackageParameters,
-        refusals=(_MISSING,),
-    ),
-    Route(
-        "DELETE",
-        "/v1/content/{package_id}",
-        "Remove one version of a package, or the newest; its session ends",
-        Api.remove_content,
-        Content,
-        parameters=PackageParameters,
-        refusals=(_MISSING,),
-    ),
-    Route(
-        "POST",
-        "/v1/content/{package_id}/verify",
-        "Read the content again and compare every slab with its hash",
-        Api.verify_content,
-        JobLine,
-        parameters=PackageParameters,
-        is_stream=True,
-        refusals=(_MISSING, _CORRUPT, _BUSY),
-    ),
+    *CONTENT_ROUTES,
     Route("GET", "/v1/sessions", "Every multicast session, oldest first", Api.list_sessions, SessionList),
     Route(
         "POST",

@@ -46,7 +46,8 @@ Mac = Annotated[str, Meta(min_length=12, max_length=17, description="Six bytes s
 EXPECTED = {
     "package_id": "1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00001",
     "image_id": "1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00005",
-    "after": "a package ID, as the last of the page before had it",
+    "after": "where the page before ended, as its reply tells",
+    "tags": 'words or "key=value" with a comma between them, such as lab,language=de-DE',
     "architecture": "x86, x64 or arm64",
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",
@@ -83,22 +84,6 @@ class EventParameters(Request):
 
 class MachineParameters(Request):
     mac: Mac
-
-
-class UploadParameters(Request):
-    """Of a POST whose body is the file itself; none of them with a JSON body."""
-
-    package_id: PackageId | None = None
-    source_version: SourceVersion | None = None
-    name: FileName = "image.wim"
-
-
-class PublishRequest(Request):
-    """Publish a file that the daemon can read. Without a version it becomes the newest plus one."""
-
-    path: AbsolutePath
-    package_id: PackageId
-    source_version: SourceVersion | None = None
 
 
 class StartRequest(Request):
@@ -139,10 +124,6 @@ class MulticastRequest(Request):
     """What to change for all sessions together, until the setting changes or dpd restarts."""
 
     uplink_mbit_s: MegabitPerSecond
-
-
-class ContentList(Struct):
-    content: list[Content]
 
 
 class SessionList(Struct):

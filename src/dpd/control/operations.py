@@ -23,16 +23,17 @@ from dpd import __version__
 from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
-from dpd.content.library import Content, Library, Progress
+from dpd.content.library import Content, Library
+from dpd.control.content_operations import ContentOperations
 from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
 from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
-from dpd.control.uploads import Upload, Uploads
+from dpd.control.uploads import Uploads
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
 from dpd.distribution.distribution import Distribution
-from dpd.errors import ContentError, DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
+from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
 from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
 from dpd.service.session_status import SessionStatus
@@ -157,65 +158,12 @@ class Operations:
         state_dir = Path(settings.daemon.state_dir)
         self._uploads = Uploads(state_dir / "uploads")
         store = images or BootImageStore(state_dir / "boot-images")
+        forget = multicast.forget if multicast is not None else None
         self.images = ImageOperations(store, self._uploads, self._job, self._in_worker)
         self.jobs = JobOperations(distribution, self._in_worker, self._refuse_while_draining)
+        self.content = ContentOperations(library, self._uploads, self._job, self._in_worker, self.jobs, forget)
         self.roots = RootOperations(library, self._in_worker)
         self.wims = WimOperations(library, self._job, self._in_worker)
-
-    # ---- content
-
-    async def publish(
-        self, path: Path, package_id: str, source_version: int | None = None, *, progress: Progress
-    ) -> Content:
-        """Publish a file that the daemon itself can read."""
-        self.jobs.refuse_new_content()
-        with self._job():
-            return await self._publish(path, package_id, source_version, progress)
-
-    async def publish_upload(
-        self, upload: Upload, package_id: str, source_version: int | None = None, *, progress: Progress
-    ) -> Content:
-        """Take a file in, then publish it under its own name. Messages speak of that name, not of our copy."""
-        self.jobs.refuse_new_content()
-        with self._job(), self._uploads.folder() as folder:
-            try:
-                path = await self._uploads.save(upload, folder)
-                return await self._publish(path, package_id, source_version, progress)
-            except ContentError as error:
-                raise type(error)(str(error).replace(f"{folder}/", "")) from None
-
-    async def _publish(self, path: Path, package_id: str, source_version: int | None, progress: Progress) -> Content:
-        content = await self._in_worker(self._library.publish, path, package_id, source_version, progress=progress)
-        await self.jobs.changed(package_id)
-        log.info("content published", extra={"content": str(content), "size_bytes": content.size_bytes})
-        return content
-
-    def contents(self) -> list[Content]:
-        """Everything in the library."""
-        return self._library.contents()
-
-    def content(self, package_id: str, source_version: int | None = None) -> Content:
-        """This version, or the newest. Raises ContentNotFound."""
-        return self._library.find(package_id, source_version)
-
-    async def verify(self, package_id: str, source_version: int | None = None, *, progress: Progress) -> Content:
-        """Read the content again and compare every slab. Raises ContentCorrupt."""
-        content = self.content(package_id, source_version)
-        with self._job():
-            await self._in_worker(self._library.verify, package_id, content.source_version, progress=progress)
-        log.info("content verified", extra={"content": str(content)})
-        return content
-
-    async def remove(self, package_id: str, source_version: int | None = None) -> Content:
-        """Take content out; its session ends."""
-        source_version = self.content(package_id, source_version).source_version
-        await self.jobs.before_removal(package_id, source_version)
-        content = await self._in_worker(self._library.remove, package_id, source_version)
-        await self.jobs.changed(package_id)
-        if self._multicast is not None:
-            await self._in_worker(self._multicast.forget, content)
-        log.info("content removed", extra={"content": str(content)})
-        return content
 
     # ---- sessions
 
@@ -293,15 +241,15 @@ class Operations:
 
     def status(self) -> Status:
         """Everything at a glance; plain reads, no waiting."""
-        contents = self.contents()
+        totals = self._library.totals()
         return Status(
             version=__version__,
             pid=os.getpid(),
             state=self.state,
             started_at=self._started_at,
             settings_path=self.settings.path,
-            contents=len(contents),
-            content_bytes=sum(content.size_bytes for content in contents),
+            contents=totals.contents,
+            content_bytes=totals.content_bytes,
             public_key=self._library.public_key().hex(),
             boot_files=len(self._boot_files.files()),
             machines=len(self._journal.machines()),
