@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing beside sha256sum: one large file, and a folder of 20,000 small ones.
+
+    python -m bench.publish [--quick] [--folder DIR] [--size-mib N] [--files N] [--rounds N]
+
+All read the same files from the page cache, in turn. sha256sum reads and hashes once; dpd also writes the copy and waits
+until it is on the disk, hashes slabs twice more (SHA-256 and BLAKE3), cuts chunks and signs. In memory (the default folder)
+this is a matter of processors; on a disk that writes slower than sha256sum reads, `cp` with `sync` is what to compare with.
+Exits with 1 where the large file is published at less than 0.8 times the speed of sha256sum, in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.machine import Spread, print_facts, ratio, spread, table, version_of
+
+from dpd.content.library import Library
+from dpd.protocol.multicast.geometry import SLAB_BYTES
+
+GOAL = 0.8
+MIB = 1 << 20
+MEMORY = "/dev/shm"
+Run = Callable[[], None]
+
+
+class Contest:
+    """Runs in turn over the same bytes, and what each took."""
+
+    def __init__(self, size_bytes: int, files: int, rounds: int) -> None:
+        self._size_bytes, self._files, self._rounds = size_bytes, files, rounds
+        self._runs: dict[str, tuple[Run, Run]] = {}
+        self.seconds: dict[str, list[float]] = {}
+        self._cpu_seconds: dict[str, list[float]] = {}
+
+    def add(self, name: str, run: Run, clean_up: Run = lambda: None) -> None:
+        """`clean_up` is not counted."""
+        self._runs[name] = (run, clean_up)
+
+    def hold(self) -> None:
+        """All of them, once uncounted and then in turn."""
+        for counted in range(self._rounds + 1):
+            for name, (run, clean_up) in self._runs.items():
+                begun, cpu_begun = time.monotonic(), _cpu_s()
+                run()
+                ended, cpu_ended = time.monotonic(), _cpu_s()
+                clean_up()
+                if counted:
+                    self.seconds.setdefault(name, []).append(ended - begun)
+                    self._cpu_seconds.setdefault(name, []).append(cpu_ended - cpu_begun)
+
+    def speed(self, name: str) -> Spread:
+        """MB/s."""
+        return spread(self._size_bytes / 1e6 / each for each in self.seconds[name])
+
+    def show(self, peer: str) -> None:
+        """A row for each, with the ratio to one of them."""
+        rows = [
+            {
+                "what": name,
+                "MB/s": str(self.speed(name)),
+                "files/s": f"{self._files / spread(self.seconds[name]).median:.0f}",
+                f"x {peer}": ratio(self.speed(name), self.speed(peer)),
+                "CPU s": f"{spread(self._cpu_seconds[name]).median:.2f}",
+            }
+            for name in self._runs
+        ]
+        print(table(rows), "\n")
+
+
+def _cpu_s() -> float:
+    """User and system time of this process and the children it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def _command(*arguments: str | Path) -> Run:
+    def run() -> None:
+        subprocess.run([*map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+    return run
+
+
+def _shell(line: str, folder: Path) -> Run:
+    def run() -> None:
+        subprocess.run(["sh", "-c", line], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    return run
+
+
+def large_file(home: Path, library: Library, size_mib: int, rounds: int) -> float:
+    """The ratio to sha256sum."""
+    source, copy, chance = home / "large.img", home / "copy", random.Random(1)
+    with source.open("wb") as file:
+        for _ in range(size_mib):
+            file.write(chance.randbytes(MIB))
+    contest = Contest(size_mib * MIB, 1, rounds)
+    contest.add("sha256sum", _command("sha256sum", source))
+    if shutil.which("openssl"):
+        contest.add("openssl sha256", _command("openssl", "dgst", "-sha256", source))
+    contest.add("cp, sync", _shell("cp large.img copy && sync copy", home), copy.unlink)
+    contest.add("dpd", lambda: _publish(library, source), lambda: _remove(library))
+    contest.hold()
+    print(f"One file of {size_mib} MiB\n")
+    contest.show("sha256sum")
+    source.unlink()
+    return contest.speed("dpd").median / contest.speed("sha256sum").median
+
+
+def many_files(home: Path, library: Library, count: int, rounds: int) -> None:
+    """A folder as an upgrade package is: most files small, a few large."""
+    folder, chance, size_bytes = home / "folder", random.Random(2), 0
+    for number in range(count):
+        path = folder / str(number % 200) / f"{number}.dll"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = min(4 * MIB, int(chance.paretovariate(0.9) * 1500))
+        path.write_bytes(chance.randbytes(size))
+        size_bytes += size
+    os.sync()
+    contest = Contest(size_bytes, count, rounds)
+    contest.add("sha256sum", _shell("find . -type f -print0 | xargs -0 sha256sum", folder))
+    contest.add("cp, sync", _shell("cp -r folder copy && sync -f copy", home), lambda: shutil.rmtree(home / "copy"))
+    contest.add("dpd", lambda: _publish(library, folder))
+    contest.add("dpd, nothing new", lambda: _publish(library, folder), lambda: _remove(library, 2))
+    contest.hold()
+    print(f"{count} files, {size_bytes / MIB:.0f} MiB\n")
+    contest.show("sha256sum")
+
+
+def _publish(library: Library, source: Path) -> None:
+    library.publish(source, "BENCH")
+
+
+def _remove(library: Library, versions: int = 1) -> None:
+    for _ in range(versions):
+        library.remove("BENCH")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller, and three rounds")
+    parser.add_argument("--folder", type=Path, default=Path(MEMORY), help="where sources and library lie")
+    parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    size_mib, files, rounds = (256, 2000, 3) if chosen.quick else (chosen.size_mib, chosen.files, chosen.rounds)
+    print_facts()
+    print(f"{'sha256sum':>14}: {version_of('sha256sum', '--version')}\n{'folder':>14}: {chosen.folder}\n")
+    with (
+        tempfile.TemporaryDirectory(prefix="dpd-bench-", dir=chosen.folder) as home,
+        Library(Path(home) / "library", slab_bytes=SLAB_BYTES) as library,
+    ):
+        reached = large_file(Path(home), library, size_mib, rounds)
+        many_files(Path(home), library, files, rounds)
+    if str(chosen.folder) != MEMORY:
+        return 0
+    print(f"goal: {GOAL} x sha256sum for the large file; reached: {reached:.2f} x")
+    return 0 if reached >= GOAL else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
