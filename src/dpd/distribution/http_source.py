@@ -110,7 +110,7 @@ def open_range(
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         connection.close()
         raise SourceFailure(name, Outcome.REFUSED, f"{target}: comes compressed although that was not asked for")
-    if answer.status == 206 and not is_whole:
+    if answer.status == 206:
         _check_range(name, connection, answer, begin, end, size_bytes)
         return HttpStream(name, connection, answer, 0, end - begin)
     if answer.status != 200:

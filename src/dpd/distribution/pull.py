@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpd.content import repository
 from dpd.content.arrival import Arrival
@@ -34,13 +34,16 @@ from dpd.distribution.pull_stats import PullStats
 from dpd.distribution.rate import RateLimit
 from dpd.distribution.source import Outcome, Session, Source, SourceFailure, Terms
 from dpd.distribution.sources import sources_of
-from dpd.distribution.supply import Lane, Supply
+from dpd.distribution.supply import Lane, Supply, in_order
 from dpd.distribution.trust import KeyRing
 from dpd.distribution.under_way import Incoming, UnderWay
 from dpd.distribution.url_pull import UrlOrder, describe_url
 from dpd.errors import ContentCorrupt, ContentNotFound, SourceUnavailable
+from dpd.telemetry.events import Value
 
 LANES = 4  # bench/publish.py: 20,000 small files take no less time with 8
+
+OFFER_STALL_S = 10.0  # a client waits for it
 
 
 class SourcePuller:
@@ -153,6 +156,28 @@ class SourcePuller:
         run.say(f"pulls {description} from {source.name}")
         return description, manifest
 
+    def is_offered(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> bool:
+        """Whether a source has it; asks for small documents alone, and says so in no event. Raises SourceUnavailable where one that
+        may have it does not answer."""
+        path = (
+            repository.newest(package_id)
+            if source_version is None
+            else repository.description(package_id, source_version)
+        )
+        terms = replace(self.terms(lambda: None, via), stall_s=min(OFFER_STALL_S, self.settings.stall_timeout_s))
+        failures: list[SourceFailure] = []
+        for source in in_order(self.sources, self._rng):
+            try:
+                with closing(source.session(terms)) as session:
+                    session.read(path, MAX_DOCUMENT_BYTES)
+                    return True
+            except SourceFailure as failure:
+                failures.append(failure)
+        unsure = [str(each) for each in failures if each.outcome is not Outcome.NOT_FOUND]
+        if unsure:
+            raise SourceUnavailable("no source has it now: " + "; ".join(unsure))
+        return False
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         self.stats.add(running=1)
@@ -202,7 +227,11 @@ class _Pull:
             content = arrival.finish()
         seconds = round(time.monotonic() - begun, 3)
         version, size_bytes = content.source_version, content.size_bytes
-        fields = {"package_id": content.package_id, "source_version": version, "size_bytes": size_bytes}
+        fields: dict[str, Value] = {
+            "package_id": content.package_id,
+            "source_version": version,
+            "size_bytes": size_bytes,
+        }
         self.tell("content.pulled", {**fields, "seconds": seconds})
         return content
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HTTP clients reach behind the routes: the sessions, and the network tests."""
+"""What HTTP clients reach behind the routes: the sessions, the network tests, and content that is not here yet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any, Protocol
+
+from dpd.content.description import Description
 
 
 class MulticastDoor(Protocol):
@@ -37,3 +40,42 @@ class ProbeDoor(Protocol):
     def status(self, test_id: str) -> dict[str, Any]: ...
 
     def finish(self, test_id: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+class IncomingContent(Protocol):
+    """A content on its way here; the answers are those of the moment and block for nothing."""
+
+    @property
+    def description(self) -> Description | None:
+        """None as long as it is not known."""
+        ...
+
+    @property
+    def verified(self) -> int:
+        """How many bytes from its begin are right and may be given out."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why the rest does not come now; "" as long as it may."""
+        ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def open(self) -> int | None:
+        """A descriptor of what is verified, closed by the caller; None where there is none any more, or not yet."""
+        ...
+
+
+class FetchDoor(Protocol):
+    """Where content that a client asks for and that is not here is fetched from the sources."""
+
+    def fetch(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> Future[bool]:
+        """See to it that it comes; False where that is switched off. `via` are the dpds that the request came through. The
+        future raises ContentNotFound where no source has it, or we ourselves are asking; Unavailable, SourceUnavailable."""
+        ...
+
+    def incoming(self, package_id: str, source_version: int | None) -> IncomingContent | None:
+        """What is being pulled of it now."""
+        ...

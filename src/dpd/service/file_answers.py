@@ -52,6 +52,7 @@ class Served:
     location: str = ""
     on_sent: Callable[[], None] = lambda: None
     sha256: str = ""  # for the machine's story, where it is known
+    is_told: bool = True  # False: no story and no line in the log, as where another dpd fetches thousands of files
 
 
 class FileAnswers:
@@ -63,8 +64,8 @@ class FileAnswers:
 
     async def send(self, request: web.BaseRequest, served: Served) -> web.StreamResponse:
         body = request.method == hdrs.METH_GET
-        selection = select(_conditions_of(request), served.representation, ranges=body)
-        response = _file_response(served, selection)
+        selection = select(conditions_of(request), served.representation, ranges=body)
+        response = file_response(served, selection)
         if body and selection.length:
             descriptor = await asyncio.to_thread(served.open)
             try:
@@ -85,18 +86,23 @@ class FileAnswers:
         fields: dict[str, str | int] = {"kind": served.kind, "offset": selection.offset, "bytes": selection.length}
         if served.sha256:
             fields["sha256"] = served.sha256
-        self.tell(request, served.name, step="started", **fields)
+
+        def tell(step: str, **more: str) -> None:
+            if served.is_told:
+                self.tell(request, served.name, step=step, **more, **fields)
+
+        tell("started")
         await begin(request, response)
         try:
             await send_extent(request, descriptor, selection.offset, selection.length, self._stats)
         except (ConnectionError, asyncio.CancelledError) as error:
-            self.tell(request, served.name, step="broken", reason=str(error), **fields)
+            tell("broken", reason=str(error))
             raise
         except ContentCorrupt as error:
-            self.tell(request, served.name, step="broken", reason=str(error), **fields)
+            tell("broken", reason=str(error))
             log.error("file cannot be sent whole", extra={"file": served.name, "reason": str(error)})
             raise ConnectionResetError("cut") from None  # the head is out: there is no other way to tell the client
-        self.tell(request, served.name, step="finished", **fields)
+        tell("finished")
         if selection.offset + selection.length == served.representation.size_bytes:
             served.on_sent()
 
@@ -108,7 +114,7 @@ class FileAnswers:
         log.log(level, "http download", extra={"peer": peer, "file": file, "step": step, **fields})
 
 
-def _file_response(served: Served, selection: Selection) -> web.StreamResponse:
+def file_response(served: Served, selection: Selection) -> web.StreamResponse:
     """The head, with the validators by which a broken download can be taken up again."""
     size = served.representation.size_bytes
     headers: dict[str, str] = {
@@ -147,7 +153,7 @@ def address_of(request: web.BaseRequest) -> str:
     return (request.remote or "").removeprefix("::ffff:")
 
 
-def _conditions_of(request: web.BaseRequest) -> Conditions:
+def conditions_of(request: web.BaseRequest) -> Conditions:
     def field(name: str) -> str | None:
         lines = request.headers.getall(name, [])
         return ", ".join(lines) if lines else None

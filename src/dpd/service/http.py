@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from dpd.errors import ServiceError, SettingsError
 from dpd.service.boot_tree import BootTree
 from dpd.service.certificate import Certificate
 from dpd.service.connections import Connections
-from dpd.service.doors import MulticastDoor, ProbeDoor
+from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor
 from dpd.service.file_answers import HttpStats
 from dpd.service.routes import Routes
 from dpd.service.udp import explain_bind
@@ -57,12 +57,14 @@ class HttpService:
         multicast: MulticastDoor | None,
         journal: BootJournal,
         probe: ProbeDoor | None = None,
+        fetch: FetchDoor | None = None,
+        closed: Callable[[], str] = lambda: "",
     ) -> None:
         self.stats = HttpStats()
         self.loop_lag = LoopLag()
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._routes = Routes(library, boot_tree, multicast, journal, self.stats, probe)
+        self._routes = Routes(library, boot_tree, multicast, journal, self.stats, probe, fetch, closed)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._servers: list[asyncio.Server] = []

@@ -23,9 +23,11 @@ from dpd.protocol.http.conditions import Representation
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.service.boot_tree import TICKET_DENIALS, BootTree, Denial, NotServed
 from dpd.service.connections import STALL_S, Connection, error_response, is_tls
-from dpd.service.doors import MulticastDoor, ProbeDoor
+from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor
 from dpd.service.file_answers import FileAnswers, HttpStats, Refusal, Served, address_of, begin
 from dpd.service.leaf_source import LeafSource
+from dpd.service.miss_answers import MissAnswers
+from dpd.service.repository_routes import RepositoryAnswers
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 65536
 BODY_S = 30.0
 RETRY_AFTER_S = 5
+CLOSED_S = 60  # when to ask again in maintenance
+CONTENT_KINDS = frozenset({"content", "manifest", "leaves", "repository", "join"})
 SCRIPT_NAME = "boot.ipxe"  # what an iPXE is told to fetch
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -63,7 +67,11 @@ class Routes:
         journal: BootJournal,
         stats: HttpStats,
         probe: ProbeDoor | None = None,
+        fetch: FetchDoor | None = None,
+        closed: Callable[[], str] = lambda: "",
     ) -> None:
+        """`closed` tells why no content is given out now; "" where it is."""
+        self._closed = closed
         self._library = library
         self._boot_tree = boot_tree
         self._multicast = multicast
@@ -71,6 +79,8 @@ class Routes:
         self._files = FileAnswers(journal, stats)
         self._probe = probe
         self._leaves = LeafSource(library)
+        self._repository = RepositoryAnswers(library, self._files, fetch)
+        self._misses = MissAnswers(library, fetch, stats) if fetch is not None else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; what is not our peer's fault is logged."""
@@ -78,6 +88,8 @@ class Routes:
         bump(self._stats.requests, kind)
         try:
             _check_welcome(request, methods)
+            if kind in CONTENT_KINDS and (reason := self._closed()):
+                raise Refusal(503, "maintenance", f"maintenance: {reason}", {hdrs.RETRY_AFTER: str(CLOSED_S)})
             response = await answer(request)
         except Refusal as refusal:
             response = refusal.response
@@ -105,6 +117,8 @@ class Routes:
                 return "manifest", read, partial(self._send_manifest, package_id, version)
             case ["content", package_id, version, "leaves", slab]:
                 return "leaves", read, partial(self._send_leaves, package_id, version, slab)
+            case ["repository", *_] as segments:
+                return "repository", read, partial(self._repository.send, "/".join(segments))
             case ["mc", "sessions", package_id, "join"]:
                 return "join", write, partial(self._join, package_id)
             case ["mc", "sessions", session_id, "progress"]:
@@ -147,7 +161,17 @@ class Routes:
         return await self._send_boot_file(["boot", SCRIPT_NAME], request)
 
     async def _send_content(self, package_id: str, version: str | None, request: web.BaseRequest) -> web.StreamResponse:
-        content = await asyncio.to_thread(self._library.find, package_id, _parse_version(version))
+        number = _parse_version(version)
+        try:
+            content = await asyncio.to_thread(self._library.find, package_id, number)
+        except ContentNotFound:
+            found = None if self._misses is None else await self._misses.find(package_id, number, request)
+            if found is None:
+                raise
+            if not isinstance(found, Content):
+                assert self._misses is not None
+                return await self._misses.send(found, request)
+            content = found
         return await self._files.send(request, self._served(content))
 
     def _served(self, content: Content) -> Served:
