@@ -273,7 +273,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
-        time.sleep(0.012 * attempt + rng.random() * 0.01)
+        time.sleep(0.04 * attempt + rng.random() * 0.01)
         process.send_signal(signal.SIGKILL)
         told = process.communicate(timeout=60)[0]
         if _is_whole_or_refused(place, good, told):
