@@ -44,8 +44,8 @@ def list_sources(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = Fa
             print(f"{source['name']}: {source['error']}")
 
 
-@app.command(epilog="Example: dpd source test hq")
-def test(name: NameArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
+@app.command("test", epilog="Example: dpd source test hq")
+def look(name: NameArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
     """Ask one source who it is. Fails where nothing could be pulled from it now."""
     source = Client(socket).get("sources", name)
     if as_json:

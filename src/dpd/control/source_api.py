@@ -25,7 +25,7 @@ async def list_sources(api: Asked, request: web.Request, parameters: None, body:
     return SourceList(await api.sources.sources())
 
 
-async def test_source(api: Asked, request: web.Request, parameters: SourceParameters, body: None) -> SourceStatus:
+async def show_source(api: Asked, request: web.Request, parameters: SourceParameters, body: None) -> SourceStatus:
     return await api.sources.test(parameters.source)
 
 
@@ -41,7 +41,7 @@ ROUTES = (
         "GET",
         "/v1/sources/{source}",
         "Ask one source how it is now",
-        test_source,
+        show_source,
         SourceStatus,
         parameters=SourceParameters,
         refusals=_MISSING,
