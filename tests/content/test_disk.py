@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dpd.content.disk import (
+    begin_writing,
     disk_trouble_told,
     free_bytes,
     in_words,
@@ -70,3 +71,16 @@ def test_trouble_is_told_with_the_file_where_there_is_one() -> None:
 def test_trouble_of_a_verb_is_an_error_of_the_library(number: int, kind: type[Exception], told: str) -> None:
     with pytest.raises(kind, match=told), disk_trouble_told("drain"):
         raise OSError(number, os.strerror(number), "/x")
+
+
+def test_the_disk_may_begin_early_and_what_cannot_take_the_hint_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.write(bytes(100_000))
+        begin_writing(file.fileno(), 0, 100_000)
+        begin_writing(file.fileno(), 1 << 40, 4096)
+    assert (tmp_path / "file").read_bytes() == bytes(100_000)
+    begin_writing(-1, 0, 4096)
+    monkeypatch.setattr("dpd.content.disk._libc", object())
+    begin_writing(-1, 0, 4096)

@@ -27,6 +27,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from dpd.content.chunks import MIN_BLOB_BYTES, Chunker, can_cut
+from dpd.content.disk import begin_writing
 from dpd.content.stored_parity import ParityCode, ParityWriter, parity_file_bytes
 from dpd.errors import ContentCorrupt, ContentError
 
@@ -34,6 +35,7 @@ Progress = Callable[[int, int], None]
 Update = Callable[[memoryview], None]
 
 _READ_BYTES = 1 << 20  # at least: below, the system calls and thread hops show
+_WRITE_BYTES = 8 << 20  # handed to the disk at a time
 _BUFFERS = 4  # one being read, one being written, two for the slowest hash to lag behind
 
 
@@ -219,7 +221,7 @@ def _stream(source: Source, target: int | None, slab_bytes: int, updates: Sequen
         return
     ring = [memoryview(bytearray(piece_bytes)) for _ in range(_BUFFERS)]
     busy: list[list[Future[None]]] = [[] for _ in ring]
-    position = turn = 0
+    position = turn = begun = 0
     with ExitStack() as stack:
         lanes = [stack.enter_context(ThreadPoolExecutor(1, "publish-hash")) for _ in updates]
         while position < source.size_bytes:
@@ -229,10 +231,19 @@ def _stream(source: Source, target: int | None, slab_bytes: int, updates: Sequen
             busy[slot] = [lane.submit(update, piece) for lane, update in zip(lanes, updates, strict=True)]
             if target is not None:
                 _write_piece(target, piece, position)
+                begun = _begin_writing(target, begun, position + len(piece))
             position, turn = position + len(piece), turn + 1
             progress(position, source.size_bytes)
         for futures in busy:
             _wait(futures)
+
+
+def _begin_writing(target: int, begun: int, end: int) -> int:
+    """The disk works beside the hashes, a few MiB at a time; up to where it has been told."""
+    if end - begun < _WRITE_BYTES:
+        return begun
+    begin_writing(target, begun, end - begun)
+    return end
 
 
 def _take_one_piece(source: Source, target: int | None, updates: Sequence[Update], progress: Progress) -> None:
