@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,18 +74,18 @@ class RootFolder:
                 raise
 
     def blob(self, sha256: str) -> Path:
-        return self.path / "blobs" / sha256[:2] / sha256
+        return Path(f"{self.path}/blobs/{sha256[:2]}/{sha256}")
 
     def parity(self, sha256: str) -> Path:
         return self.blob(sha256).with_suffix(".parity")
 
     def new_part(self) -> Path:
         """A name for a blob whose hash is not known yet. What a crash leaves is swept."""
-        return self.path / "incoming" / f"{secrets.token_hex(8)}.part"
+        return Path(f"{self.path}/incoming/{secrets.token_hex(8)}.part")
 
     def kept_part(self, sha256: str) -> Path:
         """The name of a blob that is received. It stays over restarts, to be gone on with."""
-        return self.path / "incoming" / f"{sha256}.part"
+        return Path(f"{self.path}/incoming/{sha256}.part")
 
     def free_bytes(self) -> int:
         """What an ordinary user may still write here."""
@@ -100,21 +100,25 @@ class RootFolder:
 
         So does their parity; without one, that of before goes.
         """
-        for each in blobs:
-            blob = self.blob(each.sha256)
-            blob.parent.mkdir(mode=_MODE, exist_ok=True)
-            os.replace(each.part, blob)
+        blob_folder, folders = str(self.path / "blobs"), set[str]()
+        for each in blobs:  # in text: paths as objects cost more than the renames
+            folder = f"{blob_folder}/{each.sha256[:2]}"
+            if folder not in folders:
+                os.makedirs(folder, mode=_MODE, exist_ok=True)
+                folders.add(folder)
+            os.replace(each.part, f"{folder}/{each.sha256}")
             if each.parity is not None:
-                os.replace(each.parity, self.parity(each.sha256))
+                os.replace(each.parity, f"{folder}/{each.sha256}.parity")
             else:
-                self.parity(each.sha256).unlink(missing_ok=True)
-        self._sync_names({self.blob(each.sha256).parent for each in blobs})
+                _unlink(f"{folder}/{each.sha256}.parity")
+        self._sync_names(folders)
 
     def drop(self, hashes: Iterable[str]) -> None:
         """Blobs and their parity; idempotent. A folder that this leaves empty stays."""
+        blob_folder = str(self.path / "blobs")
         for sha256 in hashes:
-            self.blob(sha256).unlink(missing_ok=True)
-            self.parity(sha256).unlink(missing_ok=True)
+            _unlink(f"{blob_folder}/{sha256[:2]}/{sha256}")
+            _unlink(f"{blob_folder}/{sha256[:2]}/{sha256}.parity")
 
     def blobs(self) -> Iterator[Path]:
         """Every blob file, without its parity. Looks at all of them: gc alone may take that long."""
@@ -151,13 +155,18 @@ class RootFolder:
             os.close(self._lock)
         self._lock = -1
 
-    def _sync_names(self, folders: set[Path]) -> None:
+    def _sync_names(self, folders: set[str]) -> None:
         if len(folders) > _SYNCED_ONE_BY_ONE:
             self.sync()
             return
         for folder in folders:
-            sync_directory(folder)
+            sync_directory(Path(folder))
         sync_directory(self.path / "blobs")
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def drop_part(part: Path) -> None:

@@ -58,7 +58,8 @@ class Roots:
         self._library_id = table.library_id()
         self._lock = threading.RLock()
         self._folders = {OWN: own}
-        for row in table.roots():
+        self._known: list[RootRow] | None = None
+        for row in self._rows():
             try:
                 self.folder(row.id)
             except LibraryInUse:
@@ -88,7 +89,7 @@ class Roots:
     def place(self, size_bytes: int) -> int:
         """The root for so many new bytes. Raises LibraryFull that names each root, its free bytes and its reserve."""
         tried = []
-        for row in self._table.roots():
+        for row in self._rows():
             if row.state is not RootState.ACTIVE:
                 continue
             try:
@@ -128,7 +129,7 @@ class Roots:
 
     def status(self) -> list[RootStatus]:
         """In the order in which they are filled."""
-        return [self._status(row) for row in self._table.roots()]
+        return [self._status(row) for row in self._rows()]
 
     def add(self, path: Path, reserve_bytes: int) -> RootStatus:
         """Take another folder into use; it is made if it is not there. Raises ContentError."""
@@ -139,11 +140,13 @@ class Roots:
         with self._lock:
             self._refuse_nested(path)
             number = self._table.add_root(str(path), reserve_bytes)
+            self._known = None
             try:
                 mark(path, number, self._library_id)
                 self.folder(number)
             except BaseException:
                 self._table.remove_root(number)
+                self._known = None
                 raise
             return self._status(self._row(number))
 
@@ -152,7 +155,9 @@ class Roots:
         if reserve_bytes is not None:
             _check_reserve(reserve_bytes)
         self._row(number)
-        self._table.change_root(number, reserve_bytes=reserve_bytes, state=state)
+        with self._lock:
+            self._table.change_root(number, reserve_bytes=reserve_bytes, state=state)
+            self._known = None
         return self._status(self._row(number))
 
     def remove(self, number: int) -> RootStatus:
@@ -166,13 +171,21 @@ class Roots:
                     f"root {number}, {before.path}: is {before.state} and holds {before.blobs} blobs; run `dpd root drain {number}` first"
                 )
             self._table.remove_root(number)
+            self._known = None
             folder = self._folders.pop(number, None)
         if folder is not None:
             _remove_files(folder)
         return before
 
+    def _rows(self) -> list[RootRow]:
+        """The table's, which changes by this class alone: every file of a folder that is published asks for its place."""
+        with self._lock:
+            if self._known is None:
+                self._known = self._table.roots()
+            return self._known
+
     def _row(self, number: int) -> RootRow:
-        for row in self._table.roots():
+        for row in self._rows():
             if row.id == number:
                 return row
         raise ContentNotFound(f"there is no root {number}; `dpd root list` shows those there are")
@@ -192,7 +205,7 @@ class Roots:
         return RootStatus(row.id, path, state, row.reserve_bytes, free, total, blobs, blob_bytes, problem)
 
     def _refuse_nested(self, path: Path) -> None:
-        for row in self._table.roots():
+        for row in self._rows():
             other = Path(os.path.realpath(self._folders[OWN].path if row.id == OWN else row.path))
             if path == other:
                 raise ContentError(f"{path}: is root {row.id} of this library already; `dpd root list` shows them")
