@@ -27,6 +27,7 @@ from dpd.content.library import Library
 from dpd.control.listener import ControlListener, bind_tcp, serve
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
+from dpd.distribution.opening import OpenDistribution
 from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
@@ -44,6 +45,7 @@ from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore
 from dpd.telemetry import log as logs
+from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.metrics import CONTENT_TYPE, LoopLag, MetricsRegistry, watch_loop_lag
 from dpd.telemetry.systemd import sd_notify, watchdog_interval_s
@@ -63,6 +65,8 @@ class Stores:
     chain: ChainGuard
     policy: BootPolicy
     images: BootImageStore
+    events: EventLog
+    distribution: OpenDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,10 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     boot_tree = BootTree(boot_files, journal, desk=stores.policy, images=stores.images, context_of=desk.context)
     multicast = None
     if settings.multicast.enabled:
-        multicast = MulticastService(settings.multicast, library=library, epoch=library.next_epoch())
+        multicast = MulticastService(
+            settings.multicast, library=library, epoch=library.next_epoch(), events=stores.events
+        )
+        stores.distribution.removed = multicast.forget
     services: list[Service] = [desk] if multicast is None else [desk, multicast]
     probe = None if multicast is None else ProbeService(settings.multicast, taken=partial(_groups_of, multicast))
     if probe is not None and settings.multicast.querier:
@@ -91,7 +98,14 @@ def build_services(settings: Settings, stores: Stores) -> Services:
     if settings.http.enabled:
         services += [] if probe is None else [probe]
         http = HttpService(
-            settings.http, library=library, boot_tree=boot_tree, multicast=multicast, journal=journal, probe=probe
+            settings.http,
+            library=library,
+            boot_tree=boot_tree,
+            multicast=multicast,
+            journal=journal,
+            probe=probe,
+            fetch=stores.distribution.fetch,
+            closed=lambda: stores.distribution.core.maintenance.reason,
         )
         services.append(http)
     if settings.tftp.enabled:
@@ -151,6 +165,7 @@ class Daemon:
     """What is open while dpd runs."""
 
     operations: Operations
+    _distribution: OpenDistribution
 
     def __init__(self, settings: Settings, config_path: Path | None, build: Build) -> None:
         self._settings = settings
@@ -164,6 +179,7 @@ class Daemon:
         stores = _open_stores(stack, self._settings)
         services = self._build(self._settings, stores)
         self._services = services.all
+        self._distribution = stores.distribution
         self.operations = Operations(
             self._settings,
             library=stores.library,
@@ -174,6 +190,8 @@ class Daemon:
             policy=stores.policy,
             images=stores.images,
             multicast=services.multicast,
+            opened=stores.distribution,
+            events=stores.events,
             config_path=self._config_path,
         )
         stack.callback(self.operations.close)
@@ -184,6 +202,7 @@ class Daemon:
         control = ControlListener(self._settings.control, self.operations)
         stack.push_async_callback(control.stop)
         await control.start()
+        stores.distribution.start()
         if self._settings.metrics.listen:
             await _serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
 
@@ -228,6 +247,7 @@ class Daemon:
         """HTTP last: through it receivers say that they have everything."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.operations.jobs_done())
+            tasks.create_task(asyncio.to_thread(self._distribution.drain))
             for service in self._services:
                 if not isinstance(service, HttpService):
                     tasks.create_task(_drain_service(service))
@@ -242,8 +262,8 @@ class Daemon:
             if isinstance(service, HttpService):
                 registry.add("http_loop", service.loop_lag)
         registry.add("control_loop", self._loop_lag)
-        library, boot_files = stores.library, stores.boot_files
-        registry.add_gauge("library", "contents", "Package versions in the library", lambda: library.totals().contents)
+        boot_files = stores.boot_files
+        stores.distribution.add_metrics(registry)
         registry.add_gauge(
             "boot_files", "refused", "Boot files of a broken Secure Boot chain", boot_files.refused_count
         )
@@ -281,7 +301,10 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     store = SiteStore(state_dir / "site.db")
     stack.callback(store.close)
     policy = BootPolicy(settings, store=store, journal=journal, archs_of=images.arches, mac_at=mac_at)
-    return Stores(library, boot_files, journal, chain, policy, images)
+    events = EventLog()
+    distribution = OpenDistribution(settings, library, state_dir, events)
+    stack.push_async_callback(asyncio.to_thread, distribution.stop)  # before the library, which its jobs use
+    return Stores(library, boot_files, journal, chain, policy, images, events, distribution)
 
 
 def _check_state_dir(path: Path) -> None:

@@ -27,6 +27,7 @@ from dpd.cli import (
     root,
     serve,
     session,
+    source,
     status,
     wim,
 )
@@ -47,6 +48,7 @@ app.add_typer(content.app, name="content")
 distribution.register(content.app)
 wim.register(content.app)
 app.add_typer(root.app, name="root")
+app.add_typer(source.app, name="source")
 app.add_typer(job.app, name="job")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(boot_file.app, name="boot-file")

@@ -35,6 +35,7 @@ from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown
 from dpd.control.root_api import ROUTES as ROOT_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
+from dpd.control.source_api import ROUTES as SOURCE_ROUTES
 from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.control.wim_api import ROUTES as WIM_ROUTES
 from dpd.service.cast import CastChanges
@@ -53,6 +54,7 @@ class Api:
         self.jobs = operations.jobs
         self.roots = operations.roots
         self.wims = operations.wims
+        self.sources = operations.sources
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -241,6 +243,7 @@ ROUTES = (
     *WIM_ROUTES,
     *JOB_ROUTES,
     *ROOT_ROUTES,
+    *SOURCE_ROUTES,
     *SITE_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )

@@ -29,10 +29,12 @@ from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
 from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
+from dpd.control.source_operations import SourceOperations
 from dpd.control.uploads import Uploads
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
 from dpd.distribution.distribution import Distribution
+from dpd.distribution.opening import OpenDistribution
 from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
 from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
@@ -117,7 +119,7 @@ class Status:
 
 
 class Operations:
-    """The verbs over one library and one set of services."""
+    """The verbs over one library and one set of services. `opened` is all of distribution; `distribution` its jobs alone."""
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class Operations:
         policy: BootPolicy | None = None,
         images: BootImageStore | None = None,
         distribution: Distribution | None = None,
+        opened: OpenDistribution | None = None,
         events: EventLog | None = None,
     ) -> None:
         self.settings = settings
@@ -147,7 +150,7 @@ class Operations:
         self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
         self._multicast = multicast
-        self._distribution = distribution
+        self._opened = opened
         self._events = events or (multicast.events if multicast is not None else EventLog())
         self._config_path = config_path
         self._started_at = time.time()
@@ -160,10 +163,12 @@ class Operations:
         store = images or BootImageStore(state_dir / "boot-images")
         forget = multicast.forget if multicast is not None else None
         self.images = ImageOperations(store, self._uploads, self._job, self._in_worker)
+        distribution = opened.core if opened is not None else distribution
         self.jobs = JobOperations(distribution, self._in_worker, self._refuse_while_draining)
         self.content = ContentOperations(library, self._uploads, self._job, self._in_worker, self.jobs, forget)
         self.roots = RootOperations(library, self._in_worker)
         self.wims = WimOperations(library, self._job, self._in_worker)
+        self.sources = SourceOperations(opened.puller if opened is not None else None)
 
     # ---- sessions
 
@@ -291,8 +296,8 @@ class Operations:
         sound = self._check_chain()
         for service in self._services:
             service.apply(new)
-        if self._distribution is not None:
-            self._distribution.apply(new)
+        if self._opened is not None:
+            self._opened.apply(new)
         log.info("reloaded", extra={"path": new.path, "boot_files": files})
         return sound
 
