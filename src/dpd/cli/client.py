@@ -20,6 +20,7 @@ TIMEOUT_S = 30.0
 LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
 
 Sent = Callable[[int], None]
+Write = Callable[[bytes], object]
 
 
 class Readable(Protocol):
@@ -77,17 +78,44 @@ class Client:
             connection.close()
 
     def upload(
-        self, file: Readable, *parts: str, size_bytes: int, sent: Sent, **query: object
+        self, file: Readable, *parts: str, size_bytes: int | None, sent: Sent, **query: object
     ) -> Iterator[dict[str, Any]]:
-        """Send a file, calling `sent` with the bytes so far, then the lines as `follow` gives them."""
+        """Send a file, of a length that may be unknown, calling `sent` with the bytes so far; then the lines as `follow` gives
+        them."""
         connection = self._connection(LONG_TIMEOUT_S)
         try:
             connection.putrequest("POST", _target(parts, query))
             connection.putheader("Content-Type", "application/octet-stream")
-            connection.putheader("Content-Length", str(size_bytes))
+            if size_bytes is None:
+                connection.putheader("Transfer-Encoding", "chunked")
+            else:
+                connection.putheader("Content-Length", str(size_bytes))
             connection.endheaders()
-            _send_body(connection, file, sent)
+            _send_body(connection, file, sent, in_chunks=size_bytes is None)
             yield from _lines(connection.getresponse())
+        except (OSError, http.client.HTTPException) as error:
+            raise self._explain(error) from None
+        finally:
+            connection.close()
+
+    def download(self, *parts: str, body: bytes, write: Write, **query: object) -> Iterator[tuple[int, int]]:
+        """Ask for a file with a POST and pass it on piece by piece; each time how many of how many bytes came. Raises
+        RefusedByDaemon, also where it ends early."""
+        connection = self._connection(LONG_TIMEOUT_S)
+        try:
+            connection.request("POST", _target(parts, query), body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            if response.status != 200:
+                _checked(response.status, response.read())
+            total, done = int(response.headers["Content-Length"]), 0
+            while piece := _next_piece(response):
+                write(piece)
+                done += len(piece)
+                yield done, total
+            if done != total:
+                raise RefusedByDaemon(
+                    "broken_off", f"ended after {done} of {total} bytes; `journalctl -u dpd` tells why"
+                )
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
@@ -144,16 +172,26 @@ def _target(parts: tuple[str, ...], query: Mapping[str, object]) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _send_body(connection: http.client.HTTPConnection, file: Readable, sent: Sent) -> None:
+def _next_piece(response: http.client.HTTPResponse) -> bytes:
+    """None where the daemon broke it off."""
+    try:
+        return response.read1(CHUNK_BYTES)
+    except (ConnectionResetError, http.client.IncompleteRead):
+        return b""
+
+
+def _send_body(connection: http.client.HTTPConnection, file: Readable, sent: Sent, *, in_chunks: bool = False) -> None:
     """Stop as soon as the daemon answers before the end: it has refused, and nobody would read the rest."""
     total = 0
     try:
         while chunk := file.read(CHUNK_BYTES):
             if select.select([connection.sock], [], [], 0)[0]:
                 return
-            connection.send(chunk)
+            connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if in_chunks else chunk)
             total += len(chunk)
             sent(total)
+        if in_chunks:
+            connection.send(b"0\r\n\r\n")
     except (BrokenPipeError, ConnectionResetError):
         pass  # the refusal is waiting to be read
 

@@ -32,7 +32,7 @@ Verb = Callable[[Any, web.Request, Any, Any], Awaitable[Any]]
 class Route:
     """One verb at one path. `parameters` is a Struct of the path's placeholders and the query, `body` one of the JSON
     body; `is_upload`: raw bytes may come instead; `upload_type`: the body is a text of this type, which the verb reads;
-    `is_stream`: the reply is many `reply`, one a line."""
+    `is_stream`: the reply is many `reply`, one a line; `reply_type`: the reply is a file of this type."""
 
     method: str
     path: str
@@ -44,6 +44,7 @@ class Route:
     is_upload: bool = False
     upload_type: str = ""
     is_stream: bool = False
+    reply_type: str = ""
     refusals: tuple[HTTPStatus, ...] = ()
 
     @property
@@ -73,7 +74,8 @@ def describe(routes: Sequence[Route], failure: type, version: str) -> dict[str, 
 
 def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[str, Any]:
     media = NDJSON if route.is_stream else "application/json"
-    done = {"description": route.summary, "content": {media: {"schema": schemas[route.reply]}}}
+    reply = {route.reply_type: {}} if route.reply_type else {media: {"schema": schemas[route.reply]}}
+    done = {"description": route.summary, "content": reply}
     refused = {"application/json": {"schema": schemas[failure]}}
     responses: dict[str, Any] = {"200": done}
     statuses = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, *route.refusals}
