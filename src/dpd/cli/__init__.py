@@ -12,6 +12,7 @@ from dpd import __version__
 from dpd.cli import (
     boot_file,
     boot_image,
+    bundle,
     computer,
     content,
     demo,
@@ -29,6 +30,7 @@ from dpd.cli import (
     session,
     source,
     status,
+    validation,
     wim,
 )
 from dpd.errors import DpdError, SettingsError
@@ -49,6 +51,8 @@ distribution.register(content.app)
 wim.register(content.app)
 app.add_typer(root.app, name="root")
 app.add_typer(source.app, name="source")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(validation.app, name="validation")
 app.add_typer(job.app, name="job")
 app.add_typer(maintenance.app, name="maintenance")
 app.add_typer(boot_file.app, name="boot-file")

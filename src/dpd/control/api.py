@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 import dpd
+from dpd.control.bundle_api import ROUTES as BUNDLE_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
@@ -36,6 +37,7 @@ from dpd.control.refusals import MachineUnknown
 from dpd.control.root_api import ROUTES as ROOT_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
 from dpd.control.source_api import ROUTES as SOURCE_ROUTES
+from dpd.control.validation_api import ROUTES as VALIDATION_ROUTES
 from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.control.wim_api import ROUTES as WIM_ROUTES
 from dpd.service.cast import CastChanges
@@ -55,6 +57,8 @@ class Api:
         self.roots = operations.roots
         self.wims = operations.wims
         self.sources = operations.sources
+        self.bundles = operations.bundles
+        self.validation = operations.validation
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -244,6 +248,8 @@ ROUTES = (
     *JOB_ROUTES,
     *ROOT_ROUTES,
     *SOURCE_ROUTES,
+    *BUNDLE_ROUTES,
+    *VALIDATION_ROUTES,
     *SITE_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )

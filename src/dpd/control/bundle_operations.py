@@ -20,6 +20,7 @@ from dpd.distribution.events import Tell
 from dpd.distribution.holdings import NOTHING
 from dpd.distribution.job import Job, JobKind, JobOrder, OptionValue
 from dpd.distribution.tar_stream import Read
+from dpd.telemetry.events import Value
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,14 @@ class BundleOperations:
         job: JobContext,
         in_worker: InWorker,
         trusted: Callable[[], Set[bytes]] | None = None,
-        tell: Tell = lambda event, fields: None,
+        tell: Tell | None = None,
     ) -> None:
         self._library = library
         self._jobs = jobs
         self._job = job
         self._in_worker = in_worker
         self._trusted = trusted or (lambda: {library.public_key()})
-        self._tell = tell
+        self._tell = tell or _nobody
 
     async def holdings(self) -> bytes:
         """What is here, for who exports what is lacking here."""
@@ -103,6 +104,10 @@ class BundleOperations:
 
 def _given(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     return {name: value for name, value in options.items() if value}
+
+
+def _nobody(event: str, fields: Mapping[str, Value]) -> None:
+    """Listens."""
 
 
 def _no_progress(done: int, total: int) -> None:

@@ -24,6 +24,7 @@ from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library
+from dpd.control.bundle_operations import BundleOperations
 from dpd.control.content_operations import ContentOperations
 from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
@@ -31,6 +32,7 @@ from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
 from dpd.control.source_operations import SourceOperations
 from dpd.control.uploads import Uploads
+from dpd.control.validation_operations import ValidationOperations
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
 from dpd.distribution.distribution import Distribution
@@ -168,6 +170,9 @@ class Operations:
         self.content = ContentOperations(library, self._uploads, self._job, self._in_worker, self.jobs, forget)
         self.roots = RootOperations(library, self._in_worker)
         self.wims = WimOperations(library, self._job, self._in_worker)
+        trusted, tell = (opened.trusted_keys, opened.tell) if opened is not None else (None, None)
+        self.bundles = BundleOperations(library, self.jobs, self._job, self._in_worker, trusted, tell)
+        self.validation = ValidationOperations(opened, self._in_worker)
         self.sources = SourceOperations(opened.puller if opened is not None else None)
 
     # ---- sessions
