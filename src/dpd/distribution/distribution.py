@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.database import Database
-from dpd.distribution.content_work import ContentWork, versions_of
+from dpd.distribution.content_work import ContentWork
 from dpd.distribution.events import Tell
 from dpd.distribution.holds import Holds
 from dpd.distribution.job import Job, JobKind, JobOrder
@@ -73,8 +73,10 @@ class Distribution:
 
     def _reconcile(self) -> None:
         """Where the store lacks what was brought here, say so and order it again: the reported state is the store's own."""
-        for package_id, version in self.store.wanted():
-            if any(content.source_version == version for content in versions_of(self._library, package_id)):
+        wanted = self.store.wanted()
+        here = {(each.package_id, each.source_version) for each in self._library.contents()} if wanted else set()
+        for package_id, version in wanted:
+            if (package_id, version) in here:
                 continue
             jobs = self.store.telling([package_id]).get(package_id, [])
             if any(job.is_open and job.kind is JobKind.REMOVE for job in jobs):
