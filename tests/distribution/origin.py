@@ -67,6 +67,7 @@ class Origin:
     ranges: bool = True
     asked: list[Asked] = field(default_factory=list)
     sent_bytes: int = 0
+    pause_s: float = 0.0  # behind each 64 KiB
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -153,8 +154,8 @@ class Origin:
             client.sendall(piece)
             with self._lock:
                 self.sent_bytes += len(piece)
-            if reply.drip:
-                self._over.wait(reply.drip)
+            if reply.drip or self.pause_s:
+                self._over.wait(reply.drip or self.pause_s)
         if reply.hang is not None:
             self._over.wait(20)
         return reply.cut is None and reply.hang is None

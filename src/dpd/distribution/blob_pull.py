@@ -154,17 +154,13 @@ class _Pulled:
             stream.close()
 
     def _take(self, source: Source, stream: Stream, begin: int) -> None:
-        """A buffer full into the part. What came before a source failed is taken too."""
-        filled = 0
-        try:
-            while filled < len(self._buffer) and (count := stream.readinto(self._buffer[filled:])):
-                filled += count
-        finally:
-            self._from |= {source.name: source} if filled else {}
-            self._lane.supply.stats.came(source.kind, filled)
-            self._write(self._buffer[:filled], source, begin)
-        if not filled:
+        """What is there, into the part at once: a process that is killed loses no more than a slab that is not whole."""
+        count = stream.readinto(self._buffer)
+        if not count:
             raise SourceFailure(source.name, Outcome.TRUNCATED, f"{self._path}: ended at byte {self._part.position}")
+        self._from[source.name] = source
+        self._lane.supply.stats.came(source.kind, count)
+        self._write(self._buffer[:count], source, begin)
 
     def _write(self, piece: memoryview, source: Source, begin: int) -> None:
         before = self._part.position
