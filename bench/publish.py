@@ -18,11 +18,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from bench.machine import Spread, print_facts, ratio, spread, table, version_of
+from bench.contest import Contest, Run
+from bench.machine import print_facts, version_of
 
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
@@ -30,57 +29,6 @@ from dpd.protocol.multicast.geometry import SLAB_BYTES
 GOAL = 0.8
 MIB = 1 << 20
 MEMORY = "/dev/shm"
-Run = Callable[[], None]
-
-
-class Contest:
-    """Runs in turn over the same bytes, and what each took."""
-
-    def __init__(self, size_bytes: int, files: int, rounds: int) -> None:
-        self._size_bytes, self._files, self._rounds = size_bytes, files, rounds
-        self._runs: dict[str, tuple[Run, Run]] = {}
-        self.seconds: dict[str, list[float]] = {}
-        self._cpu_seconds: dict[str, list[float]] = {}
-
-    def add(self, name: str, run: Run, clean_up: Run = lambda: None) -> None:
-        """`clean_up` is not counted."""
-        self._runs[name] = (run, clean_up)
-
-    def hold(self) -> None:
-        """All of them, once uncounted and then in turn."""
-        for counted in range(self._rounds + 1):
-            for name, (run, clean_up) in self._runs.items():
-                begun, cpu_begun = time.monotonic(), _cpu_s()
-                run()
-                ended, cpu_ended = time.monotonic(), _cpu_s()
-                clean_up()
-                if counted:
-                    self.seconds.setdefault(name, []).append(ended - begun)
-                    self._cpu_seconds.setdefault(name, []).append(cpu_ended - cpu_begun)
-
-    def speed(self, name: str) -> Spread:
-        """MB/s."""
-        return spread(self._size_bytes / 1e6 / each for each in self.seconds[name])
-
-    def show(self, peer: str) -> None:
-        """A row for each, with the ratio to one of them."""
-        rows = [
-            {
-                "what": name,
-                "MB/s": str(self.speed(name)),
-                "files/s": f"{self._files / spread(self.seconds[name]).median:.0f}",
-                f"x {peer}": ratio(self.speed(name), self.speed(peer)),
-                "CPU s": f"{spread(self._cpu_seconds[name]).median:.2f}",
-            }
-            for name in self._runs
-        ]
-        print(table(rows), "\n")
-
-
-def _cpu_s() -> float:
-    """User and system time of this process and the children it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _command(*arguments: str | Path) -> Run:
@@ -97,12 +45,18 @@ def _shell(line: str, folder: Path) -> Run:
     return run
 
 
-def large_file(home: Path, library: Library, size_mib: int, rounds: int) -> float:
-    """The ratio to sha256sum."""
-    source, copy, chance = home / "large.img", home / "copy", random.Random(1)
-    with source.open("wb") as file:
+def make_file(path: Path, size_mib: int) -> None:
+    """Of random bytes, the same each time."""
+    chance = random.Random(1)
+    with path.open("wb") as file:
         for _ in range(size_mib):
             file.write(chance.randbytes(MIB))
+
+
+def large_file(home: Path, library: Library, size_mib: int, rounds: int) -> float:
+    """The ratio to sha256sum."""
+    source, copy = home / "large.img", home / "copy"
+    make_file(source, size_mib)
     contest = Contest(size_mib * MIB, 1, rounds)
     contest.add("sha256sum", _command("sha256sum", source))
     if shutil.which("openssl"):
@@ -116,15 +70,22 @@ def large_file(home: Path, library: Library, size_mib: int, rounds: int) -> floa
     return contest.speed("dpd").median / contest.speed("sha256sum").median
 
 
-def many_files(home: Path, library: Library, count: int, rounds: int) -> None:
-    """A folder as an upgrade package is: most files small, a few large."""
-    folder, chance, size_bytes = home / "folder", random.Random(2), 0
+def make_folder(folder: Path, count: int) -> int:
+    """As an upgrade package is: most files small, a few large. All their bytes."""
+    chance, size_bytes = random.Random(2), 0
     for number in range(count):
         path = folder / str(number % 200) / f"{number}.dll"
         path.parent.mkdir(parents=True, exist_ok=True)
         size = min(4 * MIB, int(chance.paretovariate(0.9) * 1500))
         path.write_bytes(chance.randbytes(size))
         size_bytes += size
+    return size_bytes
+
+
+def many_files(home: Path, library: Library, count: int, rounds: int) -> None:
+    """What they take."""
+    folder = home / "folder"
+    size_bytes = make_folder(folder, count)
     os.sync()
     contest = Contest(size_bytes, count, rounds)
     contest.add("sha256sum", _shell("find . -type f -print0 | xargs -0 sha256sum", folder))
