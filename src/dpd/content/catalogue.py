@@ -36,6 +36,7 @@ class Catalogue:
         lost = "" if may_make else _LOST
         self._database = Database(path, MIGRATIONS, error=ContentError, full=LibraryFull, empty_is_an_error=lost)
         self.blobs = BlobTable(self._database)
+        self._totals: tuple[int, Totals] | None = None
 
     def close(self) -> None:
         """Idempotent."""
@@ -61,7 +62,13 @@ class Catalogue:
         return [_content(row) for row in rows]
 
     def totals(self) -> Totals:
-        """Everything in numbers."""
+        """Everything in numbers; counted anew only where a row has changed since, for status and metrics ask often."""
+        ((changes,),) = self._database.rows("SELECT total_changes()")
+        if self._totals is None or self._totals[0] != changes:
+            self._totals = (changes, self._count())
+        return self._totals[1]
+
+    def _count(self) -> Totals:
         ((contents, content_bytes, blobs, blob_bytes, used_bytes),) = self._database.rows(
             "SELECT (SELECT count(*) FROM content), (SELECT ifnull(sum(size_bytes), 0) FROM content),"
             " (SELECT count(*) FROM blob), (SELECT ifnull(sum(size_bytes), 0) FROM blob),"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dpd.content.folder import scan
+from dpd.content.folder_intake import SMALL_BYTES, FolderIntake, take_all
+from dpd.content.stock import Stock
+from dpd.errors import ContentError
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Iterator[Stock]:
+    with closing(Stock(tmp_path / "library")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Just as large as is read whole, one byte more, and twice the same of each."""
+    (tmp_path / "folder").mkdir()
+    for name, size_bytes in (("a", SMALL_BYTES), ("b", SMALL_BYTES + 1)):
+        content = os.urandom(size_bytes)
+        for number in (1, 2):
+            (tmp_path / "folder" / f"{name}{number}").write_bytes(content)
+    return tmp_path / "folder"
+
+
+def intake_of(stock: Stock, folder: Path) -> FolderIntake:
+    found = scan(folder)
+    intake = FolderIntake(stock, found.size_bytes, lambda done, total: None, chunks=True)
+    take_all(intake, found.files)
+    return intake
+
+
+def test_equal_files_are_kept_once_and_large_ones_are_cut(stock: Stock, folder: Path) -> None:
+    intake = intake_of(stock, folder)
+    assert [entry.path for entry in intake.files] == ["a1", "a2", "b1", "b2"]
+    assert [each.size_bytes for each in intake.ready] == [SMALL_BYTES, SMALL_BYTES + 1]
+    assert [each.chunk_index is not None for each in intake.ready] == [False, True]
+    for each, name in zip(intake.ready, ("a1", "b1"), strict=True):
+        assert each.part.read_bytes() == (folder / name).read_bytes()
+    stock.adopt(intake.ready)
+    intake.close()
+    assert stock.held() == frozenset()
+
+
+def test_what_is_here_is_not_kept_again_and_held_meanwhile(stock: Stock, folder: Path) -> None:
+    first = intake_of(stock, folder)
+    stock.adopt(first.ready)
+    first.close()
+    second = intake_of(stock, folder)
+    assert second.ready == []
+    assert stock.held() == {entry.sha256 for entry in second.files}
+    second.close()
+
+
+def test_what_is_here_but_damaged_is_kept_anew(stock: Stock, folder: Path) -> None:
+    first = intake_of(stock, folder)
+    stock.adopt(first.ready)
+    row = stock.blobs.blob(first.files[0].sha256)
+    assert row is not None
+    stock.path_of(row).write_bytes(b"short")
+    first.close()
+    second = intake_of(stock, folder)
+    assert [each.sha256 for each in second.ready] == [row.sha256]
+    second.close()
+
+
+def test_closing_leaves_no_part(stock: Stock, folder: Path, tmp_path: Path) -> None:
+    intake_of(stock, folder).close()
+    assert list((tmp_path / "library" / "incoming").iterdir()) == []
+
+
+def test_a_file_that_is_gone_by_now_is_told(stock: Stock, folder: Path) -> None:
+    found = scan(folder)
+    (folder / "a2").unlink()
+    with (
+        closing(FolderIntake(stock, 1, lambda done, total: None, chunks=False)) as intake,
+        pytest.raises(ContentError, match="a2: no such file"),
+    ):
+        take_all(intake, found.files)
