@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations over a real library with all of distribution behind them, and their API on a Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from dpd.content.boot_files import BootFiles
+from dpd.content.library import Library
+from dpd.control.listener import ControlListener
+from dpd.control.operations import Operations
+from dpd.distribution.opening import OpenDistribution
+from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.settings import ControlSettings, DaemonSettings, Settings
+from dpd.telemetry.events import EventLog
+from dpd.telemetry.journal import BootJournal
+
+
+class Point:
+    """A distribution point without services for clients."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.settings = Settings(
+            daemon=DaemonSettings(state_dir=str(folder)), control=ControlSettings(socket=str(folder / "control.sock"))
+        )
+        self.library = Library(folder / "library", slab_bytes=SLAB_BYTES)
+        self.events = EventLog()
+        self.opened = OpenDistribution(self.settings, self.library, folder, self.events)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """A client of its API; jobs are worked off meanwhile."""
+        self.operations = Operations(
+            self.settings,
+            library=self.library,
+            boot_files=BootFiles(self.folder / "boot"),
+            journal=BootJournal(),
+            services=[],
+            multicast=None,
+            opened=self.opened,
+            events=self.events,
+        )
+        listener = ControlListener(self.settings.control, self.operations)
+        await listener.start()
+        self.opened.start()
+        connector = aiohttp.UnixConnector(self.settings.control.socket)
+        try:
+            async with aiohttp.ClientSession("http://dpd", connector=connector) as client:
+                yield client
+        finally:
+            await listener.stop()
+            self.operations.close()
+            self.opened.stop()
+            self.library.close()
+
+    def publish(self, package_id: str = "LAB00001", content: bytes = b"an image\n" * 1000) -> None:
+        """Content of one file."""
+        path = self.folder / f"{package_id}.img"
+        path.write_bytes(content)
+        self.library.publish(path, package_id)
