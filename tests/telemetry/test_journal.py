@@ -130,3 +130,45 @@ def test_the_last_address_of_a_machine() -> None:
     journal.bind("10.0.0.7", TWO)
     assert (journal.address_of(ONE), journal.address_of(THREE)) == ("10.0.0.6", "")
     assert (journal.owner_of("10.0.0.7"), journal.owner_of("10.0.0.8")) == (TWO, "")
+
+
+def test_what_follows_at_once_is_told_behind_its_question() -> None:
+    times = iter([10.0, 11.0, 12.0])
+    journal = BootJournal(clock=lambda: next(times))
+    entry = journal.note_question(
+        ONE, "discover", (7,), lambda values: {"xid": values[0]}, guid="feed", relay="10.0.0.9"
+    )
+    journal.go_on(ONE, entry, "decision", "boot", lambda value: {"outcome": value})
+    journal.note(ONE, "ticket", id="1")
+    journal.go_on(ONE, entry, "offer", "ipxe.efi", lambda value: {"loader": value})
+    assert journal.story(ONE) == [
+        BootEvent(10.0, "discover", {"xid": 7}),
+        BootEvent(10.0, "decision", {"outcome": "boot"}),
+        BootEvent(11.0, "ticket", {"id": "1"}),
+        BootEvent(12.0, "offer", {"loader": "ipxe.efi"}),
+    ]
+    assert (journal.find("feed"), journal.relays()) == ([ONE], {"10.0.0.9": 10.0})
+
+
+def test_a_question_that_is_forgotten_is_no_place_for_its_answer() -> None:
+    journal = BootJournal(capacity=1)
+    entry = journal.note_question(ONE, "discover", {}, dict)
+    journal.note(TWO, "discover")
+    journal.go_on(ONE, entry, "offer", {}, dict)
+    assert [event.event for event in journal.story(ONE)] == ["offer"]
+    journal.go_on(ONE, None, "boot_reply", {}, dict)
+    assert [event.event for event in journal.story(ONE)] == ["offer", "boot_reply"]
+
+
+def test_steps_of_questions_are_bounded_like_others() -> None:
+    journal = BootJournal(capacity=32)
+    for machine in range(32):
+        for number in range(EVENTS_PER_MACHINE):
+            mac = f"52:54:00:00:00:{machine:02x}"
+            entry = journal.note_question(mac, "discover", {"number": number}, dict)
+            journal.go_on(mac, entry, "decision", {}, dict)
+            journal.go_on(mac, entry, "offer", {"number": number}, dict)
+    story = journal.story("52:54:00:00:00:1f")
+    assert len(story) == EVENTS_PER_MACHINE
+    assert story[-1].fields == {"number": EVENTS_PER_MACHINE - 1}
+    assert len(journal.machines()) <= 2  # a machine's 64 questions are 192 events, and there is room for 256

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 EVENTS_PER_MACHINE = 64  # some five boots; entries as well, of which each has one event or a few
-EVENTS_PER_CAPACITY = 8  # mean room for each machine when all are there: about 16 MB in all at the default capacity
+EVENTS_PER_CAPACITY = 8  # mean room for each machine when all are there: about 13 MB in all at the default capacity
 MACS_PER_GUID = 8
 RELAYS = 256
 QUESTIONS = ("discover", "boot_request")  # they tell who asks and by which relay
@@ -64,6 +64,9 @@ class Entry:
         self.at = at
         self.steps: tuple[Any, ...] = step
 
+    def __len__(self) -> int:
+        return len(self.steps) // 3
+
     def events(self) -> Iterator[BootEvent]:
         """Its steps, oldest first."""
         steps = iter(self.steps)
@@ -80,7 +83,7 @@ class BootJournal:
         self._lock = threading.Lock()
         self._stories: OrderedDict[str, deque[Entry]] = OrderedDict()  # the machine heard of last stands last
         self._macs: OrderedDict[str, str] = OrderedDict()  # by address
-        self._entry_count = 0
+        self._event_count = 0
         self._macs_by_guid: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._relays: OrderedDict[str, float] = OrderedDict()
         self._on_duplicate: Callable[[], None] = lambda: None
@@ -105,6 +108,7 @@ class BootJournal:
             story = self._stories.get(mac)
             if entry is not None and story and story[-1] is entry:
                 entry.steps += (event, values, tell)
+                self._event_count += 1
             else:
                 self._add(mac, Entry(self._clock(), event, values, tell))
 
@@ -193,13 +197,15 @@ class BootJournal:
             story = self._stories[mac] = deque(maxlen=EVENTS_PER_MACHINE)
         else:
             self._stories.move_to_end(mac)
-        self._entry_count += len(story) < EVENTS_PER_MACHINE
+        if len(story) == EVENTS_PER_MACHINE:
+            self._event_count -= len(story[0])
+        self._event_count += 1
         story.append(entry)
-        while len(self._stories) > self._capacity or self._entry_count > self._capacity * EVENTS_PER_CAPACITY:
+        while len(self._stories) > self._capacity or self._event_count > self._capacity * EVENTS_PER_CAPACITY:
             if len(self._stories) == 1:
                 return
             _, dropped = self._stories.popitem(last=False)
-            self._entry_count -= len(dropped)
+            self._event_count -= sum(map(len, dropped))
 
 
 def _as_they_are(fields: Fields) -> Fields:
