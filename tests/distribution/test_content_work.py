@@ -87,6 +87,9 @@ def test_an_update_to_an_older_version_takes_out_nothing_newer(bench: Bench) -> 
 def test_redistribute_compares_what_is_here(bench: Bench) -> None:
     bench.do(D)
     assert bench.do(R).message == "version 3 is as it should be"
+    bench.place.has["A"][4] = b"four"  # which is for an update to bring
+    assert bench.do(R).message == "version 3 is as it should be"
+    del bench.place.has["A"][4]
     bench.library.remove("A", 3)
     assert bench.do(R).message == "version 3 has come"
 

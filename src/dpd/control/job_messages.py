@@ -35,7 +35,8 @@ class EndedState(StrEnum):
 
 
 class JobRequest(Request):
-    """Without a version: the newest that a source has; for `remove` and `validate` every version. `validate` without a
+    """Without a version: the newest that a source has; for `redistribute` the newest that is here, for `remove` and
+    `validate` every one. `validate` without a
     package is the whole library. An order that is open already is answered with its job, which takes the more urgent
     `priority` (1 high, 2 normal, 3 low). `url` distributes a file from there instead of the sources: `sha256` is that of
     the file, `ca_file` the authority of its server where that is a private one."""

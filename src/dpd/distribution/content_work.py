@@ -51,19 +51,21 @@ class ContentWork:
 
     def distribute(self, run: JobRun) -> None:
         """Bring the version, or the newest; other versions stay."""
-        content, is_new = self._bring(run)
+        content, is_new = self._bring(run, run.job.source_version)
         run.say(f"version {content.source_version} {'has come' if is_new else 'was here already'}")
 
     def update(self, run: JobRun) -> None:
         """Bring the version, or the newest, then take older ones out beyond those that the settings keep."""
-        content, is_new = self._bring(run)
+        content, is_new = self._bring(run, run.job.source_version)
         gone = [self._take_out(old, run) for old in self._outdated(content)]
         dropped = f", {', '.join(str(old.source_version) for old in gone)} taken out" if gone else ""
         run.say(f"version {content.source_version} {'has come' if is_new else 'was here already'}{dropped}")
 
     def redistribute(self, run: JobRun) -> None:
-        """Bring the version, or the newest, and make every byte of it right, also where it seemed to be here."""
-        content, is_new = self._bring(run)
+        """Make every byte of the version right, also where it seemed to be here; without one, of the newest that is here,
+        and where none is, of the newest that a source has."""
+        here = [content.source_version for content in self._versions(run.job.package_id)]
+        content, is_new = self._bring(run, run.job.source_version or max(here, default=None))
         run.say(f"compares version {content.source_version}")
         self._restorer.restore(content, run)
         run.say(f"version {content.source_version} {'has come' if is_new else 'is as it should be'}")
@@ -77,10 +79,10 @@ class ContentWork:
         gone = ", ".join(str(content.source_version) for content in found)
         run.say(f"version {gone} taken out" if gone else "was not here")
 
-    def _bring(self, run: JobRun) -> tuple[Content, bool]:
+    def _bring(self, run: JobRun, source_version: int | None) -> tuple[Content, bool]:
         package_id = run.job.package_id
         before = {content.source_version for content in self._versions(package_id)}
-        content = self._puller.pull(package_id, run.job.source_version, run)
+        content = self._puller.pull(package_id, source_version, run)
         run.resolve(content.source_version)
         is_new = content.source_version not in before
         if is_new:
