@@ -10,7 +10,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from tests.content.conftest import put_blob
 
 import dpd
 from dpd.content.drain import Drain, DrainReport, told
-from dpd.content.records import BlobRow, BlobState, Place
+from dpd.content.library import Library
+from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
 from dpd.content.root_folder import Adopted
 from dpd.content.roots import RootCondition
 from dpd.content.stock import Stock
@@ -288,3 +291,76 @@ def test_drains_that_are_killed_at_random_moments_lose_nothing() -> None:
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["killed"] == KILLS
     assert json.loads(ran.stdout)["ended"] > 5
+
+
+BESIDE_S = 4.0
+
+
+def test_drains_beside_readers_publishing_checking_and_gc(root: Path, tmp_path: Path) -> None:
+    """Two roots give each other everything, to and fro, while all else goes on: nobody finds anything missing or damaged."""
+    made, source = random.Random(31), tmp_path / "source"
+    source.mkdir()
+    for number in range(40):
+        (source / str(number)).write_bytes(made.randbytes(made.choice((10, 3000, 200_000, MIB + 3))))
+    over = time.monotonic() + BESIDE_S
+    with Library(root, slab_bytes=4096) as library:
+        library.add_root(tmp_path / "second")
+        kept = library.publish(source, "KEPT")
+
+        def drain_to_and_fro() -> int:
+            for turn in range(1_000_000):
+                if time.monotonic() > over and turn > 1:
+                    return turn
+                number = 1 - turn % 2
+                assert library.drain_root(number).damaged == ()
+                assert library.roots()[number].blobs == 0
+                library.set_root(number, active=True)
+            return 0
+
+        def read() -> int:
+            return until(over, lambda: check_files(library, kept, library.files(kept)))
+
+        def publish_and_remove() -> int:
+            one = source / "7"
+
+            def change() -> None:
+                library.publish(one, "OTHER", 1)
+                library.publish(source, "AGAIN", 1)
+                library.verify("OTHER", 1)
+                library.remove("OTHER", 1)
+                library.remove("AGAIN", 1)
+
+            return until(over, change)
+
+        def check_all() -> int:
+            return until(over, lambda: no_damage(library.damage(kept)))
+
+        def collect() -> int:
+            return until(over, lambda: no_damage(library.gc(delete=True).missing))
+
+        with ThreadPoolExecutor(6) as pool:
+            running = [pool.submit(work) for work in (drain_to_and_fro, read, publish_and_remove, check_all, collect)]
+            assert all(each.result() > 0 for each in running)
+        assert library.gc().is_clean
+        assert library.damaged_blobs() == []
+        library.verify("KEPT")
+
+
+def until(over: float, work: Callable[[], object]) -> int:
+    """How many times it was done."""
+    done = 0
+    while time.monotonic() < over or done == 0:
+        work()
+        done += 1
+    return done
+
+
+def check_files(library: Library, content: Content, entries: list[FileEntry]) -> None:
+    for entry in entries:
+        descriptor, _ = library.open_file(content, entry.path)
+        with open(descriptor, "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == entry.sha256
+
+
+def no_damage(found: object) -> None:
+    assert not found, found
