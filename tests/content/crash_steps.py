@@ -1,64 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kills a library at every step of a change and looks at what the next open finds. A program of its own: it forks.
 
-Usage: crash_steps.py SCENARIO DIRECTORY. Prints the outcome after each kill, "old" or "new", as a JSON list.
+Usage: crash_steps.py SCENARIO DIRECTORY [POINTS]. Prints the outcome after each kill, "old" or "new", as a JSON list.
+Without POINTS the kills come before each line of code when it is run for the first time; with it, at so many moments
+picked at random among all lines that are run.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import dpd.content
+from dpd import database
+from dpd.content.description import Description, decode_signed
+from dpd.content.garbage import GcReport
 from dpd.content.library import Library
+from dpd.content.manifest import Manifest
+from dpd.content.manifest import decode_signed as decode_manifest
 from dpd.content.stored_parity import ParityCode
 
 SLAB_BYTES = 1 << 19  # the big source is three slabs in two pieces
-CONTENT_FOLDER = str(Path(dpd.content.__file__).parent)
+WATCHED = (str(Path(dpd.content.__file__).parent), str(database.__file__))
 Change = Callable[[Library], object]
 PARITY = ParityCode(1, 4096, lambda slab: [bytes(slab[:4096]).ljust(4096, b"\0")])
 
 
-def main(scenario: str, directory: Path) -> None:
-    root, old, new = directory / "library", directory / "old.img", directory / "new.img"
-    old.write_bytes(b"old" * 1000)
-    new.write_bytes(b"new" * 500_000)
-    scenarios: dict[str, tuple[Change, Change]] = {  # what is done, and how it is undone
-        "publish": (lambda library: library.publish(new, "A"), lambda library: library.remove("A", 2)),
+def main(scenario: str, directory: Path, points: int) -> None:
+    root = directory / "library"
+    sources = Sources(directory)
+    change, undo = scenarios(root, sources)[scenario]
+    opening = scenario == "open without a key"
+    with Library(root, slab_bytes=SLAB_BYTES) as library:
+        library.publish(sources.old, "A", 1)
+        library.publish(sources.tree, "T", 1)
+        if scenario in ("publish again with parity", "remove with parity"):
+            publish_with_parity(library, sources.old, 1)
+        if scenario == "gc":
+            make_garbage(library, root, sources)
+        before = state(library)
+    outcomes: list[str] = []
+    for step in steps(root, change, opening=opening, points=points):
+        if not killed_in_step(step, root, change, opening=opening, every=points > 0):
+            break
+        with Library(root, slab_bytes=SLAB_BYTES) as library:
+            check_sound(library, root)
+            outcomes.append("old" if state(library) == before else "new")
+            if outcomes[-1] == "new" or scenario == "gc":
+                undo(library)
+    print(json.dumps(outcomes))
+
+
+class Sources:
+    """What is published."""
+
+    def __init__(self, directory: Path) -> None:
+        self.old, self.new = directory / "old.img", directory / "new.img"
+        self.old.write_bytes(b"old" * 1000)
+        self.new.write_bytes(b"new" * 500_000)
+        self.tree, self.next_tree = directory / "tree", directory / "next"
+        for folder in (self.tree, self.next_tree):
+            (folder / "sub" / "empty").mkdir(parents=True)
+            (folder / "same").write_bytes(b"same")
+            (folder / "sub" / "again").write_bytes(b"same")
+            (folder / "sub" / "changing").write_bytes(bytes(folder.name, "ascii") * 100)
+            (folder / "large").write_bytes(bytes(folder.name, "ascii") * 300_000)
+        with Library(directory / "origin", slab_bytes=SLAB_BYTES) as origin:
+            content = origin.publish(self.new, "A", 2)
+            self.said = decode_signed(origin.description(content), None)
+            self.manifest = decode_manifest(origin.manifest(content), None)
+            tree = origin.publish(self.next_tree, "T", 2)
+            self.said_of_tree = decode_signed(origin.description(tree), None)
+        self.contents = {path.read_bytes() for path in (self.new, *self.next_tree.rglob("*")) if path.is_file()}
+
+
+def scenarios(root: Path, sources: Sources) -> dict[str, tuple[Change, Change]]:
+    """What is done, and how it is undone."""
+    old, new = sources.old, sources.new
+    remove_new: Change = lambda library: library.remove("A", 2)  # noqa: E731
+    remove_tree: Change = lambda library: library.remove("T", 2)  # noqa: E731
+    return {
+        "publish": (lambda library: library.publish(new, "A"), remove_new),
         "publish a shared blob": (lambda library: library.publish(old, "B"), lambda library: library.remove("B")),
         "publish again": (lambda library: library.publish(old, "A", 1), lambda library: None),
         "remove": (lambda library: library.remove("A"), lambda library: library.publish(old, "A", 1)),
         "open without a key": (lambda library: None, lambda library: None),
-        "publish with parity": (
-            lambda library: publish_with_parity(library, new),
-            lambda library: library.remove("A", 2),
-        ),
+        "publish with parity": (lambda library: publish_with_parity(library, new), remove_new),
         "publish again with parity": (lambda library: publish_with_parity(library, old, 1), lambda library: None),
         "remove with parity": (
             lambda library: library.remove("A"),
             lambda library: publish_with_parity(library, old, 1),
         ),
+        "publish a folder": (
+            lambda library: library.publish(sources.next_tree, "N"),
+            lambda library: library.remove("N"),
+        ),
+        "publish the next version of a folder": (lambda library: library.publish(sources.next_tree, "T"), remove_tree),
+        "remove a folder": (
+            lambda library: library.remove("T"),
+            lambda library: library.publish(sources.tree, "T", 1),
+        ),
+        "gc": (lambda library: library.gc(delete=True), lambda library: make_garbage(library, root, sources)),
+        "receive": (lambda library: receive(library, sources, sources.said, sources.manifest), remove_new),
+        "receive a folder": (lambda library: receive(library, sources, sources.said_of_tree, None), remove_tree),
     }
-    change, undo = scenarios[scenario]
-    opening = scenario == "open without a key"
-    with Library(root, slab_bytes=SLAB_BYTES) as library:
-        library.publish(old, "A", 1)
-        if scenario in ("publish again with parity", "remove with parity"):
-            publish_with_parity(library, old, 1)
-        before = state(library)
-    outcomes: list[str] = []
-    while killed_in_step(len(outcomes), root, change, opening=opening):
-        with Library(root, slab_bytes=SLAB_BYTES) as library:
-            check_sound(library, root)
-            outcomes.append("old" if state(library) == before else "new")
-            if outcomes[-1] == "new":
-                undo(library)
-    print(json.dumps(outcomes))
 
 
 def publish_with_parity(library: Library, source: Path, version: int | None = None) -> None:
@@ -66,56 +119,123 @@ def publish_with_parity(library: Library, source: Path, version: int | None = No
     library.publish(source, "A", version)
 
 
+def receive(library: Library, sources: Sources, said: Description, manifest: Manifest | None) -> None:
+    arrival = library.arrive(said, manifest)
+    for wanted in arrival.missing:
+        (content,) = (each for each in sources.contents if len(each) == wanted.size_bytes)
+        part = arrival.receive(wanted.sha256)
+        part.write(content[part.position :])
+        part.finish()
+    arrival.finish()
+
+
+def make_garbage(library: Library, root: Path, sources: Sources) -> None:
+    """Blobs of content that did not come, a part that nobody goes on with, a file of nothing."""
+    arrival = library.arrive(replace(sources.said_of_tree, package_id="NEVER"))
+    for wanted in arrival.missing[:-1]:
+        (content,) = (each for each in sources.contents if len(each) == wanted.size_bytes)
+        part = arrival.receive(wanted.sha256)
+        part.write(content[part.position :])
+        part.finish()
+    arrival.abandon()
+    (root / "incoming" / f"{'12' * 32}.part").write_bytes(b"part")
+    (root / "manifests" / f"{'34' * 32}.json").write_bytes(b"manifest")
+
+
 def state(library: Library) -> list[tuple[str, int]]:
     return [(content.package_id, content.source_version) for content in library.contents()]
 
 
-def killed_in_step(step: int, root: Path, change: Change, *, opening: bool) -> bool:
-    """Fork, make the change there, SIGKILL it before it runs its step-th new line of dpd.content; False: it finished."""
+def steps(root: Path, change: Change, *, opening: bool, points: int) -> Iterator[int]:
+    """The steps to kill in: all of them, or some of as many as the change takes when it is not killed."""
+    if not points:
+        step = 0
+        while True:
+            yield step
+            step += 1
+    total = count_steps(root, change)
+    rng = random.Random(total)
+    yield from (rng.randrange(total) for _ in range(points))
+
+
+def count_steps(root: Path, change: Change) -> int:
+    """In a copy of the library, so that it stays as it is."""
+    copy = root.with_name("copy")
+    os.system(f"cp -a {root} {copy}")
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        library = Library(copy, slab_bytes=SLAB_BYTES)
+        counted = kill_before_line(1 << 60, every=True)
+        change(library)
+        sys.settrace(None)
+        os.write(writer, b"%d" % counted[0])
+        os._exit(0)
+    os.wait()
+    return int(os.read(reader, 100))
+
+
+def killed_in_step(step: int, root: Path, change: Change, *, opening: bool, every: bool) -> bool:
+    """Fork, make the change there, SIGKILL it before that step; False: it finished."""
     child = os.fork()
     if child == 0:
         if opening:
             (root / "keys" / "manifest.ed25519").unlink()
-            kill_before_line(step)
+            kill_before_line(step, every=every)
         library = Library(root, slab_bytes=SLAB_BYTES)
-        kill_before_line(step)
-        change(library)
+        kill_before_line(step, every=every)
+        with suppress(BrokenPipeError):
+            change(library)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return True
     assert os.waitstatus_to_exitcode(status) == 0
-    return False
+    return every  # a count of random steps is another one in each run
 
 
-def kill_before_line(step: int) -> None:
+def kill_before_line(step: int, *, every: bool) -> list[int]:
+    """Before the step-th line that is new, or simply the step-th one. Answers the count, which goes on."""
     seen: set[tuple[str, int]] = set()
+    count = [0]
 
     def trace(frame: FrameType, event: str, _: object) -> object:
-        if not frame.f_code.co_filename.startswith(CONTENT_FOLDER):
+        if not frame.f_code.co_filename.startswith(WATCHED):
             return None
         if event == "line":
-            seen.add((frame.f_code.co_filename, frame.f_lineno))
-            if len(seen) > step:
+            line = (frame.f_code.co_filename, frame.f_lineno)
+            count[0] += every or line not in seen
+            seen.add(line)
+            if count[0] > step:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
     sys.settrace(trace)  # type: ignore[arg-type]
+    return count
 
 
 def check_sound(library: Library, root: Path) -> None:
-    """Every content is whole, and there is no file that belongs to none."""
+    """Every content is whole; what is in the way is found by the dry run, and gone after gc; and then nothing is left that
+    belongs to none."""
     contents = library.contents()
     for content in contents:
         library.verify(content.package_id, content.source_version)
+    check_gc(library)
     blobs = {path.name for path in root.glob("blobs/*/*") if path.suffix != ".parity"}
-    assert blobs == {content.sha256 for content in contents}
+    assert blobs == {entry.sha256 for content in contents for entry in library.files(content)}
     assert {path.stem for path in root.glob("blobs/*/*.parity")} <= blobs  # each is checked by verify
-    assert len(list(root.glob("manifests/*"))) == len(contents)
+    assert {path.name for path in root.glob("chunks/*")} <= blobs
+    assert len(list(root.glob("manifests/*"))) == sum(content.is_one_file for content in contents)
     assert list(root.glob("incoming/*")) == []
     assert [path.name for path in root.glob("keys/*")] == ["manifest.ed25519"]
 
 
+def check_gc(library: Library) -> None:
+    found = library.gc()
+    assert found.missing == (), found
+    assert library.gc(delete=True) == replace(found, deleted=True)
+    assert library.gc() == GcReport(False, 0, 0, 0, 0, (), ())
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)

@@ -270,6 +270,19 @@ def test_what_came_before_a_restart_is_not_fetched_again(origin: Library, root: 
         library.verify("T")
 
 
+def test_small_blobs_wait_for_each_other_but_not_for_long(
+    origin: Library, library: Library, root: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = offer(origin, library, origin.publish(tree, "T"))
+    small = [wanted for wanted in arrival.missing if wanted.size_bytes < 10_000]
+    receive(arrival, small[0].sha256, read(origin, small[0].sha256))
+    assert list(root.glob("blobs/*/*")) == []
+    monkeypatch.setattr("dpd.content.arrival.BATCH_S", -1.0)  # as if the first had waited long
+    receive(arrival, small[1].sha256, read(origin, small[1].sha256))
+    assert len(list(root.glob("blobs/*/*"))) == 2
+    arrival.abandon()
+
+
 def test_four_threads_may_receive_at_once(origin: Library, library: Library, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

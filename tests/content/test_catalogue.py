@@ -96,6 +96,7 @@ def test_pages_follow_each_other(many: Catalogue) -> None:
         after = (page[-1].package_id, page[-1].source_version)
     assert found == many.contents()
     assert len(found) == 12
+    assert many.versions() == {(content.package_id, content.source_version) for content in found}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -237,34 +238,59 @@ def test_closing_ends_a_publish_at_its_next_piece(library: Library, make_file: M
             use()
 
 
-@pytest.mark.parametrize(
-    ("scenario", "may_end_new"),
-    [
-        ("publish", True),
-        ("publish a shared blob", True),
-        ("publish again", False),
-        ("remove", True),
-        ("open without a key", False),
-        ("publish with parity", True),
-        ("publish again with parity", False),
-        ("remove with parity", True),
-    ],
+NEVER_NEW = {"publish again", "open without a key", "publish again with parity", "gc"}
+SCENARIOS = (
+    "publish",
+    "publish a shared blob",
+    "publish again",
+    "remove",
+    "open without a key",
+    "publish with parity",
+    "publish again with parity",
+    "remove with parity",
+    "publish a folder",
+    "publish the next version of a folder",
+    "remove a folder",
+    "gc",
+    "receive",
+    "receive a folder",
 )
-def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str, may_end_new: bool) -> None:
-    """One SIGKILL before each line that the change runs; crash_steps checks after each that all is sound and swept."""
-    program, sources = Path(__file__).with_name("crash_steps.py"), Path(dpd.__file__).parents[1]
-    ran = subprocess.run(
-        [sys.executable, program, scenario, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(sources)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    outcomes = json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str) -> None:
+    """One SIGKILL before each line that the change runs; crash_steps checks after each that all is sound, and that gc
+    finds what is left over and nothing else."""
+    outcomes = kill(scenario, tmp_path)
     assert len(outcomes) > 30
-    assert set(outcomes) == ({"old", "new"} if may_end_new else {"old"})
+    assert set(outcomes) == ({"old"} if scenario in NEVER_NEW else {"old", "new"})
     assert outcomes == sorted(outcomes, reverse=True)  # one point, before which it is old and after which it is new
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    ["publish", "publish the next version of a folder", "remove a folder", "gc", "receive a folder"],
+)
+def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str) -> None:
+    """Forty moments among all lines of the change, also those of loops that have run before."""
+    assert len(kill(scenario, tmp_path, points=40)) == 40
+
+
+def kill(scenario: str, directory: Path, points: int = 0) -> list[str]:
+    program, sources = Path(__file__).with_name("crash_steps.py"), Path(dpd.__file__).parents[1]
+    memory = Path("/dev/shm")  # a kill takes nothing away that was written: waiting for a disk would show nothing more
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else directory) as place:
+        ran = subprocess.run(
+            [sys.executable, program, scenario, place, str(points)],
+            env={**os.environ, "PYTHONPATH": str(sources)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    assert ran.returncode == 0, ran.stderr
+    outcomes: list[str] = json.loads(ran.stdout)
+    return outcomes
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from dpd.content.records import Content, FileEntry
 from dpd.content.stock import Ready, Recipe, Stock
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
-BATCH_BLOBS, BATCH_BYTES = 1000, 64 << 20
+BATCH_BLOBS, BATCH_BYTES, BATCH_S = 1000, 64 << 20, 2.0  # what a kill in between may cost of small blobs
 
 
 def take_part(stock: Stock, wanted: Wanted) -> PartPlace:
@@ -65,6 +65,7 @@ class Arrival:
         self._refuse_other_content()
         self._lock = threading.Lock()
         self._pending: list[Ready] = []
+        self._pending_since = 0.0
         self._digests: Digests | None = None
         self._wanted = {each.sha256: Wanted(each.sha256, each.size_bytes) for each in description.files}
         here = stock.hold(self._wanted)
@@ -124,10 +125,18 @@ class Arrival:
             if self._description.is_one_file:
                 self._digests = digests
             if ready.size_bytes <= SMALL_BYTES:
+                self._pending_since = self._pending_since if self._pending else time.monotonic()
                 self._pending.append(ready)
-            is_due = len(self._pending) >= BATCH_BLOBS or sum(each.size_bytes for each in self._pending) >= BATCH_BYTES
+            is_due = self._is_due()
         if is_due:
             self._flush()
+
+    def _is_due(self) -> bool:
+        """Whether the small blobs that wait are many, large or old enough to share one wait for the disk."""
+        waiting = self._pending
+        if len(waiting) >= BATCH_BLOBS or sum(each.size_bytes for each in waiting) >= BATCH_BYTES:
+            return True
+        return bool(waiting) and time.monotonic() - self._pending_since > BATCH_S
 
     def _flush(self) -> None:
         """Whatever has come is on the disk and in the library."""

@@ -61,6 +61,10 @@ class Catalogue:
         )
         return [_content(row) for row in rows]
 
+    def versions(self) -> set[tuple[str, int]]:
+        """The keys of all rows."""
+        return set(self._database.rows("SELECT package_id, source_version FROM content"))
+
     def totals(self) -> Totals:
         """Everything in numbers; counted anew only where a row has changed since, for status and metrics ask often."""
         ((changes,),) = self._database.rows("SELECT total_changes()")

@@ -112,6 +112,10 @@ class Library:
         """What a query finds, in that order, behind one package and version."""
         return self._catalogue.page(after, limit, query)
 
+    def versions(self) -> set[tuple[str, int]]:
+        """Which versions of which packages there are, and nothing else of them."""
+        return self._catalogue.versions()
+
     def totals(self) -> Totals:
         """Everything in numbers."""
         return self._catalogue.totals()

@@ -74,7 +74,7 @@ class Distribution:
     def _reconcile(self) -> None:
         """Where the store lacks what was brought here, say so and order it again: the reported state is the store's own."""
         wanted = self.store.wanted()
-        here = {(each.package_id, each.source_version) for each in self._library.contents()} if wanted else set()
+        here = self._library.versions() if wanted else set()
         for package_id, version in wanted:
             if (package_id, version) in here:
                 continue
