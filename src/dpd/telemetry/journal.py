@@ -55,7 +55,7 @@ class BootEvent:
 
 class Entry:
     """What is kept of a question and what came of it at once: for each step the event, the values and how they become fields,
-    which is done for who reads the story. Three events with their fields, made at once, were 8 us of 35 of an answer.
+    which is done for who reads the story. Three events with their fields, made at once, were 6 us of 35 of an answer.
     """
 
     __slots__ = ("at", "steps")

@@ -29,7 +29,7 @@ HEADER_BYTES = _HEADER.size
 _NO_ADDRESS = bytes(4)
 _END = bytes((END,))
 _FOR_CALLERS = frozenset(range(1, 255)) - {Option.OVERLOAD}
-# Plain numbers: to look a member of an enumeration up in a dictionary takes thrice as long, and a decision does it 40 times.
+# Plain numbers: to fetch a member of an enumeration and look it up in a dictionary takes 99 ns, a number 25.
 _MESSAGE_TYPE, _OVERLOAD, _RELAY_AGENT = int(Option.MESSAGE_TYPE), int(Option.OVERLOAD), int(Option.RELAY_AGENT)
 _LENGTHS = {  # options that this module's readers trust to have their one length
     _MESSAGE_TYPE: 1,

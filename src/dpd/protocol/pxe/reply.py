@@ -78,7 +78,7 @@ def _payload(
     question: Question, content: Content, flow: Flow, kind: MessageType, left_out: tuple[int, ...] = ()
 ) -> bytes:
     """The bytes. Only xid, addresses and option 97 differ between the machines of a room, so that the options before and
-    behind 97 are made once for all: 14 us of 63 became 4."""
+    behind 97 are made once for all: 8 us of 43 less."""
     message, server, loader = question.message, question.server, content.loader
     option, relay = message.option, question.relay
     in_header = flow is not _HTTP

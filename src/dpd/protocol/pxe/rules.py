@@ -17,8 +17,8 @@ U_BOOT = b"U-Boot"
 # What option 60 of a network-boot client starts with. Huawei's servers say HW-Client where the specification has
 # PXEClient, U-Boot its own name and processor ("U-Boot.armv8").
 VENDOR_WORDS = (b"PXEClient", b"HTTPClient", b"HW-Client", U_BOOT)
-# Members under names of their own: to fetch one from its enumeration takes as long as ten calls of C (Python 3.11 asks the
-# class's own class first), and an answer did so 70 times: 12 us of 50.
+# Members under names of their own: to fetch one from its enumeration takes 71 ns, a name of the module 7 (Python 3.11 asks
+# the class's own class first), and to make an answer did so dozens of times. With what a room has in common kept: 6 us of 50.
 _VENDOR_CLASS, _USER_CLASS, _IPXE = int(Option.VENDOR_CLASS), int(Option.USER_CLASS), int(Option.IPXE)
 _CLIENT_ARCH, _CLIENT_MACHINE_ID = int(Option.CLIENT_ARCH), int(Option.CLIENT_MACHINE_ID)
 
