@@ -157,13 +157,18 @@ def name_of(job: dict[str, Any]) -> str:
 
 def in_words(job: dict[str, Any]) -> str:
     """A job in one line."""
+    why = reason_of(job)
+    return f"{name_of(job)} {job['state']}{f': {why}' if why else ''}"
+
+
+def reason_of(job: dict[str, Any]) -> str:
+    """What it does, waits for, or failed of, and when it is tried again."""
     why = why_of(job)
-    next_try = f", next try {moment(job['next_try_at'])}" if job["next_try_at"] else ""
-    return f"{name_of(job)} {job['state']}{f': {why}' if why else ''}{next_try}"
+    return f"{why}; next try {moment(job['next_try_at'])}" if job["next_try_at"] else why
 
 
 def why_of(job: dict[str, Any]) -> str:
-    """What it does, waits for, or failed of."""
+    """The same without the moment, which moves with the clock."""
     if job["state"] in ("waiting", "failed") and job["error"]:
         return str(job["error"])
     return str(job["stopping"] or job["message"])
@@ -199,7 +204,7 @@ def status(
             " ".join(map(str, each["versions"])),
             each["job"]["id"] if each["job"] else "",
             progress_of(each["job"]),
-            each["why"],
+            each["why"] if not each["job"] else reason_of(each["job"]),
         )
         for each in packages
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpd.cli.client import Client
-from dpd.cli.distribution import follow, in_words, progress_of, why_of
+from dpd.cli.distribution import follow, in_words, progress_of, reason_of, why_of
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table, size
 
@@ -189,7 +189,7 @@ def _row(job: dict[str, Any]) -> tuple[object, ...]:
         progress_of(job),
         _rate(job),
         _left(job),
-        why_of(job),
+        reason_of(job),
     )
 
 
