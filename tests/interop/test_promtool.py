@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus's own checker reads the metrics page and the alert rules; the rules ask only for metrics that exist."""
+"""Prometheus's own checker reads the metrics page and the alert rules; rules and dashboard ask only for metrics that exist."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
+from dpd.distribution.pull_stats import PullStats
+from dpd.distribution.validation import ValidationStats
 from dpd.service.conflict_watch import ConflictStats
 from dpd.service.http import HttpStats
 from dpd.service.multicast import MulticastStats
@@ -23,7 +28,9 @@ from dpd.service.tftp_reading import TftpStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.stats import bump
 
-ALERTS = Path(__file__).parent.parent.parent / "config" / "prometheus-alerts.yml"
+CONFIG = Path(__file__).parent.parent.parent / "config"
+ALERTS = CONFIG / "prometheus-alerts.yml"
+DASHBOARD = CONFIG / "grafana-dashboard.json"
 METRIC = re.compile(r"\b(?:dpd|process|python)_[a-z0-9_]+\b")
 STATS = {
     "http": HttpStats,
@@ -33,9 +40,15 @@ STATS = {
     "tftp": TftpStats,
     "probe": ProbeStats,
     "querier": QuerierStats,
+    "validation": ValidationStats,
+    "distribution": EventStats,
+    "pull": PullStats,
     "http_loop": LoopLag,
     "control_loop": LoopLag,
 }
+
+
+READ_WHEN_ASKED = {"library": LibraryLevels, "validation": ValidationLevels, "distribution": DistributionLevels}
 
 
 @pytest.fixture
@@ -43,14 +56,29 @@ def registry() -> MetricsRegistry:
     """All parts under the names that the daemon gives them, each labelled count with one sample."""
     registry = MetricsRegistry()
     for part, kind in STATS.items():
-        stats = kind()
-        for each in fields(stats):
-            if "label" in each.metadata:
-                bump(getattr(stats, each.name), "some")
-        registry.add(part, stats)
-    registry.add_gauge("library", "contents", "Package versions in the library", lambda: 0)
+        registry.add(part, with_a_sample(kind()))
+    for part, kind in READ_WHEN_ASKED.items():
+        registry.add_read(part, partial(with_a_sample, kind()))
     registry.add_gauge("boot_files", "refused", "Boot files of a broken Secure Boot chain", lambda: 0)
     return registry
+
+
+def with_a_sample(stats: Any) -> object:
+    for each in fields(stats):
+        if "label" in each.metadata:
+            bump(getattr(stats, each.name), "some")
+    return stats
+
+
+def panels() -> list[dict[str, Any]]:
+    """Those that show something."""
+    found = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return [panel for panel in found if panel["type"] != "row"]
+
+
+def queries() -> list[str]:
+    """What the dashboard asks."""
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
 
 
 def expressions() -> list[str]:
@@ -79,11 +107,40 @@ def test_rules_ask_only_for_metrics_that_exist(registry: MetricsRegistry) -> Non
         for sample in family.samples
     }
     asked = {name for expression in expressions() for name in METRIC.findall(expression)}
-    assert asked - exported == set()
-    assert len(asked) > 20  # the expressions were found at all
+    shown = {name for query in queries() for name in METRIC.findall(query)}
+    assert (asked | shown) - exported == set()
+    assert (len(asked) > 30, len(shown) > 50) == (True, True)  # they were found at all
 
 
-@pytest.mark.parametrize("part", ["pxe", "tftp", "http", "multicast"])
+@pytest.mark.parametrize("part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation"])
+def test_each_part_is_on_the_dashboard(part: str) -> None:
+    assert any(f"dpd_{part}_" in query for query in queries())
+
+
+def test_the_dashboard_is_one_that_grafana_loads() -> None:
+    """As far as that can be seen without it: version 37 of the schema is Grafana 9's, each panel has its place, number and
+    data source, and each query speaks of the daemon that was chosen."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    assert dashboard["schemaVersion"] == 37
+    assert [each["name"] for each in dashboard["templating"]["list"]] == ["datasource", "instance"]
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(numbers)) == len(numbers)
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    for panel in panels():
+        assert {panel["datasource"]["uid"]} | {each["datasource"]["uid"] for each in panel["targets"]} == {
+            "${datasource}"
+        }
+        assert [each["refId"] for each in panel["targets"]] == list("ABCDEFGH"[: len(panel["targets"])])
+    assert all('instance=~"$instance"' in query for query in queries() if "ALERTS" not in query)
+
+
+@pytest.mark.parametrize("part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation"])
 def test_each_part_has_an_alert(part: str) -> None:
     assert any(f"dpd_{part}_" in expression for expression in expressions())
 
@@ -94,6 +151,15 @@ def test_each_alert_names_the_next_step() -> None:
 
 
 MEMBERS = {"dpd_multicast_members": "3+0x30", "dpd_multicast_members_waiting": "0+0x30"}
+
+
+def roots(free: float, reserve: float, root: str = "0") -> dict[str, str]:
+    """A root's series."""
+    return {
+        f'dpd_library_root_free_bytes{{root="{root}"}}': f"{free:.0f}+0x30",
+        f'dpd_library_root_reserve_bytes{{root="{root}"}}': f"{reserve:.0f}+0x30",
+    }
+
 
 # Series over 30 minutes, one sample a minute, and whether the alert fires at the end of them.
 CASES = [
@@ -112,6 +178,35 @@ CASES = [
     ),
     ("DpdSecureBootChainBroken", {"dpd_boot_files_refused": "2+0x30"}, True),
     ("DpdSecureBootChainBroken", {"dpd_boot_files_refused": "0+0x30"}, False),
+    ("DpdContentDamaged", {"dpd_library_damaged_blobs": "1+0x30"}, True),
+    ("DpdContentDamaged", {"dpd_library_damaged_blobs": "0+0x30"}, False),
+    ("DpdDiskDecays", {"dpd_validation_found_total": "0+0x20 1+0x9"}, True),
+    ("DpdDiskDecays", {"dpd_validation_found_total": "1+0x30"}, False),  # found before, and long since told
+    ("DpdValidationOverdue", {"dpd_validation_age_seconds": "1300000+60x30"}, True),
+    ("DpdValidationOverdue", {"dpd_validation_age_seconds": "600000+60x30"}, False),
+    ("DpdLibraryFull", roots(free=20e9, reserve=18e9), True),
+    ("DpdLibraryFull", roots(free=20e9, reserve=1e9), False),
+    (
+        "DpdLibraryFull",
+        roots(free=20e9, reserve=18e9) | roots(free=500e9, reserve=1e9, root="1"),
+        False,  # one root has room
+    ),
+    ("DpdRootMissing", {"dpd_library_roots_missing": "1+0x30"}, True),
+    ("DpdPackageFailed", {'dpd_distribution_packages{state="failed"}': "1+0x30"}, True),
+    ("DpdPackageFailed", {'dpd_distribution_packages{state="removal-failed"}': "1+0x30"}, True),
+    ("DpdPackageFailed", {'dpd_distribution_packages{state="retrying"}': "1+0x30"}, False),
+    ("DpdJobWaits", {'dpd_distribution_oldest_job_seconds{state="waiting"}': "90000+60x30"}, True),
+    ("DpdJobWaits", {'dpd_distribution_oldest_job_seconds{state="running"}': "90000+60x30"}, False),
+    ("DpdSourcesUnreachable", {'dpd_pull_requests_total{outcome="unreachable"}': "0+1x30"}, True),
+    (
+        "DpdSourcesUnreachable",
+        {
+            'dpd_pull_requests_total{outcome="unreachable"}': "0+1x30",
+            'dpd_pull_requests_total{outcome="ok"}': "0+1x30",
+        },
+        False,  # the next source gives it
+    ),
+    ("DpdSourceWrong", {'dpd_pull_requests_total{outcome="wrong_hash"}': "0+0x20 1+0x9"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "5+0x30"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "1+0x30"}, False),
 ]
