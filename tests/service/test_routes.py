@@ -168,6 +168,30 @@ class TestManifestAndSessions:
         assert (status, headers["Content-Type"]) == (200, "application/json")
         assert (manifest.package_id, manifest.source_version, manifest.size_bytes) == ("LAB00001", 3, len(IMAGE))
 
+    async def test_files_of_a_folder_are_asked_by_path(self, site: Site) -> None:
+        folder = site.directory / "drivers"
+        (folder / "net card").mkdir(parents=True)
+        (folder / "net card" / "ä.inf").write_bytes(b"[Version]")
+        (folder / "empty").touch()
+        site.library.publish(folder, "DRV1")
+        status, headers, body = await site.ask("/content/DRV1/1/files/net%20card/%C3%A4.inf")
+        assert (status, body, headers["ETag"]) == (200, b"[Version]", f'"{hashlib.sha256(b"[Version]").hexdigest()}"')
+        status, _, body = await site.ask("/content/DRV1/1/files/net%20card/%C3%A4.inf", Range="bytes=1-3")
+        assert (status, body) == (206, b"Ver")
+        assert (await site.ask("/content/DRV1/1/files/empty"))[::2] == (200, b"")
+        for path in ("none", "net%20card", "../drivers/empty", "net%20card/..%2Fempty"):
+            status, _, body = await site.ask(f"/content/DRV1/1/files/{path}")
+            assert (status, json.loads(body)["error"]["code"]) == (404, "content_not_found")
+
+    @pytest.mark.parametrize("path", ["DRV1", "DRV1/1", "DRV1/1/manifest", "DRV1/1/leaves/0"])
+    async def test_a_folder_is_no_file(self, site: Site, path: str) -> None:
+        folder = site.directory / "drivers"
+        folder.mkdir()
+        (folder / "a").touch()
+        site.library.publish(folder, "DRV1")
+        status, _, body = await site.ask(f"/content/{path}")
+        assert (status, json.loads(body)["error"]["code"]) == (409, "several_files")
+
     async def test_no_manifest_without_content(self, site: Site) -> None:
         status, _, body = await site.ask("/content/OTHER/1/manifest")
         assert (status, json.loads(body)["error"]["code"]) == (404, "content_not_found")

@@ -155,14 +155,19 @@ class Library:
         self._check_there(content)  # removed meanwhile? then that is the reason
         return self._open(row, str(content), content.sha256)[0]
 
-    def open_file(self, content: Content, path: str) -> tuple[int, int]:
-        """Descriptor and size of one of its files. Raises ContentNotFound."""
+    def file(self, content: Content, path: str) -> BlobRow:
+        """The blob behind one of its paths. Raises ContentNotFound."""
         row = self._catalogue.file(content, path)
         if row is None:
             self._check_there(content)
             raise ContentNotFound(
                 f"{content}: has no file {path[:200]!r}; `dpd content show --files` lists those it has"
             )
+        return row
+
+    def open_file(self, content: Content, path: str) -> tuple[int, int]:
+        """Descriptor and size of one of its files. Raises ContentNotFound."""
+        row = self.file(content, path)
         return self._open(row, f"{content}: {path}", row.sha256)
 
     def open_hash(self, sha256: str) -> tuple[int, int]:

@@ -117,6 +117,8 @@ class Routes:
                 return "manifest", read, partial(self._send_manifest, package_id, version)
             case ["content", package_id, version, "leaves", slab]:
                 return "leaves", read, partial(self._send_leaves, package_id, version, slab)
+            case ["content", package_id, version, "files", *parts] if parts:
+                return "content", read, partial(self._send_file, package_id, version, "/".join(parts))
             case ["repository", *_] as segments:
                 return "repository", read, partial(self._repository.send, "/".join(segments))
             case ["mc", "sessions", package_id, "join"]:
@@ -174,7 +176,25 @@ class Routes:
             content = found
         return await self._files.send(request, self._served(content))
 
+    async def _send_file(
+        self, package_id: str, version: str, path: str, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        """One file of a folder or a split WIM."""
+
+        def find() -> Served:
+            content = self._library.find(package_id, _parse_version(version))
+            blob = self._library.file(content, path)
+            representation = Representation(f'"{blob.sha256}"', int(content.added_at), blob.size_bytes)
+            name = path.rpartition("/")[2]
+            return Served("content", name, representation, lambda: self._library.open_file(content, path)[0])
+
+        return await self._files.send(request, await asyncio.to_thread(find))
+
     def _served(self, content: Content) -> Served:
+        """Raises Refusal for content of several files."""
+        if not content.is_one_file:
+            message = f"{content} is a {content.format} of {content.file_count} files; ask for /content/{content.package_id}/{content.source_version}/files/ and a path"
+            raise Refusal(409, "several_files", message)
         representation = Representation(f'"{content.sha256}"', int(content.added_at), content.size_bytes)
         location = f"/content/{content.package_id}/{content.source_version}"
         return Served("content", content.name, representation, partial(self._library.open_blob, content), location)
@@ -183,7 +203,10 @@ class Routes:
         self, package_id: str, version: str | None, request: web.BaseRequest
     ) -> web.StreamResponse:
         def read() -> bytes:
-            return self._library.manifest(self._library.find(package_id, _parse_version(version)))
+            content = self._library.find(package_id, _parse_version(version))
+            if not content.is_one_file:
+                raise Refusal(409, "several_files", f"{content} has {content.file_count} files, and no slab manifest")
+            return self._library.manifest(content)
 
         return web.Response(body=await asyncio.to_thread(read), content_type="application/json")
 
@@ -192,6 +215,7 @@ class Routes:
     ) -> web.StreamResponse:
         """Where a receiver's slab is damaged: a hash of each symbol, that it keeps the good ones."""
         content = await asyncio.to_thread(self._library.find, package_id, _parse_version(version))
+        self._served(content)
         count = Geometry(content.size_bytes).slab_count
         if not (slab.isascii() and slab.isdigit() and len(slab) < 12 and int(slab) < count):
             message = f"{content} has slabs 0 to {count - 1}, and none called {slab[:40]!r}"
