@@ -411,3 +411,27 @@ def test_a_full_disk_loses_no_outcome(made: Desk, monkeypatch: pytest.MonkeyPatc
             made.desk.claim()
     assert made.desk.submit(JobOrder(UPDATE, "A")).id == 2
     assert made.restart().find(1).state is JobState.DONE
+
+
+def test_a_disk_that_is_really_full_refuses_orders_and_forgets_nothing(made: Desk) -> None:
+    made.desk.submit(JobOrder(UPDATE, "A"))
+    run = made.desk.claim()
+    assert run is not None
+    (pages,) = made.database.rows("PRAGMA page_count")[0]
+    made.database.rows(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        for number in range(1000):
+            made.desk.submit(JobOrder(UPDATE, f"P{number}" + "x" * 50))
+
+    with pytest.raises(LibraryFull, match=r"distribution\.db: the disk is full; make room there"):
+        fill()
+    accepted = len(made.desk.open_jobs())
+    assert 1 < accepted < 1000
+    made.desk.perform(run)
+    assert made.desk.find(run.job.id).state is JobState.DONE
+    made.database.rows("PRAGMA max_page_count = 1000000")
+    assert made.desk.submit(JobOrder(UPDATE, "room again")).id == accepted + 1
+    made.restart()
+    assert made.desk.find(run.job.id).state is JobState.DONE
+    assert len(made.desk.open_jobs()) == accepted
