@@ -45,6 +45,11 @@ class BlobTable:
         )
         return [_blob(row) for row in rows]
 
+    def hashes_of(self, root: int, prefix: str) -> set[str]:
+        """The blobs of a root whose hashes begin with these hex digits."""
+        query = "SELECT sha256 FROM blob WHERE root = ? AND sha256 >= ? AND sha256 < ?"
+        return {row[0] for row in self._database.rows(query, root, prefix, prefix + "g")}
+
     def bytes_of_root(self, root: int) -> tuple[int, int]:
         """How many blobs a root holds, and how many bytes."""
         ((blobs, size_bytes),) = self._database.rows(

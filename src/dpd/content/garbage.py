@@ -8,8 +8,6 @@ places that are noted as loose.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,12 +19,14 @@ from dpd.content.stock import Stock
 
 _BATCH = 500  # blobs that go in one transaction
 _NAMED = 20  # in a report
+_HASH_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
     """What was found, and removed where `deleted`: blobs that no content needs, parts of tries that ended early, files that
-    belong to no blob. `missing`, the hashes of blobs whose files are gone, is told and not mended. `examples` are paths."""
+    belong to no blob. `missing`, the hashes of blobs whose files are gone, is told and not mended. `examples` are the first
+    of what was found."""
 
     deleted: bool
     garbage_blobs: int
@@ -43,91 +43,94 @@ class GcReport:
 
 
 class Collection:
-    """One look. Files are listed first, rows are asked behind that and under `change`: so a file without a row and without
-    a note is one that no work of ours has just made."""
+    """One look, folder by folder. Files are listed first, rows are asked behind that and under `change`: so a file without
+    a row and without a note is one that no work of ours has just made. It goes while `change` is still held."""
 
-    def __init__(self, stock: Stock, progress: Progress) -> None:
+    def __init__(self, stock: Stock, progress: Progress, *, delete: bool) -> None:
         self._stock = stock
         self._progress = progress
+        self._delete = delete
+        self._stale_parts = self._orphan_files = self._freed_bytes = 0
         self._missing: list[str] = []
-        self._garbage: list[BlobRow] = []
-        self._parts: list[Path] = []
-        self._orphans: list[Path] = []
+        self._examples: list[str] = []
 
-    def run(self, *, delete: bool) -> GcReport:
+    def run(self) -> GcReport:
         """Raises OSError where a file cannot go."""
-        found = [(folder, list(self._blob_files(folder))) for folder in self._stock.roots.folders()]
-        manifests, indexes = list(self._stock.store.manifests()), list(self._stock.store.chunk_indexes())
-        with self._stock.change:
-            held, used = self._stock.held(), self._stock.catalogue.manifests()
-            self._garbage = [row for row in self._stock.blobs.unneeded() if row.sha256 not in held]
-            for folder, files in found:
-                self._compare(folder, files)
-                self._parts += [part for part in folder.parts() if self._is_stale(part)]
-            self._orphans += [path for path in manifests if path.stem not in used and path.exists()]
-            known = self._stock.blobs.known(path.name for path in indexes)
-            self._orphans += [path for path in indexes if path.name not in known and path.exists()]
-            report = self._report(delete)
-            if delete:
-                self._drop_files()
-        if delete:
-            self._drop_blobs()
-        return report
-
-    def _blob_files(self, folder: RootFolder) -> Iterator[Path]:
-        for number, path in enumerate((*folder.blobs(), *folder.parities())):
-            if number % 1000 == 0:
-                self._progress(number, 0)
-            yield path
-
-    def _compare(self, folder: RootFolder, files: Sequence[Path]) -> None:
-        rows = self._rows_of(folder.number)
-        loose = {place.sha256 for place in self._stock.blobs.loose() if place.root == folder.number}
-        self._orphans += [path for path in files if path.stem not in rows and path.stem not in loose and path.exists()]
-        gone = rows.keys() - {path.name for path in files if not path.suffix}
-        self._missing += sorted(sha256 for sha256 in gone if not folder.blob(sha256).exists())
-
-    def _rows_of(self, root: int) -> dict[str, BlobRow]:
-        rows: dict[str, BlobRow] = {}
-        after = ""
-        while page := self._stock.blobs.of_root(root, after, 10_000):
-            rows.update((row.sha256, row) for row in page)
-            after = page[-1].sha256
-        return rows
-
-    def _is_stale(self, part: Path) -> bool:
-        """Parts with names of their own belong to what runs now: opening swept all others."""
-        return len(part.stem) == 64 and not self._stock.is_claimed(part.stem)
-
-    def _report(self, deleted: bool) -> GcReport:
-        garbage_bytes = sum(row.size_bytes for row in self._garbage)
-        files = [*self._parts, *self._orphans]
-        names = [str(self._stock.path_of(row)) for row in self._garbage[:_NAMED]]
+        garbage = self._take_garbage()
+        for folder in self._stock.roots.folders():
+            for number in range(256):
+                self._compare(folder, f"{number:02x}")
+                self._progress(number, 256)
+            self._take_parts(folder)
+        self._take_indexes()
+        self._take_manifests()
         return GcReport(
-            deleted=deleted,
-            garbage_blobs=len(self._garbage),
-            stale_parts=len(self._parts),
-            orphan_files=len(self._orphans),
-            freed_bytes=garbage_bytes + sum(map(_size_of, files)),
+            deleted=self._delete,
+            garbage_blobs=len(garbage),
+            stale_parts=self._stale_parts,
+            orphan_files=self._orphan_files,
+            freed_bytes=self._freed_bytes + sum(row.size_bytes for row in garbage),
             missing=tuple(self._missing),
-            examples=tuple([*names, *map(str, files)][:_NAMED]),
+            examples=tuple(self._examples),
         )
 
-    def _drop_files(self) -> None:
-        for path in (*self._parts, *self._orphans):
-            path.unlink(missing_ok=True)
-        for sha256 in self._missing:
+    def _take_garbage(self) -> list[BlobRow]:
+        with self._stock.change:
+            held = self._stock.held()
+            garbage = [row for row in self._stock.blobs.unneeded() if row.sha256 not in held]
+        for row in garbage[:_NAMED]:
+            self._examples.append(f"blob {row.sha256}")
+        rows = iter(garbage if self._delete else ())
+        while batch := list(islice(rows, _BATCH)):  # in steps, so that others come in between
+            self._stock.drop(row.sha256 for row in batch)
+        return garbage
+
+    def _compare(self, folder: RootFolder, prefix: str) -> None:
+        """The blobs whose hashes begin so, with their parity."""
+        files = folder.files_of(prefix)
+        with self._stock.change:
+            rows = self._stock.blobs.hashes_of(folder.number, prefix)
+            loose = {place.sha256 for place in self._stock.blobs.loose() if place.root == folder.number}
+            for path in files:
+                if path.stem not in rows and path.stem not in loose:
+                    self._orphan_files += self._take(path)
+            gone = rows - {path.name for path in files if not path.suffix}
+            self._tell_missing(sorted(sha256 for sha256 in gone if not folder.blob(sha256).exists()))
+
+    def _tell_missing(self, hashes: list[str]) -> None:
+        self._missing += hashes
+        for sha256 in hashes if self._delete else ():
             self._stock.blobs.mark(sha256, BlobState.DAMAGED)
 
-    def _drop_blobs(self) -> None:
-        """In steps, so that others come in between; whoever has begun to count on a blob since keeps it."""
-        rows = iter(self._garbage)
-        while batch := list(islice(rows, _BATCH)):
-            self._stock.drop(row.sha256 for row in batch)
-            self._progress(0, 0)
+    def _take_parts(self, folder: RootFolder) -> None:
+        """Parts with names of their own belong to what runs now: opening swept all others."""
+        with self._stock.change:
+            for part in folder.parts():
+                if len(part.stem) == _HASH_DIGITS and not self._stock.is_claimed(part.stem):
+                    self._stale_parts += self._take(part)
 
+    def _take_indexes(self) -> None:
+        indexes = iter(self._stock.store.chunk_indexes())
+        while batch := list(islice(indexes, _BATCH)):
+            with self._stock.change:
+                known = self._stock.blobs.known(path.name for path in batch)
+                self._orphan_files += sum(self._take(path) for path in batch if path.name not in known)
 
-def _size_of(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_size
-    return 0
+    def _take_manifests(self) -> None:
+        manifests = list(self._stock.store.manifests())
+        with self._stock.change:
+            used = self._stock.catalogue.manifests()
+            self._orphan_files += sum(self._take(path) for path in manifests if path.stem not in used)
+
+    def _take(self, path: Path) -> int:
+        """How many files that is: none where it has gone meanwhile."""
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        self._freed_bytes += size_bytes
+        if len(self._examples) < _NAMED:
+            self._examples.append(str(path))
+        if self._delete:
+            path.unlink(missing_ok=True)
+        return 1

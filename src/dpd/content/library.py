@@ -293,7 +293,7 @@ class Library:
         """Look for what nobody needs, and remove it where `delete`. Safe beside all other work."""
         with self._work():
             try:
-                return Collection(self._stock, self.unless_closing(progress)).run(delete=delete)
+                return Collection(self._stock, self.unless_closing(progress), delete=delete).run()
             except OSError as error:
                 raise ContentError(f"library {self._stock.store.root}: {in_words(error)}; check the disk") from None
 

@@ -124,9 +124,10 @@ class RootFolder:
         """Every blob file, without its parity. Looks at all of them: gc alone may take that long."""
         return (path for path in self.path.glob("blobs/??/*") if _HASH.fullmatch(path.name))
 
-    def parities(self) -> Iterator[Path]:
-        """Every parity file, as long as that."""
-        return (path for path in self.path.glob("blobs/??/*.parity") if _HASH.fullmatch(path.stem))
+    def files_of(self, prefix: str) -> list[Path]:
+        """The blobs whose hashes begin with these two digits, and their parity files."""
+        found = self.path.glob(f"blobs/{prefix}/*")
+        return [path for path in found if _HASH.fullmatch(path.stem) and path.suffix in ("", ".parity")]
 
     def parts(self) -> Iterator[Path]:
         """Whatever lies in incoming/."""
