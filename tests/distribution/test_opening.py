@@ -64,6 +64,25 @@ def test_every_kind_has_its_work(opened: OpenDistribution, library: Library, tmp
     assert wait(opened, JobOrder(JobKind.DRAIN, options={"root": 9})) is JobState.FAILED
 
 
+def test_damage_that_validation_finds_and_mends_shows_in_the_state(
+    opened: OpenDistribution, library: Library, tmp_path: Path
+) -> None:
+    content_bytes = bytes(range(256)) * 100
+    (tmp_path / "file").write_bytes(content_bytes)
+    content = library.publish(tmp_path / "file", "A")
+    (blob,) = [path for path in (tmp_path / "library").rglob(content.sha256) if path.parent.parent.name == "blobs"]
+    blob.chmod(0o600)
+    blob.write_bytes(b"X" + content_bytes[1:])
+    opened.start()
+    assert wait(opened, JobOrder(JobKind.VALIDATE)) is JobState.FAILED  # no source has it
+    assert opened.core.states.status("A").state.value == "failed"
+    blob.write_bytes(content_bytes)  # out of a backup
+    assert wait(opened, JobOrder(JobKind.VALIDATE)) is JobState.DONE
+    assert opened.core.states.status("A").state.value == "installed"
+    told = [event.fields["state"] for event in opened.events.after(0) if event.event == "content.state"]
+    assert told == ["failed", "installed"]
+
+
 def test_other_settings_reach_every_part(opened: OpenDistribution, library: Library) -> None:
     source = SourceSettings(name="dp1", url="http://dp1.example:8080", public_key="ab" * 32)
     settings = Settings(

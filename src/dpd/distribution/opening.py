@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dpd.content.records import Content
 from dpd.distribution.bundle_jobs import ExportWork, ImportWork
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
-from dpd.distribution.events import tell_to
+from dpd.distribution.events import Tell, tell_to
 from dpd.distribution.fetch_on_miss import FetchOnMiss
 from dpd.distribution.job import Job, JobKind, JobOrder, Priority
 from dpd.distribution.job_run import Work
@@ -31,8 +31,10 @@ from dpd.distribution.validation_clock import ValidationClock
 from dpd.distribution.validation_schedule import ValidationSchedule
 from dpd.distribution.validation_store import ValidationStore
 from dpd.settings import Settings
-from dpd.telemetry.events import EventLog
+from dpd.telemetry.events import EventLog, Value
 from dpd.telemetry.metrics import MetricsRegistry
+
+_CHANGES_STATE = frozenset({"content.damaged", "content.repaired", "content.imported"})
 
 
 class OpenDistribution:
@@ -49,10 +51,11 @@ class OpenDistribution:
     ) -> None:
         self.settings = settings
         self.library = library
+        self.events = events
         library.makes_chunk_index = settings.library.chunk_index
         self.removed: Callable[[Content], None] = lambda content: None
         self.event_stats = EventStats()
-        self.tell = counted(tell_to(events), self.event_stats)
+        self.tell = self._following(counted(tell_to(events), self.event_stats))
         self._grid = Grid.of(settings.distribution)
         self._rng = rng or random.Random()
         with ExitStack() as stack:
@@ -101,6 +104,16 @@ class OpenDistribution:
             may_repair=lambda: self.settings.library.repair,
             tell=self.tell,
         )
+
+    def _following(self, tell: Tell) -> Tell:
+        """The same; what changes the state of a package beside its own jobs is looked at there."""
+
+        def tell_and_look(event: str, fields: Mapping[str, Value]) -> None:
+            tell(event, fields)
+            if event in _CHANGES_STATE:
+                self.core.noticed(str(fields["package_id"]))
+
+        return tell_and_look
 
     def trusted_keys(self) -> Set[bytes]:
         """The keys that may have signed a bundle: our own, those of the settings, those that were pinned."""
