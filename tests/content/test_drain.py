@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.content.conftest import put_blob
 
 import dpd
 from dpd.content.drain import Drain, DrainReport, told
+from dpd.content.intake import Source, open_source
 from dpd.content.library import Library
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
 from dpd.content.root_folder import Adopted
@@ -172,7 +174,7 @@ def test_closing_is_no_damage(open_stock: OpenStock, tmp_path: Path) -> None:
 
     with pytest.raises(ContentError, match="is closing"):
         Drain(stock, 1, close).run()
-    assert stock.blobs.damaged() == []
+    assert stock.blobs.damaged() == list(stock.roots.folder(0).parts()) == []
 
 
 def test_blobs_that_have_no_other_place_are_told_before_anything_moves(open_stock: OpenStock, tmp_path: Path) -> None:
@@ -223,6 +225,39 @@ def test_a_blob_that_was_published_again_elsewhere_meanwhile_is_left_alone(
     Drain(stock, 1, publish_again).run()
     assert stock.blobs.blob(sha256) == BlobRow(sha256, len(content), 2, BlobState.HERE)
     assert list(stock.roots.folder(0).blobs()) == []
+    check_all_whole(stock, {sha256: content})
+
+
+def test_a_blob_that_leaves_between_its_row_and_its_file_is_not_damaged(
+    open_stock: OpenStock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = open_stock()
+    stock.roots.add(tmp_path / "2", 0)
+    sha256, moved = put_blob(stock.roots, stock.blobs, 1, b"moves"), list[str]()
+
+    def publish_again_first(path: Path, *, may_be_empty: bool) -> AbstractContextManager[Source]:
+        if not moved:
+            moved.append(put_blob(stock.roots, stock.blobs, 0, b"moves"))
+            stock.roots.folder(1).drop([sha256])
+        return open_source(path, may_be_empty=may_be_empty)
+
+    monkeypatch.setattr("dpd.content.drain.open_source", publish_again_first)
+    assert drain(stock) == DrainReport(1, 0, 0, ())
+    check_all_whole(stock, {sha256: b"moves"})
+
+
+def test_a_blob_that_is_mended_while_it_is_read_is_read_again(open_stock: OpenStock, tmp_path: Path) -> None:
+    stock = open_stock()
+    stock.roots.add(tmp_path / "2", 0)
+    content, mended = b"mended" * MIB, list[str]()
+    sha256 = put_blob(stock.roots, stock.blobs, 1, content)
+    stock.roots.folder(1).blob(sha256).write_bytes(b"damage" * MIB)
+
+    def mend(done: int, total: int) -> None:
+        if not mended:
+            mended.append(put_blob(stock.roots, stock.blobs, 1, content))
+
+    assert Drain(stock, 1, mend).run() == DrainReport(1, 1, len(content), ())
     check_all_whole(stock, {sha256: content})
 
 

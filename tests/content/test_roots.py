@@ -102,6 +102,10 @@ def test_a_missing_root_is_told_the_others_go_on_and_it_comes_back(
     assert f"without {MARKER}; mount the disk that holds root 1" in missing.problem
     with pytest.raises(ContentError, match="mount the disk that holds root 1"):
         roots.folder(1)
+    with pytest.raises(
+        ContentError, match="root 1: is not there, and 1 blobs with it; mount its disk again, or redist"
+    ):
+        roots.remove(1)
     roots.change(0, reserve_bytes=1 << 59)
     with pytest.raises(LibraryFull, match="/2: not there"):
         roots.place(1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from dpd.errors import ContentError, LibraryFull
 _SMALL_BYTES = 1 << 20  # from here on a blob waits for the disk by itself
 _BATCH_BLOBS = 256
 _BATCH_BYTES = 64 << 20
+_TRIES = 5  # of a blob whose file is never the one that was looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Drain:
         self._done_bytes = self._blobs = 0
         self._total_bytes = self._table.bytes_of_root(number)[1]
         self._damaged: list[str] = []
+        self._tries: Counter[str] = Counter()
         _refuse_if_too_large(self._roots, number, self._total_bytes)
         self._roots.change(number, state=RootState.DRAINING)
 
@@ -93,10 +96,7 @@ class Drain:
         try:
             for row in batch:
                 copy = self._copy(row, target)
-                if copy is None:
-                    self._damaged.append(row.sha256)
-                    self._table.mark(row.sha256, BlobState.DAMAGED)
-                else:
+                if copy is not None:
                     copies.append(copy)
             if any(copy.row.size_bytes < _SMALL_BYTES for copy in copies):
                 target.sync()
@@ -112,23 +112,36 @@ class Drain:
         return row.size_bytes
 
     def _copy(self, row: BlobRow, target: RootFolder) -> _Copy | None:
-        """A part in the other root that is this blob; None where the blob is damaged."""
-        part, waits = target.new_part(), row.size_bytes >= _SMALL_BYTES
+        """A part in the other root that is this blob; None where it is damaged, or somebody else has changed its place."""
+        part, waits, read = target.new_part(), row.size_bytes >= _SMALL_BYTES, None
         try:
             with open_source(self._old.blob(row.sha256), may_be_empty=True) as source:
+                read = os.fstat(source.descriptor)
                 digests = take_in(source, part, None, None, self._tell, sync=waits)
+            if digests.sha256 == row.sha256:
+                self._done_bytes += row.size_bytes
+                parity = _copy_parity(self._old, row.sha256, target)
+                return _Copy(row, Adopted(part, row.sha256, target.number, parity))
         except ContentError:
             part.unlink(missing_ok=True)
             self._tell(0, 0)  # raises again what was no damage: the library is closing
-            return None
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        if digests.sha256 != row.sha256:
-            part.unlink(missing_ok=True)
-            return None
-        self._done_bytes += row.size_bytes
-        return _Copy(row, Adopted(part, row.sha256, target.number, _copy_parity(self._old, row.sha256, target)))
+        part.unlink(missing_ok=True)
+        self._judge(row, read)
+        return None
+
+    def _judge(self, row: BlobRow, read: os.stat_result | None) -> None:
+        """A blob is damaged if its row still says that it is here, and its file is still the one that was read. Else its
+        turn comes again, but not without end."""
+        self._tries[row.sha256] += 1
+        with self._stock.change:
+            if self._table.blob(row.sha256) == row and (
+                self._tries[row.sha256] == _TRIES or _is_file(self._old.blob(row.sha256), read)
+            ):
+                self._damaged.append(row.sha256)
+                self._table.mark(row.sha256, BlobState.DAMAGED)
 
     def _switch(self, copies: list[_Copy]) -> None:
         """The copies of those blobs that are still here become the blobs."""
@@ -193,6 +206,15 @@ def _copy_parity(old: RootFolder, sha256: str, target: RootFolder) -> Path | Non
         part.unlink(missing_ok=True)
         return None
     return part
+
+
+def _is_file(path: Path, read: os.stat_result | None) -> bool:
+    """Whether this is there now; None: nothing could be opened there."""
+    try:
+        there = path.stat()
+    except OSError:
+        return read is None
+    return read is not None and os.path.samestat(there, read)
 
 
 def _drop_parts(adopted: Adopted) -> None:

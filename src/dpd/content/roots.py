@@ -166,6 +166,10 @@ class Roots:
             before = self._status(self._row(number))
             if number == OWN:
                 raise ContentError(f"root {number} is the library's own folder, {before.path}, and stays")
+            if before.blobs and before.state is RootCondition.MISSING:
+                raise ContentError(
+                    f"root {number}: is not there, and {before.blobs} blobs with it; mount its disk again, or redistribute or publish again what is on it, which puts it elsewhere"
+                )
             if before.blobs or before.state is RootCondition.ACTIVE:
                 raise ContentError(
                     f"root {number}, {before.path}: is {before.state} and holds {before.blobs} blobs; run `dpd root drain {number}` first"
