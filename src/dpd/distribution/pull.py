@@ -41,7 +41,7 @@ from dpd.distribution.url_pull import UrlOrder, describe_url
 from dpd.errors import ContentCorrupt, ContentNotFound, SourceUnavailable
 from dpd.telemetry.events import Value
 
-LANES = 4  # bench/publish.py: 20,000 small files take no less time with 8
+LANES = 4  # bench/pull.py has 20,000 small files
 
 OFFER_STALL_S = 10.0  # a client waits for it
 
