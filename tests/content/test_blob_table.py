@@ -25,8 +25,6 @@ def test_a_blob_is_vouched_for_and_no_longer_loose(table: BlobTable) -> None:
     assert table.add([A]) == []
     assert table.loose() == [Place(B.sha256, 0)]
     assert (table.blob(A.sha256), table.blob(B.sha256)) == (A, None)
-    assert table.vouched_for(Place(A.sha256, 0))
-    assert not table.vouched_for(Place(A.sha256, 1))
     table.forget_loose([Place(B.sha256, 0)])
     assert table.loose() == []
 

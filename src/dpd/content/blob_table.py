@@ -133,12 +133,8 @@ class BlobTable:
             _delete_loose(connection, places)
 
     def loose(self) -> list[Place]:
-        """All of them. A blob's row may have come since: `vouched_for` tells."""
+        """All of them. A blob's row may have come since."""
         return [Place(*row) for row in self._database.rows("SELECT sha256, root FROM loose")]
-
-    def vouched_for(self, place: Place) -> bool:
-        """Whether the file at this place is a blob of the library."""
-        return bool(self._database.rows("SELECT 1 FROM blob WHERE sha256 = ? AND root = ?", place.sha256, place.root))
 
     # ---- roots
 

@@ -233,19 +233,25 @@ class Stock:
     def settle(self, places: Sequence[Place]) -> None:
         """Loose places, where a file may be: it goes if no row vouches for it."""
         with self.change:
-            done = []
+            known, done = self.blobs.known(place.sha256 for place in places), []
             for place in places:
-                try:
-                    folder = self.roots.folder(place.root)
-                except ContentError:
-                    continue  # its disk is not there now; the note stays for the next start
-                if not self.blobs.vouched_for(place):
-                    folder.drop([place.sha256])
-                    if self.blobs.blob(place.sha256) is None:
-                        self.store.drop_chunks([place.sha256])
+                row = known.get(place.sha256)
+                if row is None or row.root != place.root:
+                    if not self._has_folder(place.root):
+                        continue  # its disk is not there now; the note stays for the next start
+                    self.roots.folder(place.root).drop([place.sha256])
+                if row is None:
+                    self.store.drop_chunks([place.sha256])
                 done.append(place)
             if done:
                 self.blobs.forget_loose(done)
+
+    def _has_folder(self, root: int) -> bool:
+        try:
+            self.roots.folder(root)
+        except ContentError:
+            return False
+        return True
 
     def _give_names(self, ready: Sequence[Ready]) -> None:
         self.blobs.note_loose([_place(each) for each in ready])
