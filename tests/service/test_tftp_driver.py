@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.service.tftp_site import SETTINGS, Client, idle, live, tree_of
 
-from dpd.protocol.tftp.packet import Ack, Data, Error, decode, encode
+from dpd.protocol.tftp.packet import Ack, Data, Error, Message, decode, encode
 from dpd.service.tftp import TftpService
 from dpd.service.tftp_driver import TransferDriver
 from dpd.service.tftp_reading import Reading
@@ -149,3 +150,62 @@ async def test_without_segmentation_windows_arrive_block_by_block(
     assert received == CONTENT
     assert not reading.driver._train.offload
     assert service.stats.failures == 0
+
+
+class Poller(Client):
+    """For uvloop, which has no sock_recvfrom."""
+
+    async def hear(self) -> Message:
+        for _ in range(5000):
+            try:
+                wire, self.peer = self.sock.recvfrom(65536)
+            except BlockingIOError:
+                await asyncio.sleep(0.001)
+            else:
+                return decode(wire)
+        raise TimeoutError
+
+
+def test_a_held_up_loop_repeats_nothing_that_was_answered_meanwhile(tmp_path: Path) -> None:
+    """uvloop looks at its timers first, where the callback of another socket took long."""
+    uvloop = pytest.importorskip("uvloop")
+    (tmp_path / "file").write_bytes(CONTENT)
+
+    async def scenario(service: TftpService, client: Client, held_up: socket.socket) -> None:
+        await in_lock_step(client)
+        (reading,) = service._running.values()
+        assert isinstance(reading, Reading)
+        repeated: list[int] = []
+        for number in range(3, 60):
+            client.say(Ack(number))
+            assert await client.hear() == Data(number + 1, CONTENT[number * 512 : number * 512 + 512])
+
+        def hold_up() -> None:
+            held_up.recv(1)
+            repeated.append(reading.transfer.retransmits)
+            client.say(Ack(60))
+            time.sleep(0.3)  # all deadlines are over, and the answer is there
+
+        asyncio.get_running_loop().add_reader(held_up, hold_up)
+        assert await client.hear() == Data(61, CONTENT[60 * 512 : 61 * 512])
+        asyncio.get_running_loop().remove_reader(held_up)
+        assert repeated == [reading.transfer.retransmits]
+
+    async def run() -> None:
+        service = TftpService(SETTINGS, tree_of(tmp_path), journal=BootJournal())
+        await service.start()
+        client = Poller(service)
+        held_up, waker = socket.socketpair()
+        with closing(client.sock), held_up, waker:
+            waker.send(b"x")
+            await scenario(service, client, held_up)
+            await service.stop()
+
+    uvloop.run(run())
+
+
+async def test_a_second_file_knows_how_fast_its_client_is(service: TftpService, client: Client) -> None:
+    assert service._first_waits.wait_s("127.0.0.1") == 1.0
+    assert await client.read("file", blksize=512, windowsize=4) == CONTENT
+    await idle(service)
+    assert service._first_waits.wait_s("127.0.0.1") < 0.5

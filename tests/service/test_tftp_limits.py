@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from dpd.service.tftp_limits import Admission, BlockSizes, TokenBuckets, interface_mtu
+from dpd.service.tftp_limits import REMEMBERED, Admission, BlockSizes, FirstWaits, TokenBuckets, interface_mtu
 from dpd.settings import PxeSubnet, TftpSettings
 
 
@@ -74,3 +74,14 @@ def test_what_the_operator_says_of_a_subnet_counts_alone() -> None:
     assert sizes.largest("10.9.1.1", 0) == 1300
     assert sizes.largest("10.9.8.1", 0) == 16384
     assert sizes.largest("10.8.0.1", 0) == 1468
+
+
+def test_a_client_that_was_fast_is_waited_for_less_and_never_longer_than_a_stranger() -> None:
+    waits = FirstWaits(1.0)
+    assert waits.wait_s("192.0.2.1") == 0.2
+    waits.note("192.0.2.1", 0.02)
+    waits.note("192.0.2.2", 3.0)
+    assert (waits.wait_s("192.0.2.1"), waits.wait_s("192.0.2.2")) == (0.02, 0.2)
+    for number in range(REMEMBERED - 1):
+        waits.note(f"other {number}", 0.1)
+    assert waits.wait_s("192.0.2.1") == 0.2

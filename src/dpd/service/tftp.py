@@ -22,7 +22,7 @@ from dpd.protocol.tftp.packet import Error, ErrorCode, ReadRequest, WriteRequest
 from dpd.protocol.tftp.transfer import ReadTransfer
 from dpd.service.boot_tree import BootTree, Denial, NotServed
 from dpd.service.tftp_extents import Held, OpenFile, extent_bytes
-from dpd.service.tftp_limits import Admission, BlockSizes
+from dpd.service.tftp_limits import Admission, BlockSizes, FirstWaits
 from dpd.service.tftp_multicast import Group, GroupKey, GroupMember, MulticastGroups
 from dpd.service.tftp_ports import TransferPorts
 from dpd.service.tftp_reading import Reading, TftpStats
@@ -95,6 +95,7 @@ class TftpService:
         self._settings = settings
         self._admission = Admission(settings)
         self._block_sizes = BlockSizes(settings, subnets)
+        self._first_waits = FirstWaits(settings.timeout_s)
 
     def _close_port(self) -> None:
         if self._reader is not None:
@@ -253,7 +254,8 @@ class TftpService:
         settings = self._settings
         blksize = self._block_sizes.largest(datagram.source[0], datagram.interface)
         memory = extent_bytes(len(self._running) + 1)
-        return Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts, memory)
+        first_s = self._first_waits.wait_s(datagram.source[0])
+        return Limits(blksize, settings.max_windowsize, settings.timeout_s, settings.attempts, memory, first_s)
 
     def _note_begin(self, reading: Reading | GroupMember) -> None:
         self._running[reading.client] = reading
@@ -273,6 +275,8 @@ class TftpService:
     def _on_end(self, reading: Reading | GroupMember, verdict: Verdict, detail: str) -> None:
         """A transfer is over: forget it, count it, tell it."""
         client, figures = reading.client, reading.figures()
+        if isinstance(reading, Reading) and (wait_s := reading.transfer.known_wait_s) is not None:
+            self._first_waits.note(client[0], wait_s)
         del self._running[client]
         self._note_change(client[0], -1)
         self.stats.payload_bytes += int(figures["bytes"])

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from dpd.protocol.tftp.retransmission import MAX_INTERVAL_S, MIN_INTERVAL_S, RetransmissionTimer
+from dpd.protocol.tftp.retransmission import (
+    LOSSY_INTERVAL_S,
+    LOSSY_SAMPLES,
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    RetransmissionTimer,
+)
 
 
 def test_starts_at_the_given_interval_and_doubles_to_the_ceiling() -> None:
@@ -68,3 +74,54 @@ def test_progress_gives_all_attempts_back() -> None:
     timer.progress()
     assert timer.interval_s() == 1.0
     assert timer.back_off()
+
+
+def test_a_way_that_loses_is_repeated_on_sooner_once_it_is_known_to_be_fast() -> None:
+    timer = RetransmissionTimer(1.0, attempts=6)
+    for _ in range(LOSSY_SAMPLES - 1):
+        timer.sample(0.0002)
+    timer.back_off()
+    timer.progress()
+    timer.sample(0.0002)
+    assert timer.interval_s() == MIN_INTERVAL_S  # the loss came before it was known
+    timer.back_off()
+    timer.progress()
+    timer.sample(0.0002)
+    assert timer.interval_s() == LOSSY_INTERVAL_S
+    for _ in range(20):
+        timer.sample(0.01)
+    assert timer.interval_s() > 0.01
+
+
+def test_the_first_repetition_comes_early_and_those_behind_it_as_ever() -> None:
+    timer = RetransmissionTimer(1.0, attempts=2, first_s=0.02)
+    assert timer.known_s is None
+    waits = [timer.interval_s()]
+    while timer.back_off():
+        waits.append(timer.interval_s())
+    assert waits == [0.02, 1.0, 2.0, 4.0]  # two attempts beside the early one, which needs no patience
+
+
+def test_who_has_lost_before_is_repeated_to_sooner_from_the_start() -> None:
+    for first_s, interval_s in ((0.008, 0.008), (0.001, LOSSY_INTERVAL_S), (0.2, MIN_INTERVAL_S)):
+        timer = RetransmissionTimer(1.0, attempts=2, first_s=first_s)
+        timer.sample(0.0002)
+        assert timer.interval_s() == interval_s
+
+
+def test_no_first_wait_is_longer_than_the_first_interval() -> None:
+    timer = RetransmissionTimer(1.0, attempts=2, first_s=3.0)
+    assert timer.interval_s() == 1.0
+    timer.assume()
+    assert timer.known_s is None
+
+
+def test_an_answer_to_one_of_two_copies_ends_the_long_waits() -> None:
+    timer = RetransmissionTimer(1.0, attempts=2, first_s=0.2)
+    timer.back_off()
+    timer.progress()
+    timer.assume()
+    assert 0.2 < timer.interval_s() <= 0.4
+    timer.assume()
+    timer.sample(0.001)
+    assert timer.known_s == timer.interval_s()

@@ -486,8 +486,55 @@ def test_an_address_that_never_answers_gets_little(options: dict[str, int]) -> N
     assert len(encode(first[0])) <= 516
 
 
+KNOWN = Limits(max_blksize=1468, max_windowsize=64, timeout_s=1.0, attempts=3, first_wait_s=0.02)
+
+
+def test_a_lost_offer_costs_a_client_that_is_known_little() -> None:
+    talk = Conversation(bytes(512) * 40, limits=KNOWN, windowsize=4)
+    offer = talk.said()
+    started = talk.now
+    assert talk.wait() == offer
+    assert talk.now - started == pytest.approx(0.02)
+    assert talk.wait() == offer
+    assert talk.now - started == pytest.approx(1.02)
+    assert numbers(talk.hear(Ack(0))) == [1, 2, 3, 4]
+    asked = talk.now
+    assert numbers(talk.wait()) == [4]  # a probe of the first window, long before a second is over
+    assert talk.now - asked < 0.1
+
+
+def test_an_address_that_never_answers_gets_no_more_for_being_known() -> None:
+    talk = Conversation(bytes(1 << 20), limits=KNOWN, windowsize=64)
+    talk.said()
+    while not talk.transfer.finished:
+        talk.wait()
+    assert talk.transfer.datagrams_sent == 1 + UNANSWERED_ATTEMPTS
+
+
+def test_what_a_transfer_has_found_is_there_for_the_next_one() -> None:
+    talk = windowed()
+    assert talk.transfer.known_wait_s == pytest.approx(3 * RTT_S)
+    assert Conversation(bytes(100)).transfer.known_wait_s is None
+
+
+def test_a_needless_repetition_in_lock_step_is_waited_for_longer_next_time() -> None:
+    talk = Conversation(bytes(512) * 500)
+    talk.said()
+    for block in range(1, 300):
+        talk.now += 0.0002
+        talk.hear(Ack(block))
+    talk.now += 0.0002
+    assert numbers(talk.wait()) == [300]
+    talk.now += 0.02  # its client was away, and says both times where it stands
+    assert numbers(talk.hear(Ack(300))) == [301]
+    assert talk.hear(Ack(300)) == []
+    sent_at = talk.now
+    talk.wait()
+    assert talk.now - sent_at > 0.03
+
+
 def test_the_timeout_option_sets_the_first_wait() -> None:
-    talk = Conversation(bytes(100), timeout=7)
+    talk = Conversation(bytes(100), limits=KNOWN, timeout=7)
     started = talk.now
     talk.said()
     assert talk.transfer.next_timeout() == started + 7

@@ -19,13 +19,14 @@ VARIABLE_WINDOW_ASKED, VARIABLE_WINDOW_GRANTED = 31416, 27182
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows one transfer, and how much of its file shall be in memory."""
+    """What the operator allows one transfer, how much of its file shall be in memory, and what is known of its client."""
 
     max_blksize: int = 1468
     max_windowsize: int = 64
     timeout_s: float = 1.0
     attempts: int = 6
     extent_bytes: int = EXTENT_BYTES
+    first_wait_s: float | None = None  # before the first repetition of the first datagram; None: timeout_s
 
 
 @dataclass(frozen=True, slots=True)

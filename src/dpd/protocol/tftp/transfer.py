@@ -96,7 +96,9 @@ class ReadTransfer:
         self._probing = False
         self._probe_of = 0.0  # when the window that was probed had left
         self._unanswered_attempts = min(limits.attempts, UNANSWERED_ATTEMPTS)
-        self._timer = RetransmissionTimer(self.terms.timeout_s, limits.attempts)
+        asked = any(name == "timeout" for name, _ in self.terms.granted)  # then the client's word holds, RFC 2349
+        first_wait_s = None if asked else limits.first_wait_s
+        self._timer = RetransmissionTimer(self.terms.timeout_s, limits.attempts, first_wait_s)
         self._deadline: float | None = None
         self._quiet_deadline: float | None = None
         self._answered = False
@@ -138,6 +140,11 @@ class ReadTransfer:
     def datagrams_sent(self) -> int:
         """All of them, repeated ones included."""
         return self._sent + self._other_datagrams
+
+    @property
+    def known_wait_s(self) -> float | None:
+        """After how long a repetition makes sense, for the client's next transfer; None where no round trip was seen."""
+        return self._timer.known_s
 
     @property
     def bytes_acked(self) -> int:
@@ -275,6 +282,7 @@ class ReadTransfer:
             return
         self._answered = True
         self._sample_round_trip(now)
+        self._timer.assume()
         self._state = _State.SENDING
         self._open_window()
 
@@ -295,6 +303,8 @@ class ReadTransfer:
             self._finish(Verdict.COMPLETED)
         elif self._acked == self._sent:
             self._sample_round_trip(now)
+            if self._windowsize == 1 and self._disturbed:
+                self._timer.doubt(now - self._window_sent_at)
             if self._probing:  # the client may answer the probe by the same ACK once more
                 self._recovery_end = self._acked
                 self._timer.doubt(now - self._probe_of)
