@@ -75,9 +75,20 @@ def test_who_interrupts_the_command_leaves_the_job(door: Door, dpd: Dpd) -> None
     door.gated.open.set()
 
 
+def test_all_of_a_package_goes(door: Door, dpd: Dpd) -> None:
+    for version in (1, 2):
+        dpd("content", "distribute", "A", "--source-version", version)
+    ended = dpd("content", "remove", "A", "--every-version")
+    assert (ended.code, ended.out) == (0, "job 3: remove A done: version 1, 2 taken out\n")
+    assert door.library.contents() == []
+    assert dpd("content", "remove", "A", "--every-version").out.endswith("was not here\n")
+    assert door.distribution.store.wanted() == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("content", "remove", "A", "--every-version", "--source-version", "1"), "expected one of them"),
         (("content", "distribute", "A", "--priority", "urgent"), "expected high, normal or low"),
         (("content", "distribute", "not an id"), "package_id: expected 1 to 64 of"),
         (("content", "distribute", "A", "--url", "http://x/y.wim"), "url and sha256: expected both"),

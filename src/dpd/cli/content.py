@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dpd.cli.client import Client, plain_name
+from dpd.cli.distribution import PRIORITIES, NoWaitOption, order
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, PackageArgument, SocketOption, VersionOption
 from dpd.cli.screen import follow_job, moment, print_fields, print_json, print_table, progress_bar, size
 from dpd.content.kinds import ContentKind
@@ -171,10 +172,19 @@ def verify(
 def remove(
     package: PackageArgument,
     source_version: VersionOption = None,
+    every_version: Annotated[
+        bool, typer.Option("--every-version", help="All of the package, as a job; jobs that bring it end.")
+    ] = False,
+    no_wait: NoWaitOption = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove one version, or the newest; its multicast session ends."""
+    """Remove one version, or the newest, at once; its multicast session ends. With --every-version, the package."""
+    if every_version:
+        if source_version is not None:
+            raise typer.BadParameter("--every-version and --source-version: expected one of them")
+        order(Client(socket), "remove", package, None, PRIORITIES["normal"], no_wait, as_json)
+        return
     content = Client(socket).delete("content", package, source_version=source_version)
     if as_json:
         print_json(content)

@@ -33,7 +33,7 @@ def events(
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what happened in multicast sessions: joins, moves, kicks, completions, one line each. With --json a line is one
+    """Show what happened in multicast sessions, jobs and content, one line each. With --json a line is one
     JSON object."""
     client = Client(socket)
     try:
