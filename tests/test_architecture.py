@@ -29,6 +29,10 @@ TESTED_ELSEWHERE = {
     ),
     "content/records.py": ("content/test_catalogue.py", "what rows say, as values; they come and go there"),
     "content/schema.py": ("content/test_catalogue.py", "the tables; each step to the newest is taken there"),
+    "distribution/source.py": (
+        "distribution/test_http_source.py",
+        "shapes of what a source is, and no behaviour; each outcome is seen where it comes from",
+    ),
     "service/doors.py": ("service/test_routes.py", "shapes of what the routes ask, and no behaviour"),
     "setting_rules.py": ("test_settings.py", "the rules show in what a settings file is refused for"),
     "errors.py": ("test_settings.py", "nothing but names; each is raised in the test of who raises it"),

@@ -17,7 +17,7 @@ from tests.distribution.origin import SLAB_BYTES, Origin, opened, repository_fil
 from dpd.content.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 8
+KILLS = int(os.environ.get("DPD_KILLS", "8"))  # 200 for the long run
 PAUSE_S = 0.003  # at the origin behind each 64 KiB
 DOCUMENT_BYTES = 100_000  # description, manifest and index come anew with each try
 IN_FLIGHT_BYTES = 1 << 20  # in the sockets, since the origin is slower than the pull
