@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.content.conftest import SLAB_BYTES
 
 import dpd
 from dpd.content.library import Library
-from dpd.content.store import write_whole
+from dpd.content.store import Store
 from dpd.errors import ContentError, LibraryInUse
 
 HOLD = """
@@ -21,6 +22,13 @@ with Library(Path(sys.argv[1]), slab_bytes=4096):
     print("open", flush=True)
     sys.stdin.read()
 """
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    store = Store(root)
+    yield store
+    store.close()
 
 
 def hold(root: Path) -> "subprocess.Popen[str]":
@@ -62,14 +70,37 @@ def test_a_root_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         Library(tmp_path / "file" / "library", slab_bytes=SLAB_BYTES)
 
 
-def test_a_small_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
-        write_whole(tmp_path / "folder", b"content", mode=0o600)  # cannot replace a directory
-    assert os.listdir(tmp_path) == ["folder"]
-    write_whole(tmp_path / "file", b"content", mode=0o600)
-    assert (tmp_path / "file").read_bytes() == b"content"
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+def test_small_files_come_and_go(store: Store, root: Path) -> None:
+    name, blob = "a" * 64, "b" * 64
+    store.write_manifest(name, b"{}")
+    store.write_manifest(name, b"{1}")  # again, in one step
+    store.write_chunks(blob, b"index")
+    assert (store.manifest(name).read_bytes(), store.chunks(blob).read_bytes()) == (b"{1}", b"index")
+    assert store.manifest(name).stat().st_mode & 0o777 == 0o640
+    (root / "manifests" / "notes.json").touch()
+    (root / "chunks" / "README").touch()
+    assert (list(store.manifests()), list(store.chunk_indexes())) == ([store.manifest(name)], [store.chunks(blob)])
+    for _ in range(2):
+        store.drop_manifest(name)
+        store.drop_chunks([blob])
+    assert sorted(path.name for path in root.glob("[mc]*/*")) == ["README", "notes.json"]
+
+
+def test_a_small_file_that_cannot_be_written_leaves_nothing(store: Store, root: Path) -> None:
+    store.manifest("a" * 64).mkdir()  # which a file cannot replace
+    with pytest.raises(OSError, match="Is a directory"):
+        store.write_manifest("a" * 64, b"{}")
+    assert list(store.own.parts()) == []
+
+
+def test_the_sweep_takes_leftovers_and_leaves_the_rest(store: Store, root: Path) -> None:
+    leftovers = [store.own.new_part(), root / "keys" / "manifest.ed25519.1234.part"]
+    kept = [store.own.kept_part("c" * 64), store.key, root / "incoming" / "mine"]
+    for path in [*leftovers, *kept]:
+        path.touch()
+    store.sweep_parts()
+    assert [path for path in leftovers if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_others_may_not_look_into_the_keys(library: Library, root: Path) -> None:

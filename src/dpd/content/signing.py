@@ -11,10 +11,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from dpd.content.disk import write_whole
 from dpd.content.manifest import decode_signed, encode
 from dpd.content.signature import CONTROL_CONTEXT
 from dpd.content.signed_document import join_signature
-from dpd.content.store import Store, write_whole
+from dpd.content.store import Store
 from dpd.errors import ContentCorrupt, ContentError
 
 

@@ -20,8 +20,6 @@ from dpd.content.disk import in_words, sync_directory, take_lock, write_whole
 from dpd.content.root_folder import RootFolder
 from dpd.errors import ContentError
 
-__all__ = ["Store", "in_words", "write_whole"]
-
 _FOLDERS = {"manifests": 0o750, "chunks": 0o750, "keys": 0o700}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +31,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Raises ContentError, LibraryInUse."""
         self.root = root
+        self._lock = -1
         try:
             for folder, mode in _FOLDERS.items():
                 (root / folder).mkdir(mode=mode, parents=True, exist_ok=True)
@@ -40,6 +39,7 @@ class Store:
             self.own = RootFolder.own(root)
             sync_directory(root.parent)
         except OSError as error:
+            self.close()
             raise ContentError(f"library {root}: {in_words(error)}") from None
 
     @property
