@@ -62,12 +62,12 @@ class Guest:
         return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
 
     @classmethod
-    def uefi_ipv6(cls, lan: Lan, mac: str, directory: Path, *, http: bool = False) -> Guest:
+    def uefi_ipv6(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
         """OVMF by PXE over IPv6 alone; or by HTTP boot, which it tries over IPv4 first, for 60 s where no DHCPv4 server is. Its
         switch IPv4Support does not help: without IPv4 OVMF 2022.11 stands still in HTTP boot, and sends nothing."""
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv4PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
-        return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches)
+        return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
 
     @classmethod
     def secure_uefi(cls, lan: Lan, mac: str, directory: Path, variables: Path = SECURE_OVMF_VARIABLES) -> Guest:
