@@ -30,6 +30,7 @@ from dpd.content.split_wim import find_parts
 from dpd.content.stock import Ready, Recipe, Stock
 from dpd.content.stored_parity import ParityCode, parity_file_bytes
 from dpd.content.wim_integrity import IntegrityVerifier
+from dpd.content.wim_lookup import likely_wim
 from dpd.content.wim_xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
@@ -249,16 +250,10 @@ def _intake(stock: Stock, total_bytes: int, means: Means, progress: Progress) ->
 
 
 def _images_of(files: Sequence[FolderFile]) -> tuple[ImageSummary, ...]:
-    """Those of the installation media's image, or of the only WIM at the top of a folder."""
-    by_name = {each.path.lower(): each for each in files}
-    media = [
-        by_name[name]
-        for name in ("sources/install.wim", "sources/install.esd", "sources/install.swm")
-        if name in by_name
-    ]
-    top = [each for name, each in by_name.items() if "/" not in name and name.endswith(".wim")]
-    found = media[:1] or (top if len(top) == 1 else [])
-    return wim.check(found[0].source).images if found else ()
+    """Those of the WIM that the images of a folder are likely to be in."""
+    by_path = {each.path: each for each in files}
+    found = likely_wim(list(by_path))
+    return wim.check(by_path[found].source).images if found else ()
 
 
 # ---- of all

@@ -98,26 +98,32 @@ def find_wim(content: Content, paths: Sequence[str], path: str = "") -> str:
         return path
     if content.format is ContentFormat.WIM:
         return paths[0]
-    wims = [each for each in paths if PurePosixPath(each).suffix.lower() in wim.SUFFIXES]
+    wims = _wims(paths)
     if content.format is ContentFormat.SPLIT_WIM and wims:
         return wims[0]
-    by_lower = {each.lower(): each for each in wims}
-    media = [by_lower[each] for each in MEDIA if each in by_lower]
-    top = [each for each in wims if "/" not in each]
-    if media or len(top) == 1:
-        return (media or top)[0]
+    if likely := likely_wim(paths):
+        return likely
     if content.format is ContentFormat.RAW or not wims:
         raise ContentError(f"{content}: has no WIM in it, so it has no images")
     raise ContentError(f"{content}: has {len(wims)} WIMs; say which file is meant, such as {wims[0]}")
 
 
+def likely_wim(paths: Sequence[str]) -> str | None:
+    """The file of a folder that its images are likely to be in: that of installation media, or the only WIM at its top."""
+    wims = _wims(paths)
+    by_lower = {each.lower(): each for each in wims}
+    media = [by_lower[each] for each in MEDIA if each in by_lower]
+    top = [each for each in wims if "/" not in each]
+    return media[0] if media else top[0] if len(top) == 1 else None
+
+
+def _wims(paths: Sequence[str]) -> list[str]:
+    return [each for each in paths if PurePosixPath(each).suffix.lower() in wim.SUFFIXES]
+
+
 def _beside(first: str, paths: Sequence[str]) -> list[str]:
     folder = PurePosixPath(first).parent
-    return [
-        each
-        for each in paths
-        if PurePosixPath(each).parent == folder and PurePosixPath(each).suffix.lower() in wim.SUFFIXES
-    ]
+    return [each for each in _wims(paths) if PurePosixPath(each).parent == folder]
 
 
 def _parts(content: Content, summary: wim.WimSummary, opened: dict[str, int]) -> list[tuple[str, int]]:
