@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpd.content.disk import begin_writing
 from dpd.content.intake import Digesting, Digests, Update, fill
 from dpd.content.manifest import Manifest, SlabCheck
 from dpd.content.stock import Ready
@@ -216,6 +217,8 @@ class BlobPart:
                 done += os.pwrite(self._descriptor, piece[done:], self._written + done)
         except OSError as error:
             raise _told(error, self.sha256) from None
+        if self._is_synced_here:
+            begin_writing(self._descriptor, self._written, len(piece))
         self._pieces.submit(len(piece))
         self._written += len(piece)
 
