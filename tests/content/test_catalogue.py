@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
+import random
+import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.content.conftest import SLAB_BYTES, MakeFile
 
+import dpd
 from dpd.content.catalogue import Catalogue
 from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.library import Library
@@ -208,6 +215,44 @@ def test_a_library_of_the_dpd_before_is_taken_over_in_place(root: Path, make_fil
         library.verify("Q")
         library.remove("P")
         library.verify("Q")
+
+
+MIGRATE = """
+import sys
+from pathlib import Path
+from dpd.content.catalogue import Catalogue
+print("go", flush=True)
+Catalogue(Path(sys.argv[1])).close()
+"""
+
+
+def test_a_kill_while_an_older_library_is_taken_over_leaves_the_old_schema_or_the_new(tmp_path: Path) -> None:
+    """Twelve moments: from before its first statement to behind its last."""
+    old, rng = tmp_path / "old.db", random.Random(1)
+    with closing(sqlite3.connect(old)) as shell:
+        shell.executescript(OLD_SCHEMA)
+        rows = ((f"P{n}", 1, "raw", "x", 5, f"{n % 9000:064x}", 1, "[]", 0.0, f"{n:064x}") for n in range(10_000))
+        shell.executemany("INSERT INTO content VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        shell.commit()
+    versions = []
+    for turn in range(12):
+        path = tmp_path / f"{turn}.db"
+        shutil.copy(old, path)
+        with subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, path],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(dpd.__file__).parents[1])},
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"go\n"
+            time.sleep(rng.uniform(0.0, 0.02) * turn)
+            child.kill()
+        with closing(sqlite3.connect(path)) as shell:
+            versions.append(shell.execute("PRAGMA user_version").fetchone()[0])
+            assert shell.execute("SELECT count(*) FROM content").fetchone()[0] == 10_000
+        with closing(Catalogue(path)) as catalogue:
+            assert (catalogue.totals().contents, catalogue.totals().blobs) == (10_000, 9_000)
+    assert set(versions) <= {1, 2}
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["missing", "empty"])
