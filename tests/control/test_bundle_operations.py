@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.control.distributing import Point
 
-from dpd.errors import ContentCorrupt, ContentError
+from dpd.errors import ContentCorrupt, ContentError, Unavailable
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_content_goes_over_and_is_told(origin: Point, branch: Point) -> No
     before = branch.events.latest
     done = await branch.operations.bundles.take(io.BytesIO(archive).read, key)
     assert [content.package_id for content in done.contents] == ["LAB00001"]
-    assert [event.event for event in branch.events.after(before)] == ["content.imported"]
+    assert [event.event for event in branch.events.after(before)] == ["content.imported", "content.state"]
     branch.library.verify("LAB00001")
 
 
@@ -83,3 +83,10 @@ async def test_jobs_do_the_same_with_files(origin: Point, tmp_path: Path) -> Non
     assert (job.options, job.actor) == ({"path": str(tmp_path / "bundle")}, "tester")
     with pytest.raises(ContentError, match="64 lower-case hexadecimal digits"):
         await origin.operations.bundles.order_import({"path": "/x", "key": "short"}, "tester")
+
+
+async def test_in_maintenance_nothing_comes_in(origin: Point) -> None:
+    archive = await export(origin)
+    await origin.operations.jobs.set_maintenance("moving", "tester")
+    with pytest.raises(Unavailable, match="maintenance"):
+        await origin.operations.bundles.take(io.BytesIO(archive).read, "")

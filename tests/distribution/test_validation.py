@@ -92,6 +92,7 @@ def test_what_is_whole_is_read_once_and_that_is_noted(site: Site) -> None:
     site.desk.clock.pass_by(50)
     job = site.validate()
     assert (job.state, job.error) == (JobState.DONE, "")
+    assert job.message == f"2 package versions compared, {site.library.totals().blob_bytes} bytes read; no damage"
     (run,) = site.store.runs(10)
     total = site.library.totals()
     assert (run.state, run.contents, run.read_bytes) == (RunState.DONE, 2, total.blob_bytes)
@@ -109,7 +110,8 @@ def test_a_shared_blob_is_read_once(site: Site, tmp_path: Path) -> None:
 def test_damage_is_told_and_mended(site: Site) -> None:
     site.shelf.origins = [site.copy(site.image.sha256)]
     site.harm(site.image.sha256)
-    assert site.validate().state is JobState.DONE
+    job = site.validate()
+    assert (job.state, job.message.endswith("; 1 files damaged, 1 of them mended")) == (JobState.DONE, True)
     assert site.told() == ["content.damaged", "content.repaired"]
     stats = site.validation.stats
     assert (stats.found, stats.repaired, stats.fetched_bytes, stats.unrepaired) == (1, 1, SLAB_BYTES, 0)

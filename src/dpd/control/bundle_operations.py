@@ -83,12 +83,16 @@ class BundleOperations:
         log.info("bundle exported", extra={"size_bytes": bundle.size_bytes})
 
     async def take(self, read: Read, key: str) -> Imported:
-        """Take a bundle in that comes by calls of `read` in a worker's thread. Raises ContentError, ContentCorrupt."""
+        """Take a bundle in that comes by calls of `read` in a worker's thread. Raises ContentError, ContentCorrupt, and
+        Unavailable during maintenance."""
+        self._jobs.refuse_new_content()
         keys = self._trusted() | read_key(key)
         with self._job():
             work = BundleImport(self._library, keys, self._library.unless_closing(_no_progress), _no_check)
             done: Imported = await self._in_worker(work.run, read)
         tell_imported(self._tell, done)
+        for package_id in {content.package_id for content in done.contents}:
+            await self._jobs.changed(package_id)
         log.info("bundle imported", extra={"contents": len(done.contents), "received_bytes": done.received_bytes})
         return done
 

@@ -54,6 +54,15 @@ class _Pass:
     done_bytes: int = 0
     settled: set[str] = field(default_factory=set)
     problems: list[DpdError] = field(default_factory=list)
+    compared: int = 0
+    read_bytes: int = 0
+    mended: int = 0
+
+    def in_words(self) -> str:
+        """What has become of it."""
+        versions = f"{self.noted.contents + self.compared} package versions"
+        damaged = f"{len(self.settled)} files damaged, {self.mended} of them mended" if self.settled else "no damage"
+        return f"{versions} compared, {self.noted.read_bytes + self.read_bytes} bytes read; {damaged}"
 
 
 class Validation:
@@ -114,14 +123,16 @@ class Validation:
         self.stats.running += 1
         state = RunState.STOPPED
         try:
-            problems = self._go_through(_Pass(run, noted))
+            current = _Pass(run, noted)
+            self._go_through(current)
             state = RunState.DONE
         finally:
             self.stats.running -= 1
             self._store.end(noted, state)
-        _raise(problems)
+        run.say(current.in_words())
+        _raise(current.problems)
 
-    def _go_through(self, current: _Pass) -> list[DpdError]:
+    def _go_through(self, current: _Pass) -> None:
         contents = self._contents(current.run)
         begin = (current.noted.after_package, current.noted.after_version)
         current.total_bytes = sum(content.size_bytes for content in contents)
@@ -131,7 +142,6 @@ class Validation:
             current.done_bytes += content.size_bytes
         self._mend_again(current)
         self.reconcile()
-        return current.problems
 
     def _contents(self, run: JobRun) -> list[Content]:
         """In the order in which a run notes how far it is."""
@@ -156,6 +166,8 @@ class Validation:
             damages = []
         for damage in damages:
             self._settle(content, damage, current)
+        current.compared += 1
+        current.read_bytes += read.read_bytes
         self._store.advance(current.noted, content.package_id, content.source_version, read.read_bytes)
         self.stats.contents += 1
 
@@ -182,7 +194,9 @@ class Validation:
             problem = ContentCorrupt(
                 f"{content}: blob {damage.sha256} is damaged ({damage.reason}); [library] repair is off: `dpd content redistribute {content.package_id}` fetches it again"
             )
-        if problem is not None:
+        if problem is None:
+            current.mended += 1
+        else:
             current.problems.append(problem)
 
     def _note(self, content: Content, damage: Damage) -> None:
