@@ -52,6 +52,7 @@ EXPECTED = {
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",
     "path": "an absolute path as the daemon sees it",
+    "source": "1 to 64 of A-Z a-z 0-9 . _ -, a name in [[distribution.source]]",
     "sdi": "an absolute path as the daemon sees it",
     "name": "a plain file name of 1 to 200 characters, without / and not beginning with a dot",
 }
