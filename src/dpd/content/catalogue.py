@@ -95,14 +95,20 @@ class Catalogue:
         rows = self._about("SELECT manifest FROM content", content)
         return str(rows[0][0]) if rows else None
 
-    def files(self, content: Content) -> list[FileEntry]:
-        """Its files by path, in the order of their bytes."""
-        rows = self._about(
+    def files(self, content: Content, after: str = "", limit: int = -1) -> list[FileEntry]:
+        """Its files behind a path, at most so many, in the order of their paths."""
+        rows = self._database.rows(
             "SELECT file.path, blob.size_bytes, blob.sha256 FROM content"
-            " JOIN file ON file.content = content.id JOIN blob ON blob.id = file.blob",
-            content,
+            " JOIN file ON file.content = content.id JOIN blob ON blob.id = file.blob"
+            " WHERE content.package_id = ? AND content.source_version = ? AND content.sha256 = ? AND file.path > ?"
+            " ORDER BY file.path LIMIT ?",
+            content.package_id,
+            content.source_version,
+            content.sha256,
+            after,
+            limit,
         )
-        return sorted((FileEntry(*row) for row in rows), key=lambda entry: entry.path.encode())
+        return [FileEntry(*row) for row in rows]
 
     def file(self, content: Content, path: str) -> BlobRow | None:
         """The blob behind a path."""

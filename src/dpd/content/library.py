@@ -132,9 +132,9 @@ class Library:
             f"package {package_id} has no version {source_version}; its newest is {newest.source_version}"
         )
 
-    def files(self, content: Content) -> list[FileEntry]:
-        """Its files, by path. Raises ContentNotFound where it has been removed."""
-        files = self._catalogue.files(content)
+    def files(self, content: Content, after: str = "", limit: int = -1) -> list[FileEntry]:
+        """Its files by path, behind one of them, at most so many. Raises ContentNotFound where it has been removed."""
+        files = self._catalogue.files(content, after, limit)
         self._check_there(content)
         return files
 

@@ -20,7 +20,7 @@ Tag = Annotated[str, Meta(pattern=rf"^{_TAG}{_END}", description='A word, or "ke
 Tags = Annotated[
     str, Meta(pattern=rf"^({_TAG}(,{_TAG})*)?{_END}", max_length=20000, description="Tags, with a comma between them")
 ]
-Limit = Annotated[int, Meta(ge=1, le=10000, description="At most so many")]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="At most so many")]
 Cursor = Annotated[
     str,
     Meta(

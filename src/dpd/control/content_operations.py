@@ -107,8 +107,7 @@ class ContentOperations:
 
     async def files(self, package_id: str, source_version: int | None, after: str, limit: int) -> list[FileEntry]:
         """Its files by path, behind one of them. Raises ContentNotFound."""
-        files = await self._in_worker(self._library.files, self.content(package_id, source_version))
-        return [each for each in files if each.path > after][:limit]
+        return await self._in_worker(self._library.files, self.content(package_id, source_version), after, limit)
 
     async def tag(
         self, package_id: str, source_version: int | None, add: tuple[str, ...], remove: tuple[str, ...]
