@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -294,6 +295,31 @@ def test_a_power_cut_while_garbage_is_collected(folder: Path) -> None:
         site.library.gc(delete=True)
 
     assert cut_at_every_moment(site, collect, seed=7, then=lambda library: library.gc(delete=True)) > 20
+
+
+def test_a_second_power_cut_while_the_library_opens_after_the_first(folder: Path) -> None:
+    site = Site(folder)
+    site.publish("OLD")
+
+    def change(site: Site) -> None:
+        site.publish("TREE")
+        site.publish("NEW")
+        site.remove("TREE")
+
+    first = site.record(change)
+    site.library.close()
+    site.disk.rename(site.disk.with_name("as it was"))
+    looked = 0
+    for number in range(0, len(first), max(1, len(first) // 12)):
+        rebuild(first[number], site.disk, Lasting.ALL, random.Random(number))
+        with Recorder(site.disk) as recorder:
+            Library(site.root, slab_bytes=SLAB_BYTES).close()
+        for moment in recorder.moments:
+            for lasting in Lasting:
+                rebuild(moment, site.disk, lasting, random.Random(number))
+                check(site.root, {("OLD", 1)}, replace(moment, reported=first[number].reported))
+                looked += 1
+    assert looked > 200
 
 
 def test_the_simulation_sees_a_missing_sync(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
