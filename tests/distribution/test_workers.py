@@ -19,7 +19,7 @@ from dpd.distribution.job_run import JobRun, Work
 from dpd.distribution.job_store import JobStore
 from dpd.distribution.maintenance import Maintenance
 from dpd.distribution.workers import Workers
-from dpd.errors import LibraryFull
+from dpd.errors import JobError, LibraryFull
 
 UPDATE = JobKind.UPDATE
 
@@ -79,6 +79,45 @@ def test_a_drain_wakes_who_waits_in_a_job(tmp_path: Path) -> None:
     assert workers.join(10)
     assert desk.running == 0
     assert desk.open_jobs()[0].message == "goes on when dpd starts again"
+
+
+def test_a_listener_that_has_closed_ends_no_thread_and_no_job(tmp_path: Path) -> None:
+    done = threading.Semaphore(0)
+
+    def closed(job: object) -> None:
+        raise JobError("the library has been closed")
+
+    store = JobStore(open_database(tmp_path / "d.db"))
+    work = {UPDATE: lambda run: done.release()}
+    holds = Holds(Maintenance(store))
+    desk = JobDesk(store, work, DistributionSettings(), tell=Told(), holds=holds, changed=closed)
+    workers = Workers(desk, 1)
+    workers.start()
+    for number in range(3):
+        desk.submit(JobOrder(UPDATE, f"P{number}"))
+        assert done.acquire(timeout=10)
+    desk.drain()
+    assert workers.join(10)
+
+
+def test_a_fault_at_the_desk_ends_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_PAUSE_S", 0.01)
+    done = threading.Event()
+    desk = desk_with(tmp_path / "d.db", lambda run: done.set())
+    claim, faults = desk.claim, [RuntimeError("a fault")]
+
+    def faulty() -> JobRun | None:
+        if faults:
+            raise faults.pop()
+        return claim()
+
+    monkeypatch.setattr(desk, "claim", faulty)
+    workers = Workers(desk, 1)
+    workers.start()
+    desk.submit(JobOrder(UPDATE, "P"))
+    assert done.wait(10)
+    desk.drain()
+    assert workers.join(10)
 
 
 def test_a_disk_that_refuses_for_a_while_ends_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon at a glance. `state` is "starting", "ready" or "draining"; `jobs` counts running publishes and the like;
+    """The daemon at a glance. `state` is "starting", "ready" or "draining"; `jobs` counts running publishes and jobs;
     `public_key` is what receivers may pin: 64 hex digits."""
 
     version: str
@@ -263,7 +263,7 @@ class Operations:
             public_key=self._library.public_key().hex(),
             boot_files=len(self._boot_files.files()),
             machines=len(self._journal.machines()),
-            jobs=self._jobs,
+            jobs=self._jobs + (self._opened.core.desk.running if self._opened is not None else 0),
             services=tuple(ServiceStatus(each.name, dict(each.ports), _counted(each.stats)) for each in self._services),
             sessions=tuple(self.sessions()),
         )

@@ -347,7 +347,10 @@ class JobDesk:
     def _announce(self, job: Job) -> None:
         event = "cancelling" if job.stopping and job.is_open else job.state.value
         self._tell(f"job.{event}", job_fields(job))
-        self._changed(job)
+        try:
+            self._changed(job)
+        except DpdError as error:  # who listens may have closed already; the job is what it is
+            log.warning("change of a job not followed", extra={"job": job.id, "error": str(error)})
 
 
 _TURN = {JobState.RUNNING: 0, JobState.QUEUED: 1, JobState.WAITING: 2}

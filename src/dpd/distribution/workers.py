@@ -40,12 +40,20 @@ class Workers:
         while not self._desk.is_draining:
             news = self._desk.news
             try:
-                run = self._desk.claim()
+                pause_s = self._turn()
             except DpdError as error:
                 log.error("no job begun", extra={"error": str(error)})
-                self._desk.wait(news, _PAUSE_S)
-                continue
-            if run is not None:
-                self._desk.perform(run)
-            else:
-                self._desk.wait(news, LOOK_INTERVAL_S)
+                pause_s = _PAUSE_S
+            except Exception:  # a thread that ends would be missed by nobody, and jobs wait for ever
+                log.exception("fault at the desk of jobs")
+                pause_s = _PAUSE_S
+            if pause_s:
+                self._desk.wait(news, pause_s)
+
+    def _turn(self) -> float:
+        """One job, where there is one; how long to wait, 0 where the next may be there already."""
+        run = self._desk.claim()
+        if run is None:
+            return LOOK_INTERVAL_S
+        self._desk.perform(run)
+        return 0.0
