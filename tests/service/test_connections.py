@@ -21,8 +21,8 @@ from tests.service.http_site import (
     begin_large_download,
     opened_site,
     read_all,
-    until,
 )
+from tests.service.waiting import until
 
 from dpd.service import connections
 from dpd.settings import HttpSettings, Settings
