@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fuzz targets of network boot: what anybody on the wire may send to ports 67, 547, 4011 and 69.
 
-`dhcp4`, `dhcp6`: the codecs and every reader of an option. `pxe4`, `pxe6`: the proxy with policy of the fuzzer's choosing.
+`dhcp4`, `dhcp6`: the codecs and every reader of an option. `option43`, `option82`: the two options with options inside, which
+the fuzzer would have to frame well before it came to them; nothing of dpd reads option 250, so that it has no target. `pxe4`, `pxe6`: the proxy with policy of the fuzzer's choosing.
 `tftp`: packets, and a transfer whose client is the fuzzer. Whatever comes is a message or malformed for a reason, and what is
 answered keeps the rules that firmware and relays rely on.
 """
@@ -20,7 +21,10 @@ from dpd.protocol.dhcp import options as options4
 from dpd.protocol.dhcp6 import message as dhcp6_message
 from dpd.protocol.dhcp6 import options as options6
 from dpd.protocol.machine import Transmit
+from dpd.protocol.pxe.client import PxeClient
 from dpd.protocol.pxe.foreign_offer import read_foreign_offer
+from dpd.protocol.pxe.menu import LOCAL_BOOT_AT_ONCE
+from dpd.protocol.pxe.relay import read_relay
 from dpd.protocol.pxe.responder import Arrival, Grant, Outcome, Policy, Reply, respond
 from dpd.protocol.pxe.responder6 import Arrival6, Ignored6, Terms6, answer6, hear6
 from dpd.protocol.pxe.rules import ClientClass, Rule
@@ -34,6 +38,9 @@ SERVER, SERVER6 = "10.77.0.10", "fd77::10"
 RULES = tuple(Rule(word.value, word, f"{word.value}.efi") for word in ClientClass)
 TERMS4 = Policy(rules=RULES, http_port=8080)
 TERMS6 = Terms6(b"\0\3\0\1\x52\x54\0\0\0\1", RULES, http_port=8080)
+CLIENT = PxeClient("52:54:00:00:00:01")
+QUESTION = dhcp4_message.decode(CLIENT.discover(7))
+NOBODY = dhcp4_message.UNSPECIFIED
 LOADERS = ("", "boot/bootmgfw.efi", "http://{server}:{http_port}/boot/x.efi", "x" * 127)
 MAX_PAYLOAD = 1472  # what EDK2 takes
 
@@ -95,6 +102,49 @@ def keeps_its_meaning(found: options4.PxeOptions) -> None:
     except MisuseError:
         return
     assert options4.decode_pxe_options(content) == found
+
+
+def option43(data: bytes) -> None:
+    """PXE's vendor options, as a server reads a client's and a client a server's."""
+    read_everywhere((options4.decode_pxe_options,), data)
+    for sent in (
+        dhcp4_message.encode_reply(QUESTION, flags=0, ciaddr=NOBODY, siaddr=SERVER, sname=b"", file=b"x", options=each)
+        for each in (options4_offer(data), options4_offer(data, file_option=b"ipxe.efi"))
+    ):
+        try:
+            told = CLIENT.read(sent, QUESTION.xid)
+        except MalformedMessage:
+            continue
+        assert told is not None
+        assert told.loader in ("x", "ipxe.efi")
+
+
+def options4_offer(vendor: bytes, file_option: bytes = b"") -> bytes:
+    """What an offer of network boot has, with this option 43."""
+    options = [
+        (options4.Option.MESSAGE_TYPE, bytes((dhcp4_message.MessageType.OFFER,))),
+        (options4.Option.SERVER_ID, options4.pack_address(SERVER)),
+        (options4.Option.VENDOR_CLASS, b"PXEClient"),
+        (options4.Option.VENDOR, vendor),
+    ]
+    if file_option:
+        options.append((options4.Option.BOOT_FILE, file_option))
+    return dhcp4_message.encode_options(options)
+
+
+def option82(data: bytes) -> None:
+    """A relay's own words: sub-options that fill the option, and addresses that are addresses."""
+    told = dhcp4_message.Message(1, 7, bytes(6), ((int(options4.Option.RELAY_AGENT), data),), giaddr="10.78.0.1")
+    try:
+        relay = read_relay(told)
+    except MalformedMessage:
+        return
+    parts = list(options4.read_suboptions(data, framed=False))
+    assert b"".join(bytes((code, len(value))) + value for code, value in parts) == data
+    assert relay.address == "10.78.0.1"
+    for address in filter(None, (relay.link, relay.server_id)):
+        assert options4.unpack_address(options4.pack_address(address)) == address
+    assert bytes.fromhex(relay.circuit) == dict(parts).get(options4.RelayTag.CIRCUIT_ID, b"")
 
 
 def pxe4(data: bytes) -> None:
@@ -221,8 +271,21 @@ def drain(machine: ReadTransfer, now: float) -> None:
 _REQUEST = tftp_packet.ReadRequest("boot/ipxe.efi", options=(("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")))
 _MICROSOFT = tftp_packet.ReadRequest("\\Boot\\BCD", options=(("windowsize", "8"), ("msftwindow", "31416")))
 _ACKS = b"\x01\x00\x00\x44\0\x04\0\0\x44\0\x04\0\x04\x90\x44\0\x04\0\x04\xff\x45\0\x04\0\x08\x05"
+_MESSAGES4 = [dhcp4_message.decode(vector) for vector in VECTORS4.values()]
+
+
+def told_in(code: int) -> list[bytes]:
+    """What the captured messages have under an option's number."""
+    return [value for each in _MESSAGES4 if (value := each.option(code)) is not None]
+
+
 SEEDS = {
     "dhcp4": list(VECTORS4.values()),
+    "option43": [*told_in(options4.Option.VENDOR), options4.encode_pxe_options(LOCAL_BOOT_AT_ONCE)],
+    "option82": [
+        *told_in(options4.Option.RELAY_AGENT),
+        bytes.fromhex("0104000100020b040a4e00010504c0a80001130000"),
+    ],
     "pxe4": [
         bytes((outcome, 0, port)) + vector for vector in VECTORS4.values() for outcome in (0, 1) for port in (0, 1)
     ],
@@ -236,9 +299,11 @@ SEEDS = {
 }
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "dhcp4": dhcp4,
+    "option43": option43,
+    "option82": option82,
     "pxe4": pxe4,
     "dhcp6": dhcp6,
     "pxe6": pxe6,
     "tftp": tftp,
 }
-MAX_BYTES = {"dhcp4": 2048, "pxe4": 2048, "dhcp6": 2048, "pxe6": 2048, "tftp": 2048}
+MAX_BYTES = {"dhcp4": 2048, "option43": 512, "option82": 512, "pxe4": 2048, "dhcp6": 2048, "pxe6": 2048, "tftp": 2048}
