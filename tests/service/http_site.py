@@ -7,7 +7,7 @@ import asyncio
 import http.client
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,10 +158,3 @@ async def read_all(reader: asyncio.StreamReader) -> int:
             while chunk := await reader.read(1 << 20):
                 received += len(chunk)
     return received
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for the service's own thread."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)

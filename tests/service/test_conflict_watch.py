@@ -7,9 +7,10 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from tests.service.waiting import until
 
 from dpd.errors import ServiceError
 from dpd.protocol.dhcp.message import BOOT_REPLY, Message, encode
@@ -66,12 +67,6 @@ async def watch(
     await watch.start()
     yield watch
     await watch.stop()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0.002)
 
 
 def offers(journal: BootJournal, mac: str = MAC) -> list[dict[str, str | int]]:

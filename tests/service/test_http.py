@@ -18,8 +18,8 @@ from tests.service.http_site import (
     begin_large_download,
     opened_site,
     read_all,
-    until,
 )
+from tests.service.waiting import until
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library

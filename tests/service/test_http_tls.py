@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.service.certificates import write_certificate
-from tests.service.http_site import IMAGE, LARGE_BYTES, Site, opened_site, until
+from tests.service.http_site import IMAGE, LARGE_BYTES, Site, opened_site
+from tests.service.waiting import until
 
 from dpd.content.boot_files import BootFiles
 from dpd.errors import ServiceError, SettingsError

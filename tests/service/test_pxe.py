@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 from tests.data.dhcp_vectors import VECTORS
+from tests.service.waiting import until
 
 from dpd.errors import ServiceError
 from dpd.protocol.dhcp.message import MessageType, decode, encode
@@ -71,13 +72,6 @@ async def booter(service: PxeService) -> AsyncIterator[Booter]:
     booter = Booter(service)
     yield booter
     booter.sock.close()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Let the loop run until something happened."""
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0)
 
 
 def apply(service: PxeService, **changes: object) -> None:

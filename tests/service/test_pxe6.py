@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -18,6 +18,7 @@ import pytest_asyncio
 from tests.data.dhcp6_vectors import VECTORS
 from tests.protocol.pxe.firmware6 import read_http_offer, read_pxe_offer
 from tests.protocol.pxe.test_identity6 import changed
+from tests.service.waiting import until
 
 from dpd.errors import ServiceError
 from dpd.protocol.dhcp6.message import Packet, Relay, decode, encode
@@ -76,13 +77,6 @@ async def booter(service: Pxe6Service) -> AsyncIterator[Booter]:
     booter = Booter(service)
     yield booter
     booter.sock.close()
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    """Let the loop run until something happened."""
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0)
 
 
 def apply(service: Pxe6Service, **changes: object) -> None:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 from bench.netns import DEVICE, Lan, missing
+from tests.service.waiting import until
 
 from dpd.errors import ServiceError
 from dpd.protocol.igmp.message import EVERY_GROUP, Packet, Query, decode_packet
@@ -18,7 +17,6 @@ from dpd.protocol.igmp.querier import Intervals
 from dpd.service.querier import QuerierService, open_igmp, routed_interface
 from dpd.settings import MulticastSettings, Settings
 
-PATIENCE_S = 15.0
 SHORT = Intervals(query_s=2.0, response_s=0.5, last_member_s=0.2)
 SETTINGS = MulticastSettings(interface=DEVICE, querier=True)
 
@@ -58,13 +56,6 @@ async def started(lan: Lan, name: str) -> QuerierService:
     with lan[name].inside():
         await service.start()
     return service
-
-
-async def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not met():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.02)
 
 
 async def test_its_queries_are_as_the_rfc_wants_them(lan: Lan) -> None:
