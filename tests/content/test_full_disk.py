@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.content.conftest import SLAB_BYTES
 from dpd.content.description import Description, decode_signed
 from dpd.content.library import Library
 from dpd.content.records import Content
+from dpd.content.root_folder import drop_part
 from dpd.content.roots import Roots
 from dpd.errors import ContentError, LibraryFull
 
@@ -53,7 +55,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     disk.mkdir()
     large.mkdir()
     write_sources(large)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24M", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24M,nr_inodes=600", "tmpfs", disk], check=True)
     site = None
     try:
         site = Site(disk, large, Library(disk / "library", slab_bytes=SLAB_BYTES))
@@ -133,15 +135,27 @@ def fill_but(disk: Path, pages: int) -> Path:
     return filler
 
 
-def full_with(site: Site, pages: int, change: Callable[[Site], object]) -> str:
-    """What the change says on a disk with so many pages; "" where it went through."""
-    filler = fill_but(site.disk, pages)
+def fill_with_names_but(disk: Path, names: int) -> Path:
+    """A folder of somebody else that leaves so many names of files, and room enough."""
+    filler = disk / "filler"
+    filler.mkdir()
+    for number in range(os.statvfs(disk).f_favail - names):
+        (filler / str(number)).touch()
+    return filler
+
+
+Fill = Callable[[Path, int], Path]
+
+
+def full_with(site: Site, left: int, change: Callable[[Site], object], fill: Fill = fill_but) -> str:
+    """What the change says on a disk with so much left; "" where it went through."""
+    filler = fill(site.disk, left)
     try:
         change(site)
     except LibraryFull as error:
         return str(error)
     finally:
-        filler.unlink()
+        drop_part(filler)
     return ""
 
 
@@ -160,7 +174,12 @@ def files_of(root: Path, *, parts: bool) -> list[str]:
 
 
 def fill_at_every_write(
-    site: Site, change: Callable[[Site], None], undo: Callable[[Site], None], *, keeps_blobs: bool = False
+    site: Site,
+    change: Callable[[Site], None],
+    undo: Callable[[Site], None],
+    *,
+    keeps_blobs: bool = False,
+    fill: Fill = fill_but,
 ) -> int:
     """How many times the disk was full before the change went through."""
     change(site)
@@ -170,7 +189,8 @@ def fill_at_every_write(
     before, files = state_of(site.library), files_of(site.root, parts=True)
     times = pages = 0
     while True:
-        told = full_with(site, pages, change)
+        drop_empty_folders(site.root)
+        told = full_with(site, pages, change, fill)
         if not told:
             break
         times, pages = times + 1, pages + 1 + times // 8  # closer at first, where single pages matter
@@ -189,12 +209,24 @@ def fill_at_every_write(
     return times
 
 
+def drop_empty_folders(root: Path) -> None:
+    """So that they have to be made again."""
+    for folder in root.glob("blobs/??"):
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def test_a_file_is_published_or_not(site: Site) -> None:
     assert fill_at_every_write(site, publish_file, take_out) > 15
 
 
 def test_a_folder_is_published_or_not(site: Site) -> None:
     assert fill_at_every_write(site, publish_folder, take_out) > 15
+
+
+@pytest.mark.parametrize("change", [publish_file, publish_folder])
+def test_a_disk_without_names_left_is_told_the_same(site: Site, change: Callable[[Site], None]) -> None:
+    assert fill_at_every_write(site, change, take_out, fill=fill_with_names_but) >= 3
 
 
 @pytest.mark.parametrize("source", ["new.img", "tree"])
