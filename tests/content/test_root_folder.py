@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ContentError, match=r"file/root: cannot be a root: .*Not a directory"):
         mark(tmp_path / "file" / "root", 1, OURS)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_the_unit_does_not_let_us_write_to_is_told_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("os.mkdir", refuse)
+    with pytest.raises(ContentError, match=r"`systemctl edit dpd`, \[Service\] ReadWritePaths=.*/disk3$"):
+        mark(tmp_path / "disk3", 1, OURS)
 
 
 @pytest.mark.parametrize("count", [1, 40], ids=["synced one by one", "synced at once"])

@@ -12,6 +12,7 @@ A folder without its marker is never written to: a disk that is not mounted leav
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -234,4 +235,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ContentError(f"{path}: cannot be a root: {in_words(error)}") from None
+        step = ""
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            step = f"; dpd's user must own the folder, and its unit let it write there: `systemctl edit dpd`, [Service] ReadWritePaths={path}"
+        raise ContentError(f"{path}: cannot be a root: {in_words(error)}{step}") from None
