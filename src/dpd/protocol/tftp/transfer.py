@@ -104,6 +104,7 @@ class ReadTransfer:
         self._answered = False
         self._window_sent_at = 0.0
         self._disturbed = True  # a window that gives no round-trip sample
+        self._answered_after_s: float | None = None  # such a one in the end
         self._control: bytes | None = None
         self._strays: deque[Address] = deque(maxlen=MAX_STRAYS)
         self._events: deque[Event] = deque()
@@ -288,6 +289,11 @@ class ReadTransfer:
 
     def _receive_repeated_ack(self, now: float) -> None:
         self._events.append(Ignored("duplicate_ack"))
+        if (
+            self._windowsize == 1 and self._answered_after_s is not None
+        ):  # both copies came: the repetition was needless
+            self._timer.doubt(self._answered_after_s)
+            self._answered_after_s = None
         perhaps_lost = self._windowsize > 1 and self._sent > self._acked > self._recovery_end
         if perhaps_lost and self._probing:
             self._restart_window(now)
@@ -303,8 +309,7 @@ class ReadTransfer:
             self._finish(Verdict.COMPLETED)
         elif self._acked == self._sent:
             self._sample_round_trip(now)
-            if self._windowsize == 1 and self._disturbed:
-                self._timer.doubt(now - self._window_sent_at)
+            self._answered_after_s = now - self._window_sent_at if self._disturbed else None
             if self._probing:  # the client may answer the probe by the same ACK once more
                 self._recovery_end = self._acked
                 self._timer.doubt(now - self._probe_of)
