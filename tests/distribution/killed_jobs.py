@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that orders and works off jobs until it is killed: `python -m tests.distribution.killed_jobs FOLDER SEED SECONDS`.
+
+It prints a line for what it has been told is so: `ordered ID` when the desk has answered, `ended ID STATE` when a job has
+ended. With SECONDS 0 it orders nothing, works off what is open, and ends by itself.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tests.distribution.contents import OtherPlace
+
+from dpd.content.library import Library
+from dpd.content_settings import DistributionSettings
+from dpd.distribution.database import open_database
+from dpd.distribution.distribution import Distribution, Means
+from dpd.distribution.job import JobKind, JobOrder, Priority
+from dpd.errors import JobError
+from dpd.settings import Settings
+from dpd.telemetry.events import Value
+
+KINDS = (JobKind.DISTRIBUTE, JobKind.DISTRIBUTE, JobKind.REMOVE, JobKind.REDISTRIBUTE)
+PACKAGES = tuple(f"P{number}" for number in range(6))
+
+
+def tell(event: str, fields: Mapping[str, Value]) -> None:
+    if event in ("job.done", "job.failed", "job.cancelled"):
+        print("ended", fields["job"], fields["state"], flush=True)
+
+
+def main(folder: Path, seed: int, seconds: float) -> None:
+    rng = random.Random(seed)
+    with Library(folder / "library", slab_bytes=1 << 20) as library:
+        place = OtherPlace(library, folder)
+        place.has = {package: {1: package.encode() * 1000} for package in PACKAGES}
+        settings = Settings(distribution=DistributionSettings(concurrent_jobs=3, attempts=1000))
+        means = Means(place, place, {}, tell)
+        distribution = Distribution(settings, library, open_database(folder / "d.db"), means)
+        distribution.start()
+        print("begun", flush=True)
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            act(distribution, rng)
+        while distribution.desk.open_jobs():
+            time.sleep(0.01)
+        distribution.stop()
+
+
+def act(distribution: Distribution, rng: random.Random) -> None:
+    if rng.randrange(4) == 0 and (jobs := distribution.desk.open_jobs()):
+        with suppress(JobError):  # it has ended meanwhile
+            distribution.desk.cancel(rng.choice(jobs).id)
+        return
+    order = JobOrder(rng.choice(KINDS), rng.choice(PACKAGES), None, rng.choice(tuple(Priority)))
+    print("ordered", distribution.desk.submit(order).id, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
