@@ -201,6 +201,24 @@ async def test_the_places_of_those_who_died_become_free(library: Library) -> Non
     await site.service.stop()
 
 
+async def test_a_folder_is_not_sent_and_the_refusal_says_why(site: Site, library: Library, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "empty").touch()
+    library.publish(tmp_path / "folder", "FOLDER")
+    try:
+        for ask in (
+            lambda: site.service.join("FOLDER", None, {}, "127.0.0.1"),
+            lambda: site.service.start_session("FOLDER"),
+        ):
+            with pytest.raises(
+                SessionError, match="FOLDER version 1: a tree of 1 files; multicast sends content of one"
+            ):
+                ask()
+        assert site.service.sessions() == []
+    finally:
+        library.remove("FOLDER")
+
+
 async def test_every_group_taken_is_told(library: Library, tmp_path: Path) -> None:
     library.publish(write_image(tmp_path / "other", 1000, seed=8), "OTHER")
     site = Site(library, replace(SETTINGS, group_range="239.192.77.9/32"))
