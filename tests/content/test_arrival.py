@@ -213,6 +213,26 @@ def test_too_few_bytes_are_kept_and_too_many_refused(origin: Library, library: L
     assert arrival.receive(sent.sha256).position == 0
 
 
+def test_a_root_that_drains_gets_nothing_new_not_even_the_rest_of_a_part(
+    origin: Library, library: Library, make_file: MakeFile, tmp_path: Path
+) -> None:
+    source = make_file(size_bytes=SIZE)
+    sent, content = origin.publish(source, "P"), source.read_bytes()
+    arrival = offer(origin, library, sent)
+    part = arrival.receive(sent.sha256)
+    part.write(content[: 5 * SLAB_BYTES])
+    part.close()
+    library.add_root(tmp_path / "two")
+    library.drain_root(0)
+    part = arrival.receive(sent.sha256)
+    assert part.position == 0
+    part.write(content)
+    part.finish()
+    arrival.finish()
+    assert [status.blobs for status in library.roots()] == [0, 1]
+    library.verify("P")
+
+
 def test_two_who_want_the_same_blob_do_not_write_into_one_part(
     origin: Library, library: Library, make_file: MakeFile
 ) -> None:

@@ -20,7 +20,7 @@ from dpd.content.disk import disk_trouble_told
 from dpd.content.intake import Digesting, Digests, fill
 from dpd.content.manifest import Manifest, decode_signed, encode
 from dpd.content.publication import Means, other_content
-from dpd.content.records import Content, FileEntry
+from dpd.content.records import Content, FileEntry, RootState
 from dpd.content.stock import Ready, Recipe, Stock
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
@@ -40,9 +40,10 @@ def take_part(stock: Stock, wanted: Wanted) -> PartPlace:
 
 def _kept_part(stock: Stock, wanted: Wanted) -> tuple[int, Path]:
     try:
+        active = {row.id for row in stock.blobs.roots() if row.state is RootState.ACTIVE}
         for folder in stock.roots.folders():
             part = folder.kept_part(wanted.sha256)
-            if part.exists():
+            if folder.number in active and part.exists():
                 stock.roots.place(
                     max(0, wanted.size_bytes - part.stat().st_size)
                 )  # or LibraryFull, before anything comes
