@@ -173,6 +173,16 @@ def test_a_blob_is_opened_where_its_row_says_also_while_it_moves(
         roots.open_blob("b" * 64)
 
 
+def test_a_root_is_found_by_its_device(open_roots: OpenRoots, tmp_path: Path) -> None:
+    roots, device = open_roots(), tmp_path.stat().st_dev
+    roots.add(tmp_path / "2", 0)
+    assert roots.of_device(device, 1) == 0
+    roots.change(0, state=RootState.DRAINING)
+    assert roots.of_device(device, 1) == 1
+    assert roots.of_device(device, 1 << 59) is None
+    assert roots.of_device(os.stat("/proc").st_dev, 0) is None
+
+
 def test_the_librarys_own_root_stays(open_roots: OpenRoots) -> None:
     roots = open_roots()
     roots.change(0, state=RootState.DRAINING)

@@ -144,8 +144,9 @@ class _FilePublication:
         code, size_bytes = self._means.parity_code, self._source.size_bytes
         beside = _SPARE_BYTES
         beside += 0 if code is None else parity_file_bytes(code, self._means.slab_bytes, size_bytes)
-        if self._order.is_ours:
-            root = self._stock.roots.place(beside)
+        device = os.fstat(self._source.descriptor).st_dev
+        root = self._stock.roots.of_device(device, beside) if self._order.is_ours else None
+        if root is not None:
             part = self._stock.roots.folder(root).new_part()
             try:
                 os.rename(self._source.path, part)
@@ -153,7 +154,7 @@ class _FilePublication:
                 return root, part
             except OSError as error:
                 if error.errno != errno.EXDEV:
-                    raise
+                    raise  # but two mounts of one disk, say
         root = self._stock.roots.place(size_bytes + beside)
         return root, self._stock.roots.folder(root).new_part()
 

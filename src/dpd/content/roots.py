@@ -12,6 +12,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -104,6 +105,17 @@ class Roots:
         raise LibraryFull(
             f"needs {size_bytes} bytes in a root ({'; '.join(tried) or 'all are drained'}); make room, for example with `dpd content remove`, or add a root with `dpd root add`"
         )
+
+    def of_device(self, device: int, beside_bytes: int) -> int | None:
+        """The first active root on this device, where a file of it becomes a blob by a rename, with room for what comes
+        beside it."""
+        for row in self._rows():
+            with suppress(ContentError, OSError):
+                folder = self.folder(row.id)
+                is_there = row.state is RootState.ACTIVE and os.stat(folder.path).st_dev == device
+                if is_there and folder.free_bytes() >= beside_bytes:
+                    return row.id
+        return None
 
     def adopt(self, blobs: Sequence[Adopted]) -> None:
         """Give parts, already on the disk, their final names. Raises OSError."""
