@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.cli.conftest import Dpd
 from tests.cli.job_door import job_door
 from tests.control.jobs import Door
 
+from dpd.cli.job import _live_table
 from dpd.distribution.job import JobKind, JobOrder
 
 
@@ -88,3 +91,12 @@ def test_the_list_of_what_ended_is_cut_where_that_is_asked(door: Door, dpd: Dpd)
         assert dpd("content", "distribute", "A").code == 0
     assert len(dpd("job", "list", "--all", "--json").json["jobs"]) == 5
     assert [job["id"] for job in dpd("job", "list", "--all", "--limit", 2, "--json").json["jobs"]] == [5, 4]
+
+
+def test_a_terminal_gets_a_table_that_says_how_much_is_left_out(door: Door, dpd: Dpd) -> None:
+    id = halfway(door)
+    console = Console(width=200, file=io.StringIO())
+    console.print(_live_table(dpd("job", "list", "--json").json["jobs"], 41))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert all(word in shown for word in (str(id), "validate", "50 %", "1 of 41 jobs run", "40 more than fit"))

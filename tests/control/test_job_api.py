@@ -73,6 +73,9 @@ async def test_a_running_job_shows_how_far_it_is_and_can_be_cancelled(api: aioht
         await asyncio.sleep(0.01)
     (seen,) = reply["jobs"]
     assert (seen["state"], seen["done_bytes"], seen["total_bytes"]) == ("running", 50, 100)
+    await ask(api, "POST", "/v1/jobs", {"kind": "validate", "package_id": "A"})
+    _, first = await ask(api, "GET", "/v1/jobs?limit=1")
+    assert (len(first["jobs"]), first["total"]) == (1, 2)
     status, cancelled = await ask(api, "POST", f"/v1/jobs/{job['id']}/cancel")
     assert (status, cancelled["state"] in ("running", "cancelled")) == (200, True)
     assert (await ended(api, job["id"]))["message"].startswith("cancelled by ")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Jobs: list, show, cancel, retry, watch.", no_args_is_help=True, rich_markup_mode=None)
 
 PAGE = 1000
+MOST = 10_000  # open jobs in one answer
 PRIORITY_NAMES = {1: "high", 2: "normal", 3: "low"}
 _COLUMNS = ("ID>", "KIND", "PACKAGE", "VERSION>", "PRIORITY", "STATE", "DONE>", "RATE>", "LEFT>", "WHY")
 
@@ -43,7 +44,7 @@ def list_jobs(
 ) -> None:
     """List the jobs that run or will, in the order of their turn; those that have ended behind them, newest first."""
     client = Client(socket)
-    jobs = [] if state in _ENDED else client.get("jobs")["jobs"]
+    jobs = [] if state in _ENDED else client.get("jobs", limit=MOST)["jobs"]
     jobs = [job for job in jobs if package in (None, job["package_id"]) and state in (None, job["state"])]
     if every or state in _ENDED:
         jobs += islice(_ended(client, package, state), limit)
@@ -132,37 +133,39 @@ def _show_live(client: Client, until_idle: bool, interval_s: float) -> None:
 
     with Live(auto_refresh=False) as live:
         while True:
-            jobs = client.get("jobs")["jobs"]
-            live.update(_live_table(jobs, live.console.height - 3), refresh=True)
+            lines = max(1, live.console.height - 3)
+            reply = client.get("jobs", limit=lines)
+            jobs = reply["jobs"]
+            live.update(_live_table(jobs, reply["total"]), refresh=True)
             if until_idle and not jobs:
                 return
             time.sleep(interval_s)
 
 
-def _live_table(jobs: list[dict[str, Any]], lines: int) -> Table:
+def _live_table(jobs: list[dict[str, Any]], total: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption=_caption(jobs, lines))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption=_caption(jobs, total))
     for title in _COLUMNS:
         table.add_column(title.removesuffix(">"), justify="right" if title.endswith(">") else "left", no_wrap=True)
-    for job in jobs[:lines]:
+    for job in jobs:
         table.add_row(*(Text(str(cell)) for cell in _row(job)))
     return table
 
 
-def _caption(jobs: list[dict[str, Any]], lines: int) -> str:
+def _caption(jobs: list[dict[str, Any]], total: int) -> str:
     running = [job for job in jobs if job["state"] == "running"]
-    more = f", {len(jobs) - lines} more than fit" if len(jobs) > lines else ""
+    more = f", {total - len(jobs)} more than fit" if total > len(jobs) else ""
     rate = sum(job["rate_mbit_s"] for job in running)
-    return f"{len(running)} of {len(jobs)} jobs run, {rate:.1f} Mbit/s{more}"
+    return f"{len(running)} of {total} jobs run, {rate:.1f} Mbit/s{more}"
 
 
 def _tell_changes(client: Client, until_idle: bool, interval_s: float) -> None:
     """What has ended between two looks is asked for by its number."""
     known: dict[int, dict[str, Any]] = {}
     while True:
-        current = {job["id"]: job for job in client.get("jobs")["jobs"]}
+        current = {job["id"]: job for job in client.get("jobs", limit=MOST)["jobs"]}
         for id in sorted(known.keys() - current.keys()):
             print(in_words(client.get("jobs", str(id))), flush=True)
         for id, job in sorted(current.items()):

@@ -17,6 +17,8 @@ from dpd.control.job_messages import (
     JobParameters,
     JobRequest,
     OnePackageParameters,
+    OpenJobList,
+    OpenParameters,
     PackageList,
     PackagesParameters,
     PackageVerb,
@@ -63,8 +65,9 @@ async def drain_root(api: Asked, request: web.Request, parameters: RootParameter
     return await api.jobs.submit(order)
 
 
-async def list_open_jobs(api: Asked, request: web.Request, parameters: None, body: None) -> JobList:
-    return JobList(await api.jobs.open_jobs())
+async def list_open_jobs(api: Asked, request: web.Request, parameters: OpenParameters, body: None) -> OpenJobList:
+    jobs = await api.jobs.open_jobs()
+    return OpenJobList(jobs[: parameters.limit], len(jobs))
 
 
 async def list_ended_jobs(api: Asked, request: web.Request, parameters: EndedParameters, body: None) -> JobList:
@@ -127,7 +130,14 @@ ROUTES = (
         parameters=RootParameters,
         refusals=(_CONFLICT, _FULL, _BUSY),
     ),
-    Route("GET", "/v1/jobs", "The jobs that run or will, in the order of their turn", list_open_jobs, JobList),
+    Route(
+        "GET",
+        "/v1/jobs",
+        "The jobs that run or will, in the order of their turn",
+        list_open_jobs,
+        OpenJobList,
+        parameters=OpenParameters,
+    ),
     Route(
         "GET",
         "/v1/jobs/ended",

@@ -54,6 +54,12 @@ class JobParameters(Request):
     job: JobNumber
 
 
+class OpenParameters(Request):
+    """The first `limit` whose turn it is."""
+
+    limit: Annotated[int, Meta(ge=1, le=10000)] = 1000
+
+
 class EndedParameters(Request):
     """`before`: only jobs with lower numbers, which is the next page."""
 
@@ -82,6 +88,13 @@ class ContentMaintenanceRequest(Request):
 
 class JobList(Struct):
     jobs: list[Job]
+
+
+class OpenJobList(Struct):
+    """`total` counts those that are left out too."""
+
+    jobs: list[Job]
+    total: int
 
 
 class PackageList(Struct):
