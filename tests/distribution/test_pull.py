@@ -459,6 +459,19 @@ def test_a_source_without_ranges_gives_no_delta_but_the_whole(tmp_path: Path, pu
         assert site.outcomes() == {"hq": ["no_ranges"]}
 
 
+def test_without_an_index_the_whole_comes_and_nothing_is_said(tmp_path: Path, publisher: Publisher) -> None:
+    image = random.Random(8).randbytes(2 << 20)
+    newer = changed(image, [1 << 20], 1000)
+    files = publisher.publish(image, 1)
+    with Origin(files) as origin, opened(tmp_path / "site", {"hq": origin.url}) as site:
+        site.pull()
+        origin.files = files | publisher.publish(newer, 2)
+        del origin.files[repository.chunks(hashlib.sha256(newer).hexdigest())]
+        site.pull()
+        assert stored(site) == newer
+        assert site.outcomes() == {}
+
+
 def test_the_ceiling_holds_over_a_whole_pull(tmp_path: Path, publisher: Publisher) -> None:
     with Origin(publisher.publish(IMAGE, 3)) as origin, opened(tmp_path / "site", {"hq": origin.url}) as site:
         site.rate_bit_s = 24e6

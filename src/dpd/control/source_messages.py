@@ -7,10 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from dpd.control.messages import Request
+from dpd.control.messages import _END, Request
 from dpd.distribution.sources import SourceStatus
 
-SourceName = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$", description="A source, as the settings call it")]
+SourceName = Annotated[
+    str, Meta(pattern=f"^[A-Za-z0-9._-]{{1,64}}{_END}", description="A source, as the settings call it")
+]
 
 
 class SourceParameters(Request):

@@ -207,7 +207,9 @@ class _Pulled:
             return None
         try:
             new = self._lane.ask(
-                "chunk index", lambda source, session: _read_index(source, session, self._wanted, limit)
+                "chunk index",
+                lambda source, session: _read_index(source, session, self._wanted, limit),
+                is_optional=True,
             )
         except SourceUnavailable:
             return None

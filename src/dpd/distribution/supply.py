@@ -59,7 +59,7 @@ class Supply:
         with self._lock:
             self._order = [source, *(each for each in self._order if each.name != source.name)]
 
-    def failed(self, source: Source, failure: SourceFailure) -> None:
+    def failed(self, source: Source, failure: SourceFailure, *, is_told: bool = True) -> None:
         """Take the consequence, and tell it: once for each source and outcome, or a tree of 20,000 files would flood the log."""
         self.stats.ended(failure.outcome)
         with self._lock:
@@ -68,8 +68,9 @@ class Supply:
             elif failure.outcome in _LAST:
                 self._order = [*(each for each in self._order if each.name != source.name), source]
             is_new = (source.name, failure.outcome) not in self._said
-            self._said.add((source.name, failure.outcome))
-        if is_new:
+            if is_told:
+                self._said.add((source.name, failure.outcome))
+        if is_new and is_told:
             event = "source.lied" if failure.outcome is Outcome.WRONG else "source.failed"
             fields = {"source": source.name, "outcome": failure.outcome.value, "why": failure.why}
             self._tell(event, {**self._told, **fields})
@@ -90,16 +91,17 @@ class Lane:
         for session in self._sessions.values():
             session.close()
 
-    def ask(self, what: str, work: Callable[[Source, Session], T]) -> T:
+    def ask(self, what: str, work: Callable[[Source, Session], T], *, is_optional: bool = False) -> T:
         """What `work` makes of the first source that can. Raises SourceUnavailable that names each and why; whatever else
-        `work` raises passes."""
+        `work` raises passes. What is optional and not there is no event."""
         failures = {each.source: each for each in self.supply.excluded()}
         for source in self.supply.candidates():
             self.terms.check()
             try:
                 found = work(source, self._session(source))
             except SourceFailure as failure:
-                self.supply.failed(source, failure)
+                is_told = not (is_optional and failure.outcome is Outcome.NOT_FOUND)
+                self.supply.failed(source, failure, is_told=is_told)
                 failures[source.name] = failure
             else:
                 self.supply.stats.ended(Outcome.OK)
