@@ -146,7 +146,8 @@ def _new_file(stack: ExitStack, part: Path, size_bytes: int) -> int:
     """A descriptor that the stack closes, with the room it will need."""
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     stack.callback(os.close, descriptor)
-    _reserve(descriptor, size_bytes)
+    if size_bytes > _READ_BYTES:  # less is written in the next moment anyhow
+        _reserve(descriptor, size_bytes)
     return descriptor
 
 
