@@ -5,6 +5,7 @@ out that is not what its hash says."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -235,6 +236,22 @@ def test_a_power_cut_while_a_root_is_added_and_drained(folder: Path) -> None:
         site.publish("SAME")
 
     assert cut_at_every_moment(site, drain, seed=3) > 100
+
+
+def test_a_power_cut_while_a_folder_goes_to_two_roots(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each root is a disk of its own: a sync of one says nothing of the other."""
+    site = Site(folder)
+    site.library.add_root(site.disk / "second")
+    site.publish("OLD")
+    turns = itertools.count()
+    monkeypatch.setattr("dpd.content.roots.Roots.place", lambda roots, size_bytes: next(turns) % 2)
+
+    def change(site: Site) -> None:
+        site.publish("TREE")
+        assert [status.blobs > 3 for status in site.library.roots()] == [True, True]
+        site.remove("TREE")
+
+    assert cut_at_every_moment(site, change, seed=8) > 60
 
 
 def test_a_power_cut_while_content_arrives_and_after_it_is_gone_on_with(folder: Path) -> None:
