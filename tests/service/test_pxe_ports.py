@@ -10,10 +10,13 @@ import socket
 
 import pytest
 from scapy.layers.inet import IP, UDP
+from tests.service.waiting import until
 
 from dpd.errors import ServiceError
+from dpd.protocol.dhcp.message import MAX_BYTES
 from dpd.protocol.machine import Datagram
 from dpd.service.pxe_ports import BoundPort, SniffedPort, build_packet, is_own
+from dpd.service.udp import BATCH
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -42,15 +45,29 @@ async def test_a_bound_port_answers_from_its_number() -> None:
         client.setblocking(False)
         client.bind(("127.0.0.1", 0))
         client.sendto(b"ask", ("127.0.0.1", port.number))
-        async with asyncio.timeout(5):
-            while not heard:
-                await asyncio.sleep(0)
+        await until(lambda: bool(heard))
         assert (heard[0].payload, heard[0].answer_from) == (b"ask", "127.0.0.1")
         assert port.send(b"answer", heard[0].source, interface=0, local="127.0.0.1")
         data, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(client, 100), 5)
     assert (data, source) == (b"answer", ("127.0.0.1", port.number))
     port.close()
     port.close()
+
+
+async def test_what_waits_is_heard_in_order_and_longer_datagrams_are_seen_to_be_too_long() -> None:
+    heard: list[Datagram] = []
+    port = BoundPort("0.0.0.0", 0, heard.append, "test")
+    sent = [bytes([number]) * number for number in range(BATCH + 3)] + [bytes(MAX_BYTES + 100)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for payload in sent:
+            client.sendto(payload, ("127.0.0.9", port.number))
+    await until(lambda: len(heard) == len(sent))
+    port.close()
+    assert [each.payload for each in heard[:-1]] == sent[:-1]
+    assert len(heard[-1].payload) == MAX_BYTES + 1
+    assert {(each.local, each.answer_from, each.interface) for each in heard} == {
+        ("127.0.0.9", "127.0.0.9", socket.if_nametoindex("lo"))
+    }
 
 
 @needs_root
@@ -66,9 +83,7 @@ async def test_a_sniffed_port_hears_and_answers_beside_its_owner() -> None:
         client.bind(("127.0.0.1", 0))
         port = SniffedPort(number, heard.append, "test", lambda reason: None)
         client.sendto(b"ask", ("127.0.0.1", number))
-        async with asyncio.timeout(5):
-            while not heard:
-                await asyncio.sleep(0)
+        await until(lambda: bool(heard))
         said = heard[0]
         assert (said.payload, said.source, said.answer_from) == (b"ask", client.getsockname(), "127.0.0.1")
         assert socket.if_indextoname(said.interface) == "lo"
