@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.cli.conftest import Dpd
 from tests.cli.job_door import job_door
 from tests.control.jobs import Door
 
+from dpd.distribution.job import Job
 from dpd.errors import ContentCorrupt
 
 
@@ -65,11 +65,20 @@ def test_a_job_that_fails_is_one_line_and_an_exit_code(door: Door, dpd: Dpd) -> 
     )
 
 
-def test_who_interrupts_the_command_leaves_the_job(door: Door, dpd: Dpd) -> None:
-    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+def test_who_interrupts_the_command_leaves_the_job(door: Door, dpd: Dpd, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, halfway = door.distribution.desk.find, 0
+
+    def look_and_interrupt(id: int) -> Job:
+        nonlocal halfway
+        job = look(id)
+        halfway += job.message == "halfway"
+        if halfway == 3:  # the command has had an answer to its order, and follows
+            halfway += 1
+            os.kill(os.getpid(), signal.SIGINT)
+        return job
+
+    monkeypatch.setattr(door.distribution.desk, "find", look_and_interrupt)
     ended = dpd("content", "validate")
-    timer.join()
     assert (ended.code, ended.err) == (130, "job 1 goes on; `dpd job show 1` tells how far it is\n")
     assert dpd("job", "show", 1, "--json").json["state"] == "running"
     door.gated.open.set()

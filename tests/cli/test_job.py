@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.cli.job_door import job_door
 from tests.control.jobs import Door
 
 from dpd.cli.job import _live_table
-from dpd.distribution.job import JobKind, JobOrder
+from dpd.distribution.job import Job, JobKind, JobOrder
 
 
 @pytest.fixture
@@ -76,12 +75,19 @@ def test_errors_are_one_line(door: Door, dpd: Dpd) -> None:
         assert (ended.code, ended.err) == (1, "dpd: no job 77; `dpd job list --all` shows those there are\n")
 
 
-def test_a_pipe_gets_a_line_for_each_change(door: Door, dpd: Dpd) -> None:
+def test_a_pipe_gets_a_line_for_each_change(door: Door, dpd: Dpd, monkeypatch: pytest.MonkeyPatch) -> None:
     id = halfway(door)
-    timer = threading.Timer(0.5, door.gated.open.set)
-    timer.start()
+    look, looks = door.distribution.desk.open_jobs, 0
+
+    def look_and_let_through() -> list[Job]:
+        nonlocal looks
+        jobs, looks = look(), looks + 1
+        if looks == 2:
+            door.gated.open.set()
+        return jobs
+
+    monkeypatch.setattr(door.distribution.desk, "open_jobs", look_and_let_through)
     lines = dpd("job", "watch", "--until-idle", "--interval", 0.1).out.splitlines()
-    timer.join()
     assert lines[0] == f"job {id}: validate A running: halfway"
     assert lines[-1] == f"job {id}: validate A done: halfway"
 
