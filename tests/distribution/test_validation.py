@@ -35,6 +35,17 @@ def no_rest() -> Pace:
     return Pace(sleep=lambda seconds: None)
 
 
+class Hooked(Pace):
+    """A pace that rests by calling something at each piece that was read."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self._then = then
+
+    def rest(self, done: int) -> None:
+        self._then()
+
+
 class Site:
     """A library with an image and a tree, copies of all blobs, and a desk that validates."""
 
@@ -203,15 +214,12 @@ def test_a_source_that_is_away_is_asked_again_without_reading_all_anew(site: Sit
 def test_stopped_it_goes_on_behind_what_it_has_read(site: Site) -> None:
     reports = [0]
 
-    def stopping() -> Pace:
-        def stop(seconds: float) -> None:
-            reports[0] += 1
-            if reports[0] == 13:  # in the tree: the image has twelve slabs
-                site.desk.desk.drain()
+    def stop() -> None:
+        reports[0] += 1
+        if reports[0] == 13:  # in the tree: the image has twelve slabs
+            site.desk.desk.drain()
 
-        return Pace(sleep=stop)
-
-    site.validation._pace = stopping
+    site.validation._pace = lambda: Hooked(stop)
     site.desk.desk.submit(JobOrder(JobKind.VALIDATE))
     site.desk.work_off()
     assert site.store.runs(1)[0].state is RunState.STOPPED
@@ -228,11 +236,11 @@ def test_stopped_it_goes_on_behind_what_it_has_read(site: Site) -> None:
 def test_cancelled_it_ends(site: Site) -> None:
     job = site.desk.desk.submit(JobOrder(JobKind.VALIDATE))
 
-    def cancel(seconds: float) -> None:
+    def cancel() -> None:
         if site.desk.desk.find(job.id).state is JobState.RUNNING:
             site.desk.desk.cancel(job.id)
 
-    site.validation._pace = lambda: Pace(sleep=cancel)
+    site.validation._pace = lambda: Hooked(cancel)
     site.desk.work_off()
     assert site.desk.desk.find(job.id).state is JobState.CANCELLED
     assert site.store.runs(1)[0].state is RunState.STOPPED
@@ -251,11 +259,11 @@ def test_a_damaged_manifest_is_made_anew(site: Site) -> None:
 def test_content_that_goes_meanwhile_is_no_damage(site: Site) -> None:
     gone: list[Content] = []
 
-    def remove(seconds: float) -> None:
+    def remove() -> None:
         if not gone:
             gone.append(site.library.remove("LAB00002"))
 
-    site.validation._pace = lambda: Pace(sleep=remove)
+    site.validation._pace = lambda: Hooked(remove)
     assert site.validate().state is JobState.DONE
     assert site.told() == []
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that must not be felt: in a thread that the kernel lets run only when nobody else wants the disk or the processor.
+"""Work that must not be felt: in a thread whose disk accesses the kernel lets through only when nobody else wants the disk.
 
-The I/O class "idle" and a nice value of 19 belong to the thread (ioprio_set(2), setpriority(2) with a thread id), and a nice
-value cannot be lowered again without privilege; so each such work has a thread of its own, which ends with it. Threads
-that it starts inherit both. I/O schedulers that know no classes ("none") ignore the class: `Pace` helps there.
+The I/O class "idle" belongs to the thread (ioprio_set(2)), and threads that it starts inherit it; so each such work has a
+thread of its own, which ends with it. The nice value stays as it is: a thread that hardly gets the processor while it holds
+the interpreter's lock would hold up every other thread of dpd. I/O schedulers that know no classes ("none") ignore the
+class: `Pace` helps there.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _T = TypeVar("_T")
 _SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282, "loongarch64": 30}
 _WHO_PROCESS = 1  # include/uapi/linux/ioprio.h; with 0 as who: the calling thread
 _CLASS_IDLE, _CLASS_SHIFT = 3, 13
-_NICE = 19
 
 REST_LIMIT_S = 2.0
+STRETCH_BYTES, STRETCH_S = 1 << 20, 0.05  # between two rests at least one of them: small files would rest by thousands
 _SLOWER = 2.0  # times the usual time for as many bytes: somebody else uses the disk
 _FORGET = 1.02  # the fastest time is forgotten by 2 % a piece, so that one from memory does not count for ever
 
@@ -52,17 +53,12 @@ def run_idle(work: Callable[[], _T]) -> _T:
     return results[0]
 
 
-def become_idle() -> list[str]:
-    """Lower the priorities of the calling thread, for good. What the kernel refused, in words; that is logged too."""
-    refused = []
-    if (number := _set_idle_io()) != 0:
-        refused.append(f"ioprio_set: {os.strerror(number)}")
-    try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-    except OSError as error:
-        refused.append(f"setpriority: {error.strerror}")
-    if refused:
-        log.warning("idle work at ordinary priority", extra={"cause": "; ".join(refused)})
+def become_idle() -> str:
+    """Lower the I/O priority of the calling thread, for good. Why the kernel refused, in words; that is logged too."""
+    if (number := _set_idle_io()) == 0:
+        return ""
+    refused = f"ioprio_set: {os.strerror(number)}"
+    log.warning("idle work at ordinary priority", extra={"cause": refused})
     return refused
 
 
@@ -77,7 +73,8 @@ def _set_idle_io() -> int:
 
 
 class Pace:
-    """Rests between pieces: as long as the piece took, and four times that while somebody else slows the disk down."""
+    """Rests between stretches of reading: as long as the stretch took, and four times that while somebody else slows the disk
+    down. That is seen by what a megabyte takes; where small files take a stretch's time, nobody can tell."""
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
@@ -89,13 +86,19 @@ class Pace:
 
     def start(self) -> None:
         """What comes now begins at byte 0 of something else."""
-        self._begun_at, self._done = self._clock(), 0
+        self._done = 0
 
     def rest(self, done: int) -> None:
-        """The piece that ends at byte `done` has been read."""
-        took_s = self._clock() - self._begun_at
-        count = max(done - self._done, 1)
+        """Everything up to byte `done` has been read."""
+        took_s, count = self._clock() - self._begun_at, done - self._done
+        if count < STRETCH_BYTES and took_s < STRETCH_S:
+            return
+        self._sleep(min(took_s * (4 if self._is_contended(took_s, count) else 1), REST_LIMIT_S))
+        self._begun_at, self._done = self._clock(), done
+
+    def _is_contended(self, took_s: float, count: int) -> bool:
+        if count < STRETCH_BYTES:
+            return False
         is_contended = took_s / count > _SLOWER * self._usual_s
         self._usual_s = min(self._usual_s * _FORGET, took_s / count)
-        self._sleep(min(took_s * (4 if is_contended else 1), REST_LIMIT_S))
-        self._begun_at, self._done = self._clock(), done
+        return is_contended

@@ -49,6 +49,7 @@ class _Pass:
 
     run: JobRun
     noted: ValidationRun
+    pace: Pace
     known: set[str] = field(default_factory=set)
     total_bytes: int = 0
     done_bytes: int = 0
@@ -123,7 +124,7 @@ class Validation:
         self.stats.running += 1
         state = RunState.STOPPED
         try:
-            current = _Pass(run, noted)
+            current = _Pass(run, noted, self._pace())
             self._go_through(current)
             state = RunState.DONE
         finally:
@@ -155,7 +156,7 @@ class Validation:
     def _compare(self, content: Content, current: _Pass) -> None:
         current.run.check()
         current.run.say(f"reading {content}")
-        read = _Reading(current, self._pace(), self.stats)
+        read = _Reading(current, self.stats)
         try:
             damages = self._look(content, read.report, current.known)
             current.known.update(each.sha256 for each in self._library.files(content))
@@ -244,10 +245,10 @@ class Validation:
 class _Reading:
     """The progress of one content within a pass: counts, rests, and hears that the job is to stop."""
 
-    def __init__(self, current: _Pass, pace: Pace, stats: ValidationStats) -> None:
+    def __init__(self, current: _Pass, stats: ValidationStats) -> None:
         self._current = current
-        self._pace = pace
         self._stats = stats
+        current.pace.start()
         self.read_bytes = 0
 
     def report(self, done: int, total: int) -> None:
@@ -256,7 +257,7 @@ class _Reading:
         self.read_bytes = done
         self._current.run.progress(self._current.done_bytes + done, self._current.total_bytes)
         self._current.run.check()
-        self._pace.rest(done)
+        self._current.pace.rest(done)
 
 
 def _reporter(run: JobRun) -> Progress:
