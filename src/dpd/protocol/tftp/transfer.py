@@ -104,7 +104,7 @@ class ReadTransfer:
         self._answered = False
         self._window_sent_at = 0.0
         self._disturbed = True  # a window that gives no round-trip sample
-        self._answered_after_s: float | None = None  # such a one in the end
+        self._repeated_block, self._repeated_for_s = -1, 0.0  # and how long it took until it was acknowledged
         self._control: bytes | None = None
         self._strays: deque[Address] = deque(maxlen=MAX_STRAYS)
         self._events: deque[Event] = deque()
@@ -289,11 +289,9 @@ class ReadTransfer:
 
     def _receive_repeated_ack(self, now: float) -> None:
         self._events.append(Ignored("duplicate_ack"))
-        if (
-            self._windowsize == 1 and self._answered_after_s is not None
-        ):  # both copies came: the repetition was needless
-            self._timer.doubt(self._answered_after_s)
-            self._answered_after_s = None
+        if self._acked == self._repeated_block:  # both copies came, so that the repetition was needless
+            self._timer.doubt(self._repeated_for_s)
+            self._repeated_block = -1
         perhaps_lost = self._windowsize > 1 and self._sent > self._acked > self._recovery_end
         if perhaps_lost and self._probing:
             self._restart_window(now)
@@ -309,10 +307,11 @@ class ReadTransfer:
             self._finish(Verdict.COMPLETED)
         elif self._acked == self._sent:
             self._sample_round_trip(now)
-            self._answered_after_s = now - self._window_sent_at if self._disturbed else None
             if self._probing:  # the client may answer the probe by the same ACK once more
                 self._recovery_end = self._acked
-                self._timer.doubt(now - self._probe_of)
+                self._repeated_block, self._repeated_for_s = self._acked, now - self._probe_of
+            elif self._disturbed and self._windowsize == 1:
+                self._repeated_block, self._repeated_for_s = self._acked, now - self._window_sent_at
             self._open_window()
         elif self._acked > self._recovery_end or now - self._restarted_at >= self._timer.least_s:
             self._restart_window(now)
