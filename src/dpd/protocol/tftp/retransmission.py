@@ -64,8 +64,9 @@ class RetransmissionTimer:
         self.settled_s = min(max(self._srtt_s + 4 * self._variation_s, self._floor_s), self._ceiling_s)
 
     def doubt(self, elapsed_s: float) -> None:
-        """A repetition was answered so long after what it repeated, which one cannot know to have been lost: a client that
-        is now and then away for longer than the interval is waited for longer. Where it was lost, this changes little."""
+        """A repetition was needless: both copies were answered, the first so long after it had left. A client that is now and
+        then away for longer than the interval is waited for longer. To be told by the second answer alone: taken from each
+        repetition, losses in a row made the interval grow to 400 ms, for 32 clients in lock-step at 1 % loss."""
         self.sample(min(elapsed_s, MAX_DOUBT_S))
 
     def assume(self) -> None:

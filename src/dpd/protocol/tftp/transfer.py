@@ -26,8 +26,9 @@ With windowsize 1 a repeated ACK never sends anything. The window does not shrin
 
 Silence. A window of which nothing is heard within a few round trips has lost its last block, its ACK, or all. Sending its
 last block once more (`probing`) tells: the client has then all, or says by an ACK where it stands, and the window restarts
-there at once. Only where that meets silence too does the whole window go again. Before the client's first word there is
-nothing but its address to go by, which anybody can write into a request: UNANSWERED_ATTEMPTS bounds what it gets.
+there at once. Only where that meets silence too does the whole window go again. Two answers mean that it was needless.
+Before the client's first word there is nothing but its address to go by, which anybody can write into a request:
+UNANSWERED_ATTEMPTS bounds what it gets.
 """
 
 from __future__ import annotations
