@@ -38,6 +38,11 @@ def read(some: HttpConnection, path: str = "/x") -> bytes:
     [
         ("http://dp1.example", Place(False, "dp1.example", 80), "dp1.example"),
         ("https://dp1.example/x", Place(True, "dp1.example", 443), "dp1.example"),
+        (
+            "http://mirror.müller.example/",
+            Place(False, "mirror.xn--mller-kva.example", 80),
+            "mirror.xn--mller-kva.example",
+        ),
         ("http://[fe80::1]:8080", Place(False, "fe80::1", 8080), "[fe80::1]:8080"),
     ],
 )
@@ -46,7 +51,9 @@ def test_an_origin_is_read_out_of_a_url(url: str, expected: Place, authority: st
     assert expected.authority == authority
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://user@x", "http://x:port"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://", "http://user@x", "http://x:port", "http://" + "a" * 64, "http://a..b"]
+)
 def test_what_is_no_origin(url: str) -> None:
     with pytest.raises(ValueError):
         Place.of(url)

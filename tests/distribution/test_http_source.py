@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from tests.distribution.origin import Asked, Origin, Reply
 from tests.interop.tls_authority import TlsAuthority
 
 from dpd.content import repository
-from dpd.distribution.http_source import HttpSource, UrlSource
+from dpd.distribution.http_source import HttpSource, UrlSession, UrlSource
 from dpd.distribution.rate import RateLimit
 from dpd.distribution.source import Outcome, Session, SourceFailure, Stream, Terms
 
@@ -240,3 +245,90 @@ def test_a_ca_file_without_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "ca").write_text("nothing")
     with pytest.raises(SourceFailure, match="no PEM certificate in it"):
         HttpSource("hq", "https://x", ca_file=str(tmp_path / "ca")).session(TERMS)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    answer=st.one_of(
+        st.binary(max_size=300),
+        st.builds(
+            lambda status, headers, body: (
+                b"HTTP/1.1 %d X\r\n" % status + b"".join(b"%b: %b\r\n" % pair for pair in headers) + b"\r\n" + body
+            ),
+            st.sampled_from([100, 200, 204, 206, 302, 404, 416, 500]),
+            st.lists(
+                st.tuples(
+                    st.sampled_from(
+                        [
+                            b"Content-Length",
+                            b"Content-Range",
+                            b"Transfer-Encoding",
+                            b"Location",
+                            b"Content-Encoding",
+                            b"ETag",
+                        ]
+                    ),
+                    st.one_of(
+                        st.sampled_from(
+                            [b"0", b"4", b"-1", b"9" * 30, b"chunked", b"bytes 0-3/4", b"http://[::1", b"x:y"]
+                        ),
+                        st.binary(max_size=20).filter(lambda value: b"\n" not in value),
+                    ),
+                ),
+                max_size=4,
+            ),
+            st.binary(max_size=40),
+        ),
+    )
+)
+@example(b"HTTP/1.1 302 X\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n")
+@example(b"HTTP/1.1 302 X\r\nLocation: http://\xff\x00:x/\r\nContent-Length: 0\r\n\r\n")
+@example(b"HTTP/1.1 302 X\r\nLocation: http://a b/ c\xe9?\xe9\r\nContent-Length: 0\r\n\r\n")
+@example(b"HTTP/1.1 302 X\r\nLocation: http://" + b"a" * 300 + b"/\r\nContent-Length: 0\r\n\r\n")
+@example(b"HTTP/1.1 302 X\r\nLocation: ftp://x/\r\nContent-Length: 0\r\n\r\n")
+def test_whatever_a_source_answers_it_is_bytes_or_a_failure(answer: bytes) -> None:
+    with Raw(answer) as raw:
+        quick = Terms(lambda: None, RateLimit(lambda: float("inf")), 2.0)
+        sessions: list[Session] = [
+            HttpSource("hq", raw.url).session(quick),
+            UrlSource(f"{raw.url}/x", "ab" * 32).session(quick),
+        ]
+        asks: list[Callable[[], object]] = [
+            lambda: sessions[0].read("x", 100),
+            lambda: drained(sessions[0].open("x", 0, 4, 4)),
+            lambda: drained(sessions[0].open("x", 1, 3, 4)),
+            lambda: cast(UrlSession, sessions[1]).head(10),
+            lambda: drained(sessions[1].open(repository.blob("ab" * 32), 0, 4, 4)),
+        ]
+        for ask in asks:
+            with suppress(SourceFailure):
+                ask()
+        for each in sessions:
+            each.close()
+
+
+class Raw:
+    """A server that answers every request with these bytes and hangs up."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> Raw:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._socket.accept()
+                with client, suppress(OSError):
+                    client.recv(65536)
+                    client.sendall(self._answer)

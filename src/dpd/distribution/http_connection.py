@@ -42,8 +42,12 @@ class Origin:
             raise ValueError(f'{url}: expected a URL such as "http://dp1.example:8080"')
         if parts.username is not None or parts.password is not None:
             raise ValueError(f"{parts.scheme}://…@{parts.hostname}: names and passwords in a URL are not supported")
-        is_tls = parts.scheme == "https"
-        return cls(is_tls, parts.hostname, parts.port or (443 if is_tls else 80))
+        is_tls, host = parts.scheme == "https", parts.hostname
+        try:
+            host = host if ":" in host else host.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ValueError(f"{url[:200]}: {host[:80]!r} is no name of a host") from None
+        return cls(is_tls, host, parts.port or (443 if is_tls else 80))
 
     @property
     def authority(self) -> str:
@@ -56,7 +60,7 @@ class Stalled(OSError):
 
 
 class PatientSocket:
-    """What an Answer reads: lines out of a small buffer, the body past it. Calls `check` twice a second while it waits."""
+    """What an Answer reads: lines out of a small buffer, the body past it. Calls `check` before each read, twice a second where it waits."""
 
     def __init__(self, sock: socket.socket, check: Check, stall_s: float) -> None:
         sock.settimeout(SLICE_S)
@@ -99,6 +103,7 @@ class PatientSocket:
 
     def _receive(self, buffer: memoryview) -> int:
         while True:
+            self._check()
             begun = time.monotonic()
             try:
                 count = self._sock.recv_into(buffer)
@@ -107,7 +112,6 @@ class PatientSocket:
             self._judge_pace(time.monotonic() - begun, max(count, 0))
             if count >= 0:
                 return count
-            self._check()
 
     def _judge_pace(self, waited_s: float, count: int) -> None:
         self._waited_s += waited_s

@@ -308,7 +308,10 @@ class UrlSession:
 
     def _move_to(self, place: str) -> None:
         self._connection.close()
-        url = urljoin(self._url, place)
+        try:
+            url = urljoin(self._url, place)
+        except ValueError:
+            url = place = ""
         if not place or (self._url.startswith("https:") and not url.startswith("https:")):
             why = f"{self._url}: redirects to {place[:200] or 'nowhere'}, which is not followed: expected https"
             raise SourceFailure(self._source.name, Outcome.REFUSED, why)

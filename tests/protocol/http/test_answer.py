@@ -93,6 +93,8 @@ def test_what_is_no_answer_is_told(content: bytes, message: str) -> None:
         (b"Content-Length: 9\r\n\r\n01234", "broken off"),
         (b"Transfer-Encoding: chunked\r\n\r\n5\r\n012", "broken off"),
         (b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", "no size of a chunk"),
+        (b"Transfer-Encoding: chunked\r\n\r\n-5\r\n", "no size of a chunk"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1_0\r\n", "no size of a chunk"),
         (b"Content-Length: 101\r\n\r\n" + bytes(101), "more than 100 bytes"),
     ],
 )
@@ -116,3 +118,16 @@ def test_chunks_give_what_was_cut(chunks: list[bytes], piece: int) -> None:
     body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     answer, _ = answer_of(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body, piece)
     assert answer.read(10_000) == b"".join(chunks)
+
+
+def test_interim_answers_do_not_go_on_for_ever() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"
+    answer, _ = answer_of(10 * interim + b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+    assert (answer.status, answer.read(9)) == (200, b"x")
+    with pytest.raises(BadAnswer, match="more than 10 interim answers"):
+        answer_of(11 * interim + b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+def test_a_length_of_thousands_of_digits_is_none() -> None:
+    with pytest.raises(BadAnswer, match="Content-Length: 999"):
+        answer_of(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")

@@ -7,11 +7,15 @@ a quarter of all that it takes to begin.
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 MAX_LINE_BYTES = 65536
 MAX_HEADERS = 100
+MAX_LENGTH_DIGITS = 19  # 2^63; and int() raises ValueError for thousands
+MAX_INTERIM = 10  # 1xx, which may come before the answer itself
 PIECE_BYTES = 1 << 20
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
 class BadAnswer(OSError):
@@ -34,10 +38,13 @@ class Answer:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self.status = 100
-        while self.status // 100 == 1:  # what may come before the answer itself
+        for _ in range(MAX_INTERIM + 1):
             version = self._read_status()
             self.headers = self._read_headers()
+            if self.status // 100 != 1:
+                break
+        else:
+            raise BadAnswer(f"more than {MAX_INTERIM} interim answers")
         self._is_chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
         self._left = self._length()  # bytes of the body, or of this chunk; None: until the connection ends
         keeps = version != b"HTTP/1.0" and self.headers.get("connection", "").lower() != "close"
@@ -71,7 +78,7 @@ class Answer:
         length = self.headers.get("content-length")
         if length is None:
             return None
-        if not (length.isascii() and length.isdigit()):
+        if not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
             raise BadAnswer(f"Content-Length: {length[:40]}")
         return int(length)
 
@@ -94,10 +101,10 @@ class Answer:
 
     def _begin_chunk(self) -> None:
         line = self._stream.readline(MAX_LINE_BYTES)
-        try:
-            self._left = int(line.partition(b";")[0], 16)
-        except ValueError:
-            raise BadAnswer(f"no size of a chunk: {line[:40]!r}") from None
+        size = line.partition(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(size):  # int() would take -5 and 1_0 as well
+            raise BadAnswer(f"no size of a chunk: {line[:40]!r}")
+        self._left = int(size, 16)
         if not self._left:
             self._is_chunked = False
             self._read_headers()  # trailers mean nothing here
