@@ -93,6 +93,23 @@ def test_each_change_of_state_is_told_once(library: Library, made: Desk, tmp_pat
     ]
 
 
+def test_content_in_a_root_that_is_missing_is_not_installed(tmp_path: Path, made: Desk) -> None:
+    with Library(tmp_path / "library", slab_bytes=1 << 20) as library:
+        publish(library, tmp_path, ("A", 1))
+        library.add_root(tmp_path / "disk2", 0)
+        library.drain_root(0)
+        library.set_root(0, active=True)
+        publish(library, tmp_path, ("B", 1))
+    (tmp_path / "disk2").rename(tmp_path / "pulled out")
+    with Library(tmp_path / "library", slab_bytes=1 << 20) as library:
+        book = StateBook(library, made.store, made.desk, made.told)
+        states = {each.package_id: each.state.value for each in book.page()}
+        assert states == {"A": "failed", "B": "installed"}
+        assert "a root that is missing" in book.status("A").why
+        (tmp_path / "pulled out").rename(tmp_path / "disk2")
+        assert book.status("A").state.value == "installed"
+
+
 def test_damage_shows_in_the_state(library: Library, made: Desk, tmp_path: Path) -> None:
     publish(library, tmp_path, ("A", 1), ("B", 1))
     content = library.find("A")

@@ -78,7 +78,7 @@ def test_damage_is_no_installed() -> None:
     assert state([1, 2], [job(R, RUNNING)], [2]) == "updating"
     status = package_status("A", [content("A", 2)], [], [2])
     assert status is not None
-    assert status.why == "damaged: version 2; `dpd content redistribute A` fetches it again"
+    assert status.why.startswith("damaged, or in a root that is missing: version 2; `dpd root list`")
 
 
 def test_a_failure_is_old_news_once_it_was_published_here() -> None:

@@ -135,6 +135,24 @@ class Catalogue:
         )
         return [_content(row) for row in rows]
 
+    def damaged(self) -> list[tuple[str, int]]:
+        """Package and version of every content with a damaged blob."""
+        return self._database.rows(
+            "SELECT DISTINCT package_id, source_version FROM blob JOIN file ON file.blob = blob.id"
+            " JOIN content ON content.id = file.content WHERE blob.state = 'damaged'"
+        )
+
+    def in_roots(self, roots: Sequence[int], package_ids: Sequence[str]) -> list[tuple[str, int]]:
+        """Package and version of those contents of these packages with a blob in one of these roots."""
+        packages, numbers = ",".join("?" * len(package_ids)), ",".join("?" * len(roots))
+        return self._database.rows(
+            f"SELECT package_id, source_version FROM content WHERE package_id IN ({packages}) AND EXISTS"
+            " (SELECT 1 FROM file JOIN blob ON blob.id = file.blob"
+            f" WHERE file.content = content.id AND blob.root IN ({numbers}))",
+            *package_ids,
+            *roots,
+        )
+
     def manifests(self) -> set[str]:
         """The manifests that some content needs."""
         return {row[0] for row in self._database.rows("SELECT manifest FROM content WHERE manifest != ''")}

@@ -263,6 +263,13 @@ class Library:
         """The blobs that were found damaged, and not mended since."""
         return self._stock.blobs.damaged()
 
+    def unservable(self, package_ids: Sequence[str]) -> set[tuple[str, int]]:
+        """Package and version of those of these packages that cannot be given out whole: a blob is damaged, or in a root
+        that is missing."""
+        wanted, missing = set(package_ids), self._stock.roots.missing()
+        found = {(package_id, version) for package_id, version in self._catalogue.damaged() if package_id in wanted}
+        return found | set(self._catalogue.in_roots(missing, package_ids) if missing else ())
+
     # ---- roots
 
     def roots(self) -> list[RootStatus]:

@@ -87,6 +87,16 @@ class Roots:
         with self._lock:
             return [self._folders[number] for number in sorted(self._folders)]
 
+    def missing(self) -> list[int]:
+        """The numbers of those that are not there."""
+        found = []
+        for row in self._rows():
+            try:
+                self.folder(row.id)
+            except ContentError:
+                found.append(row.id)
+        return found
+
     def place(self, size_bytes: int) -> int:
         """The root for so many new bytes. Raises LibraryFull that names each root, its free bytes and its reserve."""
         tried = []

@@ -92,7 +92,9 @@ class StateBook:
     def _statuses(self, package_ids: list[str], contents: Iterable[Content]) -> list[PackageStatus]:
         by_package = {name: list(group) for name, group in groupby(contents, key=attrgetter("package_id"))}
         jobs = self._store.telling(package_ids)
-        damaged = self._damaged()
+        damaged: dict[str, set[int]] = {}
+        for package_id, version in self._library.unservable(package_ids):
+            damaged.setdefault(package_id, set()).add(version)
         statuses = (
             package_status(
                 package_id,
@@ -106,14 +108,6 @@ class StateBook:
 
     def _as_now(self, job: Job) -> Job:
         return self._desk.find(job.id) if job.is_open else job
-
-    def _damaged(self) -> dict[str, set[int]]:
-        """By package, the versions with a damaged file: mostly none."""
-        found: dict[str, set[int]] = {}
-        for row in self._library.damaged_blobs():
-            for content in self._library.users_of(row.sha256):
-                found.setdefault(content.package_id, set()).add(content.source_version)
-        return found
 
 
 def _rest_of(versions: list[Content], last: Content) -> list[Content]:

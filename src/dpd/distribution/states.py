@@ -40,7 +40,7 @@ _NUMBERS = {state: number for number, state in enumerate(PackageState)}
 class PackageStatus:
     """A package and the job that its state comes from (None where it comes from the library alone).
 
-    `versions` are those in the library, `damaged` those of them with a file that must not be given out. `why` says in
+    `versions` are those in the library, `damaged` those of them with a file that must not, or cannot, be given out. `why` says in
     words what is done, waited for or wrong.
     """
 
@@ -64,12 +64,10 @@ def package_status(
         why = job.error if state in _TROUBLE else job.stopping or job.message
         return PackageStatus(package_id, state, state.number, versions, tuple(damaged), job, why)
     if damaged:
-        why = (
-            f"damaged: version {', '.join(map(str, damaged))}; `dpd content redistribute {package_id}` fetches it again"
-        )
-        return PackageStatus(
-            package_id, PackageState.FAILED, PackageState.FAILED.number, versions, tuple(damaged), None, why
-        )
+        numbers = ", ".join(map(str, damaged))
+        why = f"damaged, or in a root that is missing: version {numbers}; `dpd root list` shows the roots, `dpd content redistribute {package_id}` fetches what is damaged again"
+        failed = PackageState.FAILED
+        return PackageStatus(package_id, failed, failed.number, versions, tuple(damaged), None, why)
     if versions:
         installed = PackageState.INSTALLED
         return PackageStatus(package_id, installed, installed.number, versions, (), None, "")
