@@ -2,7 +2,7 @@
 """A disk that becomes full at any write of a change: told in words, nothing lost, nothing half there, and the same change
 done once there is room again.
 
-The disk is a tmpfs of its own, and a file of somebody else fills it but for so many pages: none, one, two … until the
+The disk is a tmpfs or an ext4 of its own, and a file of somebody else fills it but for so many pages: none, one, two … until the
 change goes through. The library's own look at free room before it begins is answered as if that file came later.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ import pytest
 from tests.content.conftest import SLAB_BYTES
 
 from dpd.content.description import Description, decode_signed
+from dpd.content.disk import sync_file_system
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content.root_folder import drop_part
@@ -47,15 +49,31 @@ class Site:
         self.library = Library(self.root, slab_bytes=SLAB_BYTES)
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def mount_tmpfs(disk: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24M,nr_inodes=600", "tmpfs", disk], check=True)
+
+
+def mount_ext4(disk: Path) -> None:
+    """Which gives room to bytes long after they were written, and needs some for its own."""
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs mkfs.ext4, of Debian's e2fsprogs")
+    image = disk.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(24 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-b", str(PAGE), "-N", "600", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, disk], check=False).returncode:
+        pytest.skip("needs a loop device")
+
+
+@pytest.fixture(params=[mount_tmpfs, mount_ext4], ids=["tmpfs", "ext4"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     if os.geteuid() != 0:
-        pytest.skip("needs root to mount a tmpfs")
+        pytest.skip("needs root to mount a file system")
     disk, large = tmp_path / "disk", tmp_path / "large"
     disk.mkdir()
     large.mkdir()
     write_sources(large)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24M,nr_inodes=600", "tmpfs", disk], check=True)
+    request.param(disk)
     site = None
     try:
         site = Site(disk, large, Library(disk / "library", slab_bytes=SLAB_BYTES))
@@ -129,9 +147,18 @@ def arriving(source: str) -> Callable[[Site], Callable[[Site], None]]:
 
 def fill_but(disk: Path, pages: int) -> Path:
     """A file of somebody else that leaves so many pages."""
-    filler, status = disk / "filler", os.statvfs(disk)
+    filler, size = disk / "filler", 0
+    sync_file_system(disk)  # what is freed or still to be placed counts from here on
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail - pages) * PAGE)
+        step = os.statvfs(disk).f_bavail
+        while step:
+            try:
+                os.posix_fallocate(file.fileno(), size * PAGE, step * PAGE)
+                size += step
+            except OSError:
+                step //= 2
+        file.truncate(max(1, size - pages) * PAGE)
+        os.fsync(file.fileno())
     return filler
 
 
