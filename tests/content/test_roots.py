@@ -180,6 +180,8 @@ def test_a_root_is_found_by_its_device(open_roots: OpenRoots, tmp_path: Path) ->
     roots.change(0, state=RootState.DRAINING)
     assert roots.of_device(device, 1) == 1
     assert roots.of_device(device, 1 << 59) is None
+    roots.change(1, reserve_bytes=1 << 59)
+    assert roots.of_device(device, 1) is None
     assert roots.of_device(os.stat("/proc").st_dev, 0) is None
 
 

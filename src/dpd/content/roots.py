@@ -118,12 +118,12 @@ class Roots:
 
     def of_device(self, device: int, beside_bytes: int) -> int | None:
         """The first active root on this device, where a file of it becomes a blob by a rename, with room for what comes
-        beside it."""
+        beside it, and for its reserve."""
         for row in self._rows():
             with suppress(ContentError, OSError):
                 folder = self.folder(row.id)
                 is_there = row.state is RootState.ACTIVE and os.stat(folder.path).st_dev == device
-                if is_there and folder.free_bytes() >= beside_bytes:
+                if is_there and folder.free_bytes() - beside_bytes >= row.reserve_bytes:
                     return row.id
         return None
 
