@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,16 @@ def test_documents_of_another_key_do_not_count(library: Library, origin: Library
         Bundle(stranger, planned).write(archive.extend, lambda done, total: None, lambda: None)
         with pytest.raises(ContentCorrupt, match="identity is not that of the key"):
             take(library, bytes(archive), stranger)
+    assert library.contents() == []
+
+
+def test_documents_behind_files_are_refused(library: Library, origin: Library) -> None:
+    """As a dpd of another time may write them; it must not be taken for complete."""
+    planned = plan(origin, origin.contents())
+    archive = bytearray()
+    Bundle(origin, replace(planned, files=planned.files[::-1])).write(archive.extend, lambda *_: None, lambda: None)
+    with pytest.raises(ContentCorrupt, match="stands behind files, expected before"):
+        take(library, bytes(archive), origin)
     assert library.contents() == []
 
 

@@ -65,6 +65,8 @@ class BundleImport:
         self._progress = progress
         self._check = check
         self._packages: dict[tuple[str, int], _Package] = {}
+        self._waiting: dict[str, list[tuple[tuple[str, int], _Package]]] = {}  # by blob
+        self._has_begun = False
         self._imported: list[Content] = []
         self._known: list[Content] = []
         self._received_bytes = self._present_bytes = 0
@@ -102,6 +104,8 @@ class BundleImport:
             self._progress(done, total)
 
     def _take(self, opened: Opened, name: Name, file: BundleFile, pieces: Iterator[bytes]) -> None:
+        if name.kind in _SMALL and self._has_begun:
+            raise ContentCorrupt(f"bundle: {file.path} stands behind files, expected before; is dpd up to date here?")
         if name.kind in _SMALL:
             self._take_document(opened, name, _read_document(file, pieces))
             return
@@ -131,9 +135,11 @@ class BundleImport:
     def _begin(self) -> None:
         """Every document has been read: see what is lacking. Raises ContentError for a package that exists with other
         content."""
+        if self._has_begun:
+            return
+        self._has_begun = True
         for name, package in list(self._packages.items()):
-            if package.arrival is None:
-                self._begin_package(name, package)
+            self._begin_package(name, package)
 
     def _begin_package(self, name: tuple[str, int], package: _Package) -> None:
         known = self._find(package.description)
@@ -143,6 +149,8 @@ class BundleImport:
             return
         package.arrival = self._library.arrive(package.description, package.manifest)
         package.lacking = {wanted.sha256 for wanted in package.arrival.missing}
+        for digest in package.lacking:
+            self._waiting.setdefault(digest, []).append((name, package))
         self._finish_complete(name, package)
 
     def _find(self, described: Description) -> Content | None:
@@ -161,7 +169,7 @@ class BundleImport:
     # ---- blobs
 
     def _take_blob(self, digest: str, size_bytes: int, pieces: Iterator[bytes]) -> None:
-        waiting = [(name, package) for name, package in self._packages.items() if digest in package.lacking]
+        waiting = self._waiting.pop(digest, [])
         if not waiting:
             self._present_bytes += size_bytes
             return
