@@ -127,7 +127,7 @@ def _write(order: ExportOrder, source: OpenedWim, image: ImageSummary, written: 
 
 
 class _Stages:
-    """Writing, comparing and publishing as one progress, each of them a third."""
+    """Writing, comparing and publishing as one progress over the file's size, each of them a third of it."""
 
     COUNT = 3
 
@@ -143,6 +143,6 @@ class _Stages:
 
         def report(done: int, total: int) -> None:
             part = self._size_bytes * min(done, total) // total if total else 0
-            self._progress(begin + part, self.COUNT * self._size_bytes)
+            self._progress((begin + part) // self.COUNT, self._size_bytes)
 
         return report
