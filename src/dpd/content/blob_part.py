@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpd.content.chunks import MIN_BLOB_BYTES, can_cut
 from dpd.content.disk import begin_writing
 from dpd.content.intake import Digesting, Digests, Update, fill
 from dpd.content.manifest import Manifest, SlabCheck
@@ -77,7 +78,11 @@ class BlobPart:
         self._is_synced_here = wanted.size_bytes > SMALL_BYTES or not shape.in_batches
         self._slab_check = SlabCheck(shape.manifest) if shape.manifest is not None else None
         self._piece_bytes = shape.slab_bytes or _PIECE_BYTES
-        self._digesting = Digesting(shape.slab_bytes, cuts=shape.chunks and wanted.size_bytes >= _PIECE_BYTES)
+        self._digesting = Digesting(
+            shape.slab_bytes,
+            cuts=shape.chunks and can_cut() and wanted.size_bytes >= MIN_BLOB_BYTES,
+            compared=shape.manifest.slab_blake3 if shape.manifest is not None else None,  # by the check of each slab
+        )
         self._written = self._filled = 0
         self._is_over = False
         self._stack = ExitStack()

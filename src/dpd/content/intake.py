@@ -152,23 +152,26 @@ def _new_file(stack: ExitStack, part: Path, size_bytes: int) -> int:
 
 
 class Digesting:
-    """The lanes that every blob has, and what they found."""
+    """The lanes that every blob has, and what they found. `compared`: the BLAKE3 of its slabs, where whoever feeds the lanes
+    has compared each with it already."""
 
-    def __init__(self, slab_bytes: int | None, *, cuts: bool) -> None:
+    def __init__(self, slab_bytes: int | None, *, cuts: bool, compared: tuple[bytes, ...] | None = None) -> None:
         self._whole = _Whole()
         self._slabs = _Slabs(slab_bytes or _READ_BYTES, _sha256)
         self._fast = _Slabs(slab_bytes or _READ_BYTES, _blake3)
         self._chunker = Chunker() if cuts else None
         self.lanes: list[Check] = [self._whole]
+        self._compared = compared
         if slab_bytes is not None:
-            self.lanes += [self._slabs, self._fast]
+            self.lanes += [self._slabs] if compared is not None else [self._slabs, self._fast]
         if self._chunker is not None:
             self.lanes.append(self._chunker)
 
     def digests(self) -> Digests:
         """After all lanes have finished."""
         index = self._chunker.index().encode() if self._chunker is not None else None
-        return Digests(self._whole.hash.hexdigest(), tuple(self._slabs.hashes), tuple(self._fast.hashes), index)
+        fast = tuple(self._fast.hashes) if self._compared is None else self._compared
+        return Digests(self._whole.hash.hexdigest(), tuple(self._slabs.hashes), fast, index)
 
 
 class _Whole:
