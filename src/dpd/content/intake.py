@@ -7,8 +7,8 @@ the buffers in order, while this thread reads the next buffer and writes. What i
 hashed, so a source that changes in the page cache meanwhile cannot end up with a hash of other bytes. A source of one
 buffer is done in this thread alone: starting the others costs more than they save.
 
-Measured on 2 cores with a source in the page cache: 1.1 GB/s without an integrity table and 0.85 GB/s with one, where one
-SHA-256 alone does 1.8 GB/s and a core must also copy; fresh guest memory below the page cache halves that.
+Processor time for a GB in memory, on a busy machine: 3.0 s with slabs and chunks, 2.2 s without chunks, 1.3 s without slabs
+(files of a folder), where sha256sum of coreutils takes 3.3 s. It falls on as many cores as there are lanes: bench/publish.py.
 """
 
 from __future__ import annotations
