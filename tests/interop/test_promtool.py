@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from prometheus_client.parser import text_string_to_metric_families
 
+from dpd.cli import app
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
 from dpd.distribution.pull_stats import PullStats
 from dpd.distribution.validation import ValidationStats
@@ -148,6 +150,22 @@ def test_each_part_has_an_alert(part: str) -> None:
 def test_each_alert_names_the_next_step() -> None:
     text = ALERTS.read_text(encoding="utf-8")
     assert text.count("- alert: ") == text.count("summary: ") == text.count("action: ") == len(expressions())
+
+
+def test_each_command_that_is_named_is_there() -> None:
+    text = ALERTS.read_text(encoding="utf-8") + DASHBOARD.read_text(encoding="utf-8")
+    named = {tuple(found.split()) for found in re.findall(r"`dpd ([a-z][a-z -]*?)(?= [A-Z-]|[`.]| --)", text)}
+    assert len(named) > 10
+    assert {words for words in named if not _is_command(words)} == set()
+
+
+def _is_command(words: tuple[str, ...]) -> bool:
+    node: Any = typer.main.get_command(app)
+    for word in words:
+        node = getattr(node, "commands", {}).get(word)
+        if node is None:
+            return word in ("on", "off")  # an argument
+    return True
 
 
 MEMBERS = {"dpd_multicast_members": "3+0x30", "dpd_multicast_members_waiting": "0+0x30"}
