@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.netns import Host, Lan
 from tests.interop.daemon import Daemon
-from tests.interop.doors import Door
+from tests.interop.doors import ApiDoor, CommandDoor, Door
 
 NAMES = ("dp1", "dp2", "dp3")
 _SETTINGS = """
@@ -33,11 +33,16 @@ url = "http://{address}:8080"
 
 @dataclass(slots=True)
 class Place:
-    """One distribution point. `door` is how it is asked."""
+    """One distribution point, and the doors by which it is asked."""
 
     daemon: Daemon
     host: Host
-    door: Door
+    command: Door
+    api: Door
+
+    @property
+    def doors(self) -> tuple[Door, Door]:
+        return self.command, self.api
 
     @property
     def library(self) -> Path:
@@ -57,7 +62,7 @@ class Place:
 
 
 @contextmanager
-def three_places(lan: Lan, folder: Path, door: type[Door]) -> Iterator[list[Place]]:
+def three_places(lan: Lan, folder: Path) -> Iterator[list[Place]]:
     """Ready, with empty libraries."""
     with ExitStack() as stack:
         places: list[Place] = []
@@ -69,7 +74,8 @@ def three_places(lan: Lan, folder: Path, door: type[Door]) -> Iterator[list[Plac
             directory = folder / name
             directory.mkdir(parents=True)
             daemon = stack.enter_context(Daemon(directory, settings, lan[name]))
-            places.append(Place(daemon, lan[name], door(directory / "control.sock")))
+            socket = directory / "control.sock"
+            places.append(Place(daemon, lan[name], CommandDoor(socket), ApiDoor(socket)))
         yield places
 
 

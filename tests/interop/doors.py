@@ -26,6 +26,32 @@ def run(*command: str | Path) -> str:
     return ran.stdout
 
 
+_OF_THE_MOMENT = frozenset(
+    {
+        "added_at",
+        "id",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "done_bytes",
+        "total_bytes",
+        "rate_mbit_s",
+        "eta_s",
+        "actor",
+    }
+)
+
+
+def lasting(said: Any, *without: str) -> Any:
+    """What was said, without what is of the moment, and without these fields."""
+    if isinstance(said, dict):
+        dropped = _OF_THE_MOMENT.union(without)
+        return {name: lasting(value, *without) for name, value in said.items() if name not in dropped}
+    if isinstance(said, list):
+        return [lasting(each, *without) for each in said]
+    return said
+
+
 class Door(ABC):
     """One daemon's verbs, as JSON."""
 
@@ -163,6 +189,3 @@ class ApiDoor(Door):
             job = self._get(f"jobs/{job['id']}")
         assert job["state"] == "done", job
         return dict(job)
-
-
-DOORS: dict[str, type[Door]] = {"command": CommandDoor, "api": ApiDoor}
