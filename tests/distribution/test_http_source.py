@@ -247,7 +247,7 @@ def test_a_ca_file_without_a_certificate(tmp_path: Path) -> None:
         HttpSource("hq", "https://x", ca_file=str(tmp_path / "ca")).session(TERMS)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     answer=st.one_of(
         st.binary(max_size=300),

@@ -19,6 +19,9 @@ from tests.distribution.origin import SLAB_BYTES, opened, repository_files
 
 from dpd.content.library import Library
 from dpd.content_settings import SourceSettings
+from dpd.distribution.rate import RateLimit
+from dpd.distribution.source import Outcome, SourceFailure, Terms
+from dpd.distribution.sources import source_of
 from dpd.errors import SourceUnavailable
 
 IMAGE = random.Random(1).randbytes((3 << 20) + 77)
@@ -105,6 +108,17 @@ def test_what_lies_in_a_bucket_is_told(tmp_path: Path, bucket: Any, server: str,
         pytest.raises(SourceUnavailable, match=f"has {len(IMAGE) - 1} bytes, expected {len(IMAGE)}"),
     ):
         site.pull()
+
+
+def test_an_object_that_ends_before_the_place_to_go_on_at(
+    tmp_path: Path, bucket: Any, server: str, credentials: Path
+) -> None:
+    put(bucket, {"x": b"short"})
+    terms = Terms(lambda: None, RateLimit(lambda: float("inf")), 5.0)
+    session = source_of(source(bucket, server, credentials)).session(terms)
+    with pytest.raises(SourceFailure) as caught:
+        session.open("x", 100, 200, 200)
+    assert caught.value.outcome is Outcome.WRONG
 
 
 def test_what_is_not_there_is_told(tmp_path: Path, bucket: Any, server: str, credentials: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dpd.content.description import Description
 from dpd.content.kinds import ContentFormat, ContentKind
-from dpd.distribution.under_way import UnderWay
+from dpd.distribution.under_way import FAILED_S, UnderWay
 
 DESCRIPTION = Description("P", 3, ContentKind.FILE, ContentFormat.RAW, "x", 100, "ab" * 32, (), (), ())
 
@@ -66,9 +66,14 @@ def test_what_is_verified_can_be_read_by_many_after_the_part_is_gone(tmp_path: P
 
 
 def test_a_failure_is_told_to_those_who_wait() -> None:
-    some = UnderWay()
+    now = [1000.0]
+    some = UnderWay(clock=lambda: now[0])
     with pytest.raises(ValueError), some.begun("P", 3) as incoming:
         raise ValueError("the line is cut")
     assert incoming.failure == "P: does not come now: the line is cut"
     assert incoming.is_over
     assert some.find("P", 3) is None
+    assert some.failed("P", None) is some.failed("P", 3) is incoming
+    assert some.failed("P", 4) is None
+    now[0] += FAILED_S + 1
+    assert some.failed("P", None) is None

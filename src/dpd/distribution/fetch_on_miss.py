@@ -51,7 +51,7 @@ class FetchOnMiss:
         if self._puller.own_id in via or len(via) >= MAX_HOPS:
             why = "that asked this one" if self._puller.own_id in via else f"through {len(via)} of them"
             return _answer(ContentNotFound(f"package {package_id} is not here, and is not fetched for a dpd {why}"))
-        if self.incoming(package_id, source_version) is not None:
+        if self._puller.under_way.find(package_id, source_version) is not None:
             return _answer(True)
         with self._lock:
             if (absent := self._remembered(key)) is not None:
@@ -66,7 +66,8 @@ class FetchOnMiss:
 
     def incoming(self, package_id: str, source_version: int | None) -> Incoming | None:
         """As `FetchDoor.incoming`."""
-        return self._puller.under_way.find(package_id, source_version)
+        under_way = self._puller.under_way
+        return under_way.find(package_id, source_version) or under_way.failed(package_id, source_version)
 
     def _order(self, key: tuple[str, int | None], via: tuple[str, ...]) -> bool:
         package_id, source_version = key

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -92,12 +94,18 @@ class Incoming:
             self._descriptor = None
 
 
+MAX_FAILED = 100
+FAILED_S = 5.0  # how long a failure is found by those who had asked for what failed
+
+
 class UnderWay:
     """All of them. From any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._incoming: list[Incoming] = []
+        self._failed: deque[tuple[float, Incoming]] = deque(maxlen=MAX_FAILED)
 
     @contextmanager
     def begun(self, package_id: str, source_version: int | None) -> Iterator[Incoming]:
@@ -112,15 +120,27 @@ class UnderWay:
             failure = error
             raise
         finally:
+            incoming.ended(failure)
             with self._lock:
                 self._incoming.remove(incoming)
-            incoming.ended(failure)
+                if failure is not None:
+                    self._failed.append((self._clock(), incoming))
 
     def find(self, package_id: str, source_version: int | None) -> Incoming | None:
         """A pull of this version, or of any where None is asked."""
         with self._lock:
-            for each in self._incoming:
-                known = each.description.source_version if each.description is not None else each.source_version
-                if each.package_id == package_id and (source_version is None or known == source_version):
+            return next((each for each in self._incoming if _is_of(each, package_id, source_version)), None)
+
+    def failed(self, package_id: str, source_version: int | None) -> Incoming | None:
+        """The last one of these that failed, if that was just now."""
+        with self._lock:
+            for at, each in reversed(self._failed):
+                if self._clock() - at < FAILED_S and _is_of(each, package_id, source_version):
                     return each
         return None
+
+
+def _is_of(incoming: Incoming, package_id: str, source_version: int | None) -> bool:
+    described = incoming.description
+    known = described.source_version if described is not None else incoming.source_version
+    return incoming.package_id == package_id and source_version in (None, known)

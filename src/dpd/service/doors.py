@@ -77,5 +77,5 @@ class FetchDoor(Protocol):
         ...
 
     def incoming(self, package_id: str, source_version: int | None) -> IncomingContent | None:
-        """What is being pulled of it now."""
+        """What is being pulled of it now, or has failed just now."""
         ...

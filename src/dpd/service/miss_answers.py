@@ -49,6 +49,8 @@ class MissAnswers:
         deadline = time.monotonic() + DESCRIBED_S
         while time.monotonic() < deadline:
             incoming = self._door.incoming(package_id, version)
+            if incoming is not None and incoming.failure:
+                raise unavailable(incoming.failure)
             if incoming is not None and incoming.description is not None:
                 return incoming
             if incoming is None and (found := await asyncio.to_thread(self._look, package_id, version)) is not None:
