@@ -7,7 +7,6 @@ that the index found, one component after the other below the directory, so that
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -143,21 +142,6 @@ class BootFiles:
             return os.open(last, _FILE, dir_fd=at)
         finally:
             os.close(at)
-
-
-def read_cached(descriptor: int, offset: int, length: int) -> bytearray | None:
-    """The bytes, if all of them can be had without waiting for the disk; None where not, or where the file system (NFS,
-    an old kernel) cannot tell. Fewer than `length` never: a file that ends too early takes the slow way too."""
-    content = bytearray(length)
-    try:
-        count = os.preadv(descriptor, [content], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
-            return None
-        raise
-    return content if count == length else None
 
 
 def explain_name(name: str) -> str:
