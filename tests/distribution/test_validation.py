@@ -268,6 +268,26 @@ def test_content_that_goes_meanwhile_is_no_damage(site: Site) -> None:
     assert site.told() == []
 
 
+def test_a_root_that_is_not_there_is_told_and_its_content_is_not_called_damaged(tmp_path: Path) -> None:
+    """As a disk that is not mounted: what lies elsewhere is compared all the same."""
+    with open_library(tmp_path / "library") as library:
+        library.add_root(tmp_path / "root", 0)
+        library.set_root(0, active=False)
+        publish_image(library, tmp_path, "AWAY0001", seed=33)
+        library.set_root(0, active=True)
+        library.set_root(1, active=False)
+    (tmp_path / "root").rename(tmp_path / "unplugged")
+    with open_library(tmp_path / "library") as library:
+        site = Site(library, tmp_path)
+        job = site.validate()
+        assert (job.state, "root" in job.error) == (JobState.FAILED, True), job.error
+        assert site.validation.stats.contents == 3
+        assert (site.told(), library.damaged_blobs()) == ([], [])
+        assert (site.store.runs(1)[0].state, site.store.validated_at()) == (RunState.INCOMPLETE, 0)
+        site.store.close()
+        site.desk.database.close()
+
+
 def test_a_wrong_step_of_the_job_is_not_swallowed(site: Site) -> None:
     job = site.desk.desk.submit(JobOrder(JobKind.VALIDATE))
     run = site.desk.desk.claim()

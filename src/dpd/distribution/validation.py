@@ -58,6 +58,7 @@ class _Pass:
     compared: int = 0
     read_bytes: int = 0
     mended: int = 0
+    unread: int = 0
 
     def in_words(self) -> str:
         """What has become of it."""
@@ -126,7 +127,7 @@ class Validation:
         try:
             current = _Pass(run, noted, self._pace())
             self._go_through(current)
-            state = RunState.DONE
+            state = RunState.INCOMPLETE if current.unread else RunState.DONE
         finally:
             self.stats.running -= 1
             self._store.end(noted, state)
@@ -164,6 +165,7 @@ class Validation:
             return  # removed meanwhile
         except ContentError as error:  # a root that is not there, or a manifest beyond help
             current.problems.append(error)
+            current.unread += 1
             damages = []
         for damage in damages:
             self._settle(content, damage, current)

@@ -38,10 +38,12 @@ _DAMAGE = "sha256, package_id, source_version, reason, size_bytes, state, found_
 
 
 class RunState(StrEnum):
-    """Of a validation. `stopped` may go on: its job waits, or was interrupted."""
+    """Of a validation. `stopped` may go on: its job waits, or was interrupted. `incomplete`: some content could not be looked at,
+    such as that of a root that is not there."""
 
     RUNNING = "running"
     DONE = "done"
+    INCOMPLETE = "incomplete"
     STOPPED = "stopped"
 
 
