@@ -37,19 +37,18 @@ class SourceOperations:
 
     def __init__(self, puller: Sources | None) -> None:
         self._puller = puller
+        # Not one for each request: to leave its `with` block would hold the loop where a client went away meanwhile.
+        self._threads = ThreadPoolExecutor(LOOKERS, "look-at-source")
 
     async def sources(self) -> list[SourceStatus]:
         """Each as it is now, in the order of the settings."""
-        sources = self._all()
-        if not sources:
-            return []
         loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(min(LOOKERS, len(sources)), "look-at-source") as threads:
-            return await asyncio.gather(*(loop.run_in_executor(threads, self._look, each) for each in sources))
+        looks = (loop.run_in_executor(self._threads, self._look, each) for each in self._all())
+        return await asyncio.gather(*looks)
 
     async def test(self, name: str) -> SourceStatus:
         """One as it is now. Raises ContentNotFound."""
-        return await asyncio.to_thread(self._look, self._find(name))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look, self._find(name))
 
     async def forget(self, name: str) -> SourceStatus:
         """The key that was pinned counts no more; the next pull pins the one that is found. Raises ContentNotFound."""
