@@ -2,12 +2,16 @@
 """Content-defined chunks of a blob: where they end depends on the bytes alone, so that what two versions of an image
 share is found again although it has moved.
 
-FastCDC (Xia et al., IEEE TPDS 2020, as of pyfastcdc: 16 KiB at least, 64 KiB wanted, 256 KiB at most) finds the ends,
+FastCDC (Xia et al., IEEE TPDS 2020, as of pyfastcdc: 8 KiB at least, 32 KiB wanted, 128 KiB at most) finds the ends,
 BLAKE3 names the chunks. The index of a blob, as it is stored and sent:
 
     8 bytes      magic
     u32          how many chunks, in network order as all numbers here
     36 bytes     for each chunk its length, and its BLAKE3
+
+Each place that changed costs about two chunks more than the change. Measured with an image of 468 MB, rebuilt after 60
+of its files (18 MB) had changed: 25.4 MB to fetch with 64 KiB wanted, 22.0 with 32, 20.2 with 16; the index, which moves
+too, and the memory for it double each time. Cutting takes the same time.
 
 An index is a hint and proves nothing: what is put together by one still has to have the SHA-256 of its blob.
 """
@@ -30,7 +34,7 @@ except ImportError:
 
 MAGIC = b"dpdchnk1"
 HASH_BYTES = 32
-MIN_CHUNK_BYTES, WANTED_CHUNK_BYTES, MAX_CHUNK_BYTES = 16 << 10, 64 << 10, 256 << 10
+MIN_CHUNK_BYTES, WANTED_CHUNK_BYTES, MAX_CHUNK_BYTES = 8 << 10, 32 << 10, 128 << 10
 MIN_BLOB_BYTES = 1 << 20  # smaller ones move whole
 GAP_BYTES = 8 << 10  # a copy between two fetches that is smaller costs more as a range of its own than as bytes
 
