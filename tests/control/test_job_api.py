@@ -110,6 +110,8 @@ async def test_maintenance_holds_content_back(api: aiohttp.ClientSession, door: 
     status, reply = await ask(api, "POST", "/v1/content", {"path": str(image), "package_id": "X"})
     assert (status, reply["error"]["code"]) == (503, "unavailable")
     assert "`dpd maintenance off`" in reply["error"]["message"]
+    status, reply = await ask(api, "POST", "/v1/content/A/images/1/export", {"package_id": "X"})
+    assert (status, reply["error"]["code"]) == (503, "unavailable")
     assert (await ask(api, "PATCH", "/v1/maintenance", {"reason": ""}))[1] == {"reason": ""}
     assert (await ended(api, job["id"]))["state"] == "done"
     names = [event.event for event in door.events.after(0)]

@@ -169,7 +169,7 @@ class Operations:
         self.jobs = JobOperations(distribution, self._in_worker, self._refuse_while_draining)
         self.content = ContentOperations(library, self._uploads, self._job, self._in_worker, self.jobs, forget)
         self.roots = RootOperations(library, self._in_worker)
-        self.wims = WimOperations(library, self._job, self._in_worker)
+        self.wims = WimOperations(library, self._job, self._in_worker, self.jobs)
         trusted, tell = (opened.trusted_keys, opened.tell) if opened is not None else (None, None)
         self.bundles = BundleOperations(library, self.jobs, self._job, self._in_worker, trusted, tell)
         self.validation = ValidationOperations(opened, self._in_worker)

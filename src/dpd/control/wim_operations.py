@@ -13,6 +13,7 @@ from dpd.content.library import Content, ImageSummary, Library, Progress
 from dpd.content.wim_export import ExportOrder, export_image
 from dpd.content.wim_lookup import open_wim
 from dpd.content.wim_verification import verify_wim
+from dpd.control.job_operations import JobOperations
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,10 @@ class WimPlace:
 class WimOperations:
     """The verbs over one library. `job` counts what a drain waits for."""
 
-    def __init__(self, library: Library, job: Job, in_worker: InWorker) -> None:
+    def __init__(self, library: Library, job: Job, in_worker: InWorker, watch: JobOperations | None = None) -> None:
+        """`watch` has to know of content that comes."""
         self._library = library
+        self._watch = watch
         self._job = job
         self._in_worker = in_worker
 
@@ -93,11 +96,16 @@ class WimOperations:
     async def export(
         self, place: WimPlace, index: int, package_id: str, source_version: int | None, progress: Progress
     ) -> Content:
-        """Publish one image as a content of its own. Raises ContentError, ContentCorrupt, LibraryFull."""
+        """Publish one image as a content of its own. Raises ContentError, ContentCorrupt, LibraryFull, and
+        Unavailable during maintenance."""
+        if self._watch is not None:
+            self._watch.refuse_new_content()
         origin = self._library.find(place.package_id, place.source_version)
         order = ExportOrder(origin, index, package_id, source_version, place.path)
         with self._job():
             content = await self._in_worker(lambda: export_image(self._library, order, progress))
+        if self._watch is not None:
+            await self._watch.changed(content.package_id)
         log.info("image exported", extra={"content": str(content), "origin": str(origin), "index": index})
         return content
 
