@@ -7,7 +7,10 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -157,6 +160,26 @@ def test_who_watches_may_end_it(library: Library, root: Path, tmp_path: Path) ->
     with pytest.raises(ContentError, match="enough"):
         export_image(library, ExportOrder(origin, 1, "CORE"), stop)
     assert nothing_left_behind(root)
+
+
+def test_a_library_that_closes_ends_an_export(root: Path, tmp_path: Path) -> None:
+    began = threading.Event()
+
+    def slowly(done: int, total: int) -> None:
+        began.set()
+        time.sleep(0.05)
+
+    library = Library(root, slab_bytes=4096)
+    origin = library.publish(two_images(tmp_path), "BOTH")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(export_image, library, ExportOrder(origin, 2, "CORE"), slowly)
+        assert began.wait(20)
+        library.close()
+        with pytest.raises(ContentError, match=r"closing|closed"):
+            running.result(20)
+    assert nothing_left_behind(root)
+    with Library(root, slab_bytes=4096) as again:
+        assert [content.package_id for content in again.contents()] == ["BOTH"]
 
 
 @pytest.fixture
