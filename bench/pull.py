@@ -33,11 +33,11 @@ from dpd.content.library import Library
 from dpd.content.records import FileEntry
 from dpd.content_settings import DistributionSettings, SourceSettings
 from dpd.distribution.database import open_database
-from dpd.distribution.job import Job, JobKind, JobState, Priority
-from dpd.distribution.job_run import JobRun
-from dpd.distribution.pull import LANES, SourcePuller
-from dpd.distribution.rate import RateLimit
-from dpd.distribution.trust import KeyRing
+from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
+from dpd.distribution.jobs.run import JobRun
+from dpd.distribution.pulling.pull import LANES, SourcePuller
+from dpd.distribution.pulling.rate import RateLimit
+from dpd.distribution.pulling.trust import KeyRing
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 
 SERVER = Path(__file__).with_name("http_files.py")

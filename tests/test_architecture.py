@@ -27,10 +27,13 @@ TESTED_ELSEWHERE = {
         "protocol/multicast/test_sender.py",
         "names of what a sender says and counts; each is seen where it is said",
     ),
-    "content/records.py": ("content/test_catalogue.py", "what rows say, as values; they come and go there"),
-    "content/schema.py": ("content/test_catalogue.py", "the tables; each step to the newest is taken there"),
-    "distribution/source.py": (
-        "distribution/test_http_source.py",
+    "content/records.py": ("content/storage/test_catalogue.py", "what rows say, as values; they come and go there"),
+    "content/storage/schema.py": (
+        "content/storage/test_catalogue.py",
+        "the tables; each step to the newest is taken there",
+    ),
+    "distribution/pulling/source.py": (
+        "distribution/pulling/test_http_source.py",
         "shapes of what a source is, and no behaviour; each outcome is seen where it comes from",
     ),
     "service/doors.py": ("service/test_routes.py", "shapes of what the routes ask, and no behaviour"),

@@ -13,7 +13,7 @@ from tests.cli.conftest import Dpd
 from tests.cli.job_door import job_door
 from tests.control.jobs import Door
 
-from dpd.distribution.job import Job
+from dpd.distribution.jobs.job import Job
 from dpd.errors import ContentCorrupt
 
 

@@ -15,7 +15,7 @@ from tests.cli.job_door import job_door
 from tests.control.jobs import Door
 
 from dpd.cli.job import _live_table
-from dpd.distribution.job import Job, JobKind, JobOrder
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dpd.content.blob_table import BlobTable
 from dpd.content.library import Library
 from dpd.content.records import BlobRow, BlobState
-from dpd.content.root_folder import Adopted, RootFolder
-from dpd.content.roots import Roots
-from dpd.content.schema import MIGRATIONS
+from dpd.content.storage.blob_table import BlobTable
+from dpd.content.storage.root_folder import Adopted, RootFolder
+from dpd.content.storage.roots import Roots
+from dpd.content.storage.schema import MIGRATIONS
 from dpd.database import Database
 from dpd.errors import ContentError, LibraryFull
 

@@ -26,7 +26,7 @@ from dpd.content.garbage import GcReport
 from dpd.content.library import Library
 from dpd.content.manifest import Manifest
 from dpd.content.manifest import decode_signed as decode_manifest
-from dpd.content.stored_parity import ParityCode
+from dpd.content.storage.stored_parity import ParityCode
 
 SLAB_BYTES = 1 << 19  # the big source is three slabs in two pieces
 WATCHED = (str(Path(dpd.content.__file__).parent), str(database.__file__))

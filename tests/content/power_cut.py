@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
-from dpd.content import disk, root_folder
+from dpd.content.storage import disk, root_folder
 
 DATABASE = ("library.db", "library.db-wal")
 NOT_KEPT = ("library.db-shm",)

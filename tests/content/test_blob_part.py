@@ -15,7 +15,7 @@ from dpd.content.blob_part import BlobPart, Shape, Wanted
 from dpd.content.chunks import ChunkIndex
 from dpd.content.intake import Digests
 from dpd.content.stock import Ready, Stock
-from dpd.content.stored_parity import ParityCode, StoredParity
+from dpd.content.storage.stored_parity import ParityCode, StoredParity
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 SLAB_BYTES = 4096

@@ -25,8 +25,8 @@ from dpd.content.description import (
 from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.library import Library
 from dpd.content.records import FileEntry
-from dpd.content.signed_document import join_signature
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.signatures.document import join_signature
+from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"k" * 32)

@@ -24,9 +24,9 @@ from dpd.content.drain import Drain, DrainReport, told
 from dpd.content.intake import Source, open_source
 from dpd.content.library import Library
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
-from dpd.content.root_folder import Adopted
-from dpd.content.roots import RootCondition
 from dpd.content.stock import Stock
+from dpd.content.storage.root_folder import Adopted
+from dpd.content.storage.roots import RootCondition
 from dpd.errors import ContentError, ContentNotFound, LibraryFull
 
 MIB = 1 << 20
@@ -174,7 +174,8 @@ def test_closing_is_no_damage(open_stock: OpenStock, tmp_path: Path) -> None:
 
     with pytest.raises(ContentError, match="is closing"):
         Drain(stock, 1, close).run()
-    assert stock.blobs.damaged() == list(stock.roots.folder(0).parts()) == []
+    assert stock.blobs.damaged() == []
+    assert list(stock.roots.folder(0).parts()) == []
 
 
 def test_blobs_that_have_no_other_place_are_told_before_anything_moves(open_stock: OpenStock, tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_a_drain_that_ended_between_the_row_and_the_old_file_leaves_its_place_no
     stock = open_stock()
     stock.roots.add(tmp_path / "2", 0)
     sha256 = put_blob(stock.roots, stock.blobs, 1)
-    monkeypatch.setattr("dpd.content.root_folder.RootFolder.drop", _fail)
+    monkeypatch.setattr("dpd.content.storage.root_folder.RootFolder.drop", _fail)
     with pytest.raises(OSError, match="Input/output"):
         drain(stock)
     assert stock.blobs.loose() == [Place(sha256, 1)]

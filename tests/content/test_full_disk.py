@@ -21,11 +21,11 @@ import pytest
 from tests.content.conftest import SLAB_BYTES
 
 from dpd.content.description import Description, decode_signed
-from dpd.content.disk import sync_file_system
 from dpd.content.library import Library
 from dpd.content.records import Content
-from dpd.content.root_folder import drop_part
-from dpd.content.roots import Roots
+from dpd.content.storage.disk import sync_file_system
+from dpd.content.storage.root_folder import drop_part
+from dpd.content.storage.roots import Roots
 from dpd.errors import ContentError, LibraryFull
 
 PAGE = 4096

@@ -24,7 +24,7 @@ from dpd.content.description import Description, decode_signed
 from dpd.content.intake import take_in
 from dpd.content.library import Library
 from dpd.content.records import Content
-from dpd.content.stored_parity import ParityCode
+from dpd.content.storage.stored_parity import ParityCode
 from dpd.errors import ContentCorrupt
 
 Key = tuple[str, int]
@@ -244,7 +244,7 @@ def test_a_power_cut_while_a_folder_goes_to_two_roots(folder: Path, monkeypatch:
     site.library.add_root(site.disk / "second")
     site.publish("OLD")
     turns = itertools.count()
-    monkeypatch.setattr("dpd.content.roots.Roots.place", lambda roots, size_bytes: next(turns) % 2)
+    monkeypatch.setattr("dpd.content.storage.roots.Roots.place", lambda roots, size_bytes: next(turns) % 2)
 
     def change(site: Site) -> None:
         site.publish("TREE")
@@ -343,7 +343,7 @@ def test_the_simulation_sees_a_missing_sync(folder: Path, monkeypatch: pytest.Mo
     """Without the sync of names, content that was told is lost; without that of bytes, it is damaged."""
     site = Site(folder)
     site.publish("OLD")
-    monkeypatch.setattr("dpd.content.root_folder.RootFolder._sync_names", lambda *_: None)
+    monkeypatch.setattr("dpd.content.storage.root_folder.RootFolder._sync_names", lambda *_: None)
     with pytest.raises(Exception, match=r"cannot be opened|No such file") as lost:
         cut_at_every_moment(site, lambda site: site.publish("NEW"), seed=4)
     assert "moment" in lost.value.__notes__[0]

@@ -18,9 +18,9 @@ from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
-from dpd.distribution.events import tell_to
-from dpd.distribution.job import JobKind
-from dpd.distribution.job_run import JobRun, Work
+from dpd.distribution.jobs.events import tell_to
+from dpd.distribution.jobs.job import JobKind
+from dpd.distribution.jobs.run import JobRun, Work
 from dpd.settings import Settings
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from tests.control.distributing import Point
 
-from dpd.distribution.bundle import files_of, open_bundle
+from dpd.distribution.bundles.bundle import files_of, open_bundle
 
 
 @pytest.fixture

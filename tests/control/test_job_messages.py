@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dpd.control.job_messages import EndedState, JobRequest, PackageVerb
-from dpd.distribution.job import OPEN, JobKind, JobState, Priority
+from dpd.distribution.jobs.job import OPEN, JobKind, JobState, Priority
 
 
 def test_every_verb_is_a_kind_and_every_end_a_state() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dpd.control.job_operations import JobOperations
-from dpd.distribution.job import JobKind, JobOrder
+from dpd.distribution.jobs.job import JobKind, JobOrder
 from dpd.errors import Unavailable
 
 

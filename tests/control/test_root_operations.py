@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dpd.content.library import Library
-from dpd.content.roots import RootStatus
+from dpd.content.storage.roots import RootStatus
 from dpd.control.root_operations import Looked, RootOperations
 from dpd.errors import ContentError, ContentNotFound
 

@@ -12,7 +12,7 @@ from tests.distribution.origin import Origin, opened
 
 from dpd.content import repository
 from dpd.control.source_operations import SourceOperations
-from dpd.distribution.trust import KeyState
+from dpd.distribution.pulling.trust import KeyState
 from dpd.errors import ContentNotFound
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))

@@ -10,8 +10,8 @@ import pytest
 from tests.control.distributing import Point
 
 from dpd.control.validation_operations import ValidationOperations
-from dpd.distribution.job import JobKind, JobOrder
-from dpd.distribution.validation_store import DamageState, RunState
+from dpd.distribution.jobs.job import JobKind, JobOrder
+from dpd.distribution.validation.store import DamageState, RunState
 from dpd.errors import Unavailable
 
 

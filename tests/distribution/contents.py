@@ -8,7 +8,7 @@ from pathlib import Path
 from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.library import Library
 from dpd.content.records import Content
-from dpd.distribution.job_run import JobRun
+from dpd.distribution.jobs.run import JobRun
 from dpd.errors import ContentNotFound, SourceUnavailable
 
 

@@ -21,7 +21,7 @@ from dpd.content.library import Library
 from dpd.content_settings import DistributionSettings
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
-from dpd.distribution.job import JobKind, JobOrder, Priority
+from dpd.distribution.jobs.job import JobKind, JobOrder, Priority
 from dpd.errors import JobError
 from dpd.settings import Settings
 from dpd.telemetry.events import Value

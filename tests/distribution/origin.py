@@ -18,11 +18,11 @@ from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content_settings import DistributionSettings, SourceSettings
 from dpd.distribution.database import open_database
-from dpd.distribution.job import Job, JobKind, JobState, Priority
-from dpd.distribution.job_run import JobRun
-from dpd.distribution.pull import SourcePuller
-from dpd.distribution.rate import RateLimit
-from dpd.distribution.trust import KeyRing
+from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
+from dpd.distribution.jobs.run import JobRun
+from dpd.distribution.pulling.pull import SourcePuller
+from dpd.distribution.pulling.rate import RateLimit
+from dpd.distribution.pulling.trust import KeyRing
 from dpd.errors import ContentError
 
 SLAB_BYTES = 1 << 18

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.distribution.contents import OtherPlace
-from tests.distribution.jobs import Desk
+from tests.distribution.job_room import Desk
 
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content_settings import LibrarySettings
 from dpd.distribution.content_work import ContentWork, versions_of
-from dpd.distribution.job import Job, JobKind, JobOrder, JobState, Priority
-from dpd.distribution.job_run import JobRun
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState, Priority
+from dpd.distribution.jobs.run import JobRun
 from dpd.errors import JobCancelled, SourceUnavailable
 
 D, U, R, X = JobKind.DISTRIBUTE, JobKind.UPDATE, JobKind.REDISTRIBUTE, JobKind.REMOVE

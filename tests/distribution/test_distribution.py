@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.distribution.contents import OtherPlace
-from tests.distribution.jobs import Told
+from tests.distribution.job_room import Told
 
 from dpd.content.library import Library
 from dpd.content_settings import DistributionSettings, LibrarySettings
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
-from dpd.distribution.job import Job, JobKind, JobOrder, JobState
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState
 from dpd.settings import Settings
 
 WAIT_S = 20.0

@@ -12,15 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.distribution.bundles.test_taking_in import assert_same, export
 from tests.distribution.stocked import blob_path, open_library, publish_image, publish_tree
-from tests.distribution.test_bundle_import import assert_same, export
-from tests.distribution.test_repair import Shelf
+from tests.distribution.validation.test_repair import Shelf
 
 from dpd.content.library import Library
-from dpd.content.roots import Roots
-from dpd.distribution.bundle_import import BundleImport
-from dpd.distribution.repair import Repair
-from dpd.distribution.validation_store import DamageState, RunState, ValidationStore
+from dpd.content.storage.roots import Roots
+from dpd.distribution.bundles.taking_in import BundleImport
+from dpd.distribution.validation.repair import Repair
+from dpd.distribution.validation.store import DamageState, RunState, ValidationStore
 from dpd.errors import ContentError, LibraryFull
 
 PAGE = 4096

@@ -11,11 +11,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.distribution.jobs import Desk
+from tests.distribution.job_room import Desk
 
 from dpd.content_settings import DistributionSettings
-from dpd.distribution.job import BRINGING, OPEN, Job, JobKind, JobOrder, JobPostponed, JobState, Priority
-from dpd.distribution.job_run import JobRun
+from dpd.distribution.jobs.job import BRINGING, OPEN, Job, JobKind, JobOrder, JobPostponed, JobState, Priority
+from dpd.distribution.jobs.run import JobRun
 from dpd.errors import ContentError, JobError, SourceUnavailable
 
 ATTEMPTS = 3

@@ -13,8 +13,8 @@ from tests.distribution.killed_jobs import PACKAGES
 
 from dpd.content.library import Library
 from dpd.distribution.database import open_database
-from dpd.distribution.job import BRINGING, Job, JobKind, JobState
-from dpd.distribution.job_store import JobStore
+from dpd.distribution.jobs.job import BRINGING, Job, JobKind, JobState
+from dpd.distribution.jobs.store import JobStore
 
 ROUNDS = 20
 ROOT = Path(__file__).resolve().parents[2]

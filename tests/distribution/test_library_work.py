@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.distribution.jobs import Desk, Told
+from tests.distribution.job_room import Desk, Told
 
 from dpd.content.library import Library
-from dpd.distribution.job import Job, JobKind, JobOrder, JobState
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState
 from dpd.distribution.library_work import LibraryWork
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.distribution.jobs import EPOCH, Told
+from tests.distribution.job_room import EPOCH, Told
 from tests.distribution.stocked import blob_path, open_library, publish_image, publish_tree
 
 from dpd.content.library import Library
-from dpd.distribution.job import Job, JobKind, JobState, Priority
+from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
 from dpd.distribution.metrics import (
     EventStats,
     Kept,
@@ -23,9 +23,9 @@ from dpd.distribution.metrics import (
     counted,
     read_distribution,
 )
-from dpd.distribution.pull_stats import PullStats
-from dpd.distribution.validation import ValidationStats
-from dpd.distribution.validation_store import ValidationStore
+from dpd.distribution.pulling.pull_stats import PullStats
+from dpd.distribution.validation.store import ValidationStore
+from dpd.distribution.validation.validation import ValidationStats
 from dpd.telemetry.metrics import MetricsRegistry
 
 Samples = dict[tuple[str, str], float]

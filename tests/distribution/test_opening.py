@@ -11,7 +11,7 @@ import pytest
 
 from dpd.content.library import Library
 from dpd.content_settings import DistributionSettings, LibrarySettings, SourceSettings
-from dpd.distribution.job import JobKind, JobOrder, JobState, Priority
+from dpd.distribution.jobs.job import JobKind, JobOrder, JobState, Priority
 from dpd.distribution.opening import OpenDistribution
 from dpd.errors import JobError, Unavailable
 from dpd.settings import Settings

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.distribution.jobs import Desk
+from tests.distribution.job_room import Desk
 
 from dpd.content.library import Library
-from dpd.distribution.job import JobKind, JobOrder
+from dpd.distribution.jobs.job import JobKind, JobOrder
 from dpd.distribution.state_book import StateBook
 from dpd.errors import ContentNotFound, SourceUnavailable
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from tests.distribution.contents import content
 
-from dpd.distribution.job import Job, JobKind, JobState, Priority
+from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
 from dpd.distribution.states import PackageState, package_status
 
 D, U, R, X, V = (

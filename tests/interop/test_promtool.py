@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dpd.cli import app
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
-from dpd.distribution.pull_stats import PullStats
-from dpd.distribution.validation import ValidationStats
+from dpd.distribution.pulling.pull_stats import PullStats
+from dpd.distribution.validation.validation import ValidationStats
 from dpd.service.conflict_watch import ConflictStats
 from dpd.service.http import HttpStats
 from dpd.service.multicast import MulticastStats

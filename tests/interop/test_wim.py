@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpd.content.image_tags import image_tags
-from dpd.content.split_wim import find_parts
-from dpd.content.wim import check
-from dpd.content.wim_blobs import entries
-from dpd.content.wim_file import WimFile
-from dpd.content.wim_header import HEADER_BYTES
-from dpd.content.wim_integrity import IntegrityVerifier
-from dpd.content.wim_verification import WimCheck, verify_wim
-from dpd.content.wim_xml import read_images
+from dpd.content.wim.blobs import entries
+from dpd.content.wim.file import WimFile
+from dpd.content.wim.header import HEADER_BYTES
+from dpd.content.wim.integrity import IntegrityVerifier
+from dpd.content.wim.reader import check
+from dpd.content.wim.split import find_parts
+from dpd.content.wim.tags import image_tags
+from dpd.content.wim.verification import WimCheck, verify_wim
+from dpd.content.wim.xml import read_images
 from dpd.errors import ContentCorrupt
 
 pytestmark = [

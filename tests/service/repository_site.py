@@ -15,7 +15,7 @@ from tests.distribution.origin import Site
 
 from dpd.content.boot_files import BootFiles
 from dpd.content_settings import SourceSettings
-from dpd.distribution.fetch_on_miss import FetchOnMiss
+from dpd.distribution.pulling.fetch_on_miss import FetchOnMiss
 from dpd.errors import Unavailable
 from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dpd
-from dpd.content import libcrypto
+from dpd.content.signatures import libcrypto
 from dpd.errors import MisuseError, ServiceError
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES
 from dpd.protocol.multicast.message import HEADER_BYTES, TAG_BYTES, Flag, Header, MessageType

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dpd.boot.pe import read_pe
-from dpd.content import wim, wim_tool
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.wim import reader as wim
+from dpd.content.wim import tool as wim_tool
+from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, MalformedImage
 
 WIM = "boot.wim"

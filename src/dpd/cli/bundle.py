@@ -119,7 +119,7 @@ def list_bundle(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is in a bundle and who signed it. Needs no daemon."""
-    from dpd.distribution.bundle import files_of, open_bundle
+    from dpd.distribution.bundles.bundle import files_of, open_bundle
 
     with _input(file) as (bundle, total), progress_bar(quiet=as_json or not check) as bar:
         opened = open_bundle(bundle.read)

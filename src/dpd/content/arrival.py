@@ -16,12 +16,12 @@ from pathlib import Path
 
 from dpd.content.blob_part import SMALL_BYTES, BlobPart, PartPlace, Shape, Wanted
 from dpd.content.description import Description
-from dpd.content.disk import disk_trouble_told
 from dpd.content.intake import Digesting, Digests, fill
 from dpd.content.manifest import Manifest, decode_signed, encode
 from dpd.content.publication import Means, other_content
 from dpd.content.records import Content, FileEntry, RootState
 from dpd.content.stock import Ready, Recipe, Stock
+from dpd.content.storage.disk import disk_trouble_told
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
 BATCH_BLOBS, BATCH_BYTES, BATCH_S = 1000, 64 << 20, 2.0  # what a kill in between may cost of small blobs

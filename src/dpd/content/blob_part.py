@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpd.content.chunks import MIN_BLOB_BYTES, can_cut
-from dpd.content.disk import begin_writing
 from dpd.content.intake import Digesting, Digests, Update, fill
 from dpd.content.manifest import Manifest, SlabCheck
 from dpd.content.stock import Ready
-from dpd.content.stored_parity import ParityCode, ParityWriter
+from dpd.content.storage.disk import begin_writing
+from dpd.content.storage.stored_parity import ParityCode, ParityWriter
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 SMALL_BYTES = 1 << 20

@@ -18,7 +18,7 @@ from typing import Any
 
 from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.records import Content, FileEntry
-from dpd.content.signed_document import (
+from dpd.content.signatures.document import (
     HASH_BYTES,
     MAX_SIZE_BYTES,
     MAX_SOURCE_VERSION,
@@ -29,7 +29,7 @@ from dpd.content.signed_document import (
     shown,
     split_signature,
 )
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt
 
 FORMAT = "dpd-content/1"  # signed with the rest, so that a signature never counts for a document of another kind

@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd.content.disk import disk_trouble_told
 from dpd.content.intake import Progress, open_source, take_in
 from dpd.content.records import BlobRow, BlobState, Place, RootState
-from dpd.content.root_folder import Adopted, RootFolder
-from dpd.content.roots import RootCondition, Roots
 from dpd.content.stock import Stock
+from dpd.content.storage.disk import disk_trouble_told
+from dpd.content.storage.root_folder import Adopted, RootFolder
+from dpd.content.storage.roots import RootCondition, Roots
 from dpd.errors import ContentError, LibraryFull
 
 _SMALL_BYTES = 1 << 20  # from here on a blob waits for the disk by itself

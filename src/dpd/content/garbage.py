@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dpd.content.intake import Progress
 from dpd.content.records import BlobRow, BlobState
-from dpd.content.root_folder import RootFolder
 from dpd.content.stock import Stock
+from dpd.content.storage.root_folder import RootFolder
 
 _BATCH = 500  # blobs that go in one transaction
 _NAMED = 20  # in a report

@@ -27,8 +27,8 @@ from typing import Protocol
 from blake3 import blake3
 
 from dpd.content.chunks import MIN_BLOB_BYTES, Chunker, can_cut
-from dpd.content.disk import begin_writing
-from dpd.content.stored_parity import ParityCode, ParityWriter, parity_file_bytes
+from dpd.content.storage.disk import begin_writing
+from dpd.content.storage.stored_parity import ParityCode, ParityWriter, parity_file_bytes
 from dpd.errors import ContentCorrupt, ContentError
 
 Progress = Callable[[int, int], None]

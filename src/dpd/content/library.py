@@ -19,7 +19,6 @@ from dpd.content.arrival import Arrival, replacement
 from dpd.content.blob_part import BlobPart
 from dpd.content.damage import Damage, Inspection, damage_in_words
 from dpd.content.description import Description, describe, encode
-from dpd.content.disk import in_words
 from dpd.content.drain import DrainReport, drain
 from dpd.content.garbage import Collection, GcReport
 from dpd.content.intake import Progress
@@ -27,10 +26,11 @@ from dpd.content.kinds import ContentKind
 from dpd.content.manifest import Manifest
 from dpd.content.publication import Means, Order, check_tag, publish
 from dpd.content.records import BlobRow, BlobState, Content, ContentQuery, FileEntry, RootState, Totals
-from dpd.content.roots import RootStatus
 from dpd.content.stock import Stock
-from dpd.content.stored_parity import ParityCode, StoredParity
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.storage.disk import in_words
+from dpd.content.storage.roots import RootStatus
+from dpd.content.storage.stored_parity import ParityCode, StoredParity
+from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
 __all__ = ["Content", "ImageSummary", "Library", "Progress"]

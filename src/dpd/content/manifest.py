@@ -13,8 +13,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from dpd.content import signed_document
-from dpd.content.signed_document import (
+from dpd.content.signatures import document as signed_document
+from dpd.content.signatures.document import (
     HASH_BYTES,
     MAX_DOCUMENT_BYTES,
     MAX_SIZE_BYTES,

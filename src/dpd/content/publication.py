@@ -16,22 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpd.content import wim
 from dpd.content.description import TAG, hash_of_files, path_trouble
-from dpd.content.disk import in_words
 from dpd.content.folder import FolderFile, scan
 from dpd.content.folder_intake import FolderIntake, take_all
-from dpd.content.image_tags import image_tags
+from dpd.content.image_lookup import likely_wim
 from dpd.content.intake import Digests, ParityPart, Progress, Source, open_source, take_in
 from dpd.content.kinds import ContentFormat, ContentKind, guess_kind
 from dpd.content.manifest import MAX_SOURCE_VERSION, PACKAGE_ID, Manifest, encode
 from dpd.content.records import Content, FileEntry
-from dpd.content.split_wim import find_parts
 from dpd.content.stock import Ready, Recipe, Stock
-from dpd.content.stored_parity import ParityCode, parity_file_bytes
-from dpd.content.wim_integrity import IntegrityVerifier
-from dpd.content.wim_lookup import likely_wim
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.storage.disk import in_words
+from dpd.content.storage.stored_parity import ParityCode, parity_file_bytes
+from dpd.content.wim import reader as wim
+from dpd.content.wim.integrity import IntegrityVerifier
+from dpd.content.wim.split import find_parts
+from dpd.content.wim.tags import image_tags
+from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 _SPARE_BYTES = 4 << 20  # for the manifest and the catalogue, beside the blob

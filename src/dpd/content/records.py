@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dpd.content.kinds import ContentFormat, ContentKind
-from dpd.content.wim_xml import ImageSummary
+from dpd.content.wim.xml import ImageSummary
 
 
 @dataclass(frozen=True, slots=True)

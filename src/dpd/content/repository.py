@@ -20,9 +20,9 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from dpd.content import ed25519
 from dpd.content.chunks import MIN_CHUNK_BYTES
 from dpd.content.manifest import MAX_SOURCE_VERSION, PACKAGE_ID
+from dpd.content.signatures import ed25519
 from dpd.errors import ContentCorrupt
 
 ROOT = "repository/v1"

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from dpd.content.catalogue import Catalogue
-from dpd.content.disk import in_words
+from dpd.content.own_key import own_key
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
-from dpd.content.root_folder import Adopted
-from dpd.content.roots import Roots
-from dpd.content.signing import own_key
-from dpd.content.store import Store
-from dpd.content.stored_parity import StoredParity
+from dpd.content.storage.catalogue import Catalogue
+from dpd.content.storage.disk import in_words
+from dpd.content.storage.root_folder import Adopted
+from dpd.content.storage.roots import Roots
+from dpd.content.storage.store import Store
+from dpd.content.storage.stored_parity import StoredParity
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
 KEPT_S = 7 * 86400.0  # how long a part that was being received waits for its next try

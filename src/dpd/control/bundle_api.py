@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from dpd.content.signed_document import MAX_DOCUMENT_BYTES
+from dpd.content.signatures.document import MAX_DOCUMENT_BYTES
 from dpd.control.actor import actor_of
 from dpd.control.body_pipe import BodyReader, BodyWriter
 from dpd.control.bundle_messages import (
@@ -23,8 +23,8 @@ from dpd.control.bundle_messages import (
 from dpd.control.bundle_operations import BundleOperations
 from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
-from dpd.distribution.bundle import Bundle
-from dpd.distribution.job import Job
+from dpd.distribution.bundles.bundle import Bundle
+from dpd.distribution.jobs.job import Job
 from dpd.errors import DpdError
 
 log = logging.getLogger(__name__)

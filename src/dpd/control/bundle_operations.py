@@ -11,15 +11,15 @@ from typing import Any, Protocol, TypeAlias
 
 from dpd.content.library import Library
 from dpd.control.job_operations import JobOperations
-from dpd.distribution import holdings
-from dpd.distribution.bundle import Bundle
-from dpd.distribution.bundle_import import BundleImport, Imported
-from dpd.distribution.bundle_jobs import read_key, tell_imported
-from dpd.distribution.bundle_plan import choose, plan
-from dpd.distribution.events import Tell
-from dpd.distribution.holdings import NOTHING
-from dpd.distribution.job import Job, JobKind, JobOrder, OptionValue
-from dpd.distribution.tar_stream import Read
+from dpd.distribution.bundles import holdings
+from dpd.distribution.bundles.bundle import Bundle
+from dpd.distribution.bundles.holdings import NOTHING
+from dpd.distribution.bundles.plan import choose, plan
+from dpd.distribution.bundles.taking_in import BundleImport, Imported
+from dpd.distribution.bundles.tar_stream import Read
+from dpd.distribution.bundles.work import read_key, tell_imported
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, OptionValue
 from dpd.telemetry.events import Value
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from dpd.control.job_operations import JobOperations
 from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
 from dpd.control.root_messages import RootParameters
-from dpd.distribution.job import Job, JobKind, JobOrder, JobState, OptionValue
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState, OptionValue
 from dpd.distribution.states import PackageStatus
 
 

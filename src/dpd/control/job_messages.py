@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from dpd.control.messages import PackageId, Request, SourceVersion
-from dpd.distribution.job import Job, Priority
+from dpd.distribution.jobs.job import Job, Priority
 from dpd.distribution.states import PackageStatus
 
 JobNumber = Annotated[int, Meta(ge=1, le=2**53 - 1, description="A job, by the number it is listed under")]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from dpd.distribution.distribution import Distribution
-from dpd.distribution.job import Job, JobOrder, JobState
+from dpd.distribution.jobs.job import Job, JobOrder, JobState
 from dpd.distribution.states import PackageStatus
 from dpd.errors import Unavailable
 

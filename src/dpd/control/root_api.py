@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from dpd.content.roots import RootStatus
+from dpd.content.storage.roots import RootStatus
 from dpd.control.openapi import Route
 from dpd.control.root_messages import AddRootRequest, ChangeRootRequest, RootList, RootParameters
 from dpd.control.root_operations import RootOperations

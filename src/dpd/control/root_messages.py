@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from dpd.content.roots import RootStatus
+from dpd.content.storage.roots import RootStatus
 from dpd.control.messages import AbsolutePath, Request
 
 RootNumber = Annotated[int, Meta(ge=0, le=2**53 - 1, description="A root, by the number it is listed under")]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from dpd.content.roots import RootStatus
+from dpd.content.storage.roots import RootStatus
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from dpd.control.openapi import Route
 from dpd.control.source_messages import SourceList, SourceParameters
 from dpd.control.source_operations import SourceOperations
-from dpd.distribution.sources import SourceStatus
+from dpd.distribution.pulling.sources import SourceStatus
 
 
 class Asked(Protocol):

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from dpd.control.messages import _END, Request
-from dpd.distribution.sources import SourceStatus
+from dpd.distribution.pulling.sources import SourceStatus
 
 SourceName = Annotated[
     str, Meta(pattern=f"^[A-Za-z0-9._-]{{1,64}}{_END}", description="A source, as the settings call it")

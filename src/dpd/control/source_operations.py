@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from dpd.distribution.source import Source, Terms
-from dpd.distribution.sources import TEST_STALL_S, SourceStatus, look_at
-from dpd.distribution.trust import KeyRing
+from dpd.distribution.pulling.source import Source, Terms
+from dpd.distribution.pulling.sources import TEST_STALL_S, SourceStatus, look_at
+from dpd.distribution.pulling.trust import KeyRing
 from dpd.errors import ContentNotFound
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from dpd.control.messages import Request
 from dpd.control.openapi import Route
 from dpd.control.validation_operations import ValidationOperations, ValidationStatus
-from dpd.distribution.validation_store import DamagedBlob
+from dpd.distribution.validation.store import DamagedBlob
 
 
 class RunsParameters(Request):

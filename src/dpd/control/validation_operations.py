@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from dpd.distribution.validation import Validation
-from dpd.distribution.validation_clock import ValidationClock
-from dpd.distribution.validation_store import DamagedBlob, ValidationRun, ValidationStore
+from dpd.distribution.validation.clock import ValidationClock
+from dpd.distribution.validation.store import DamagedBlob, ValidationRun, ValidationStore
+from dpd.distribution.validation.validation import Validation
 from dpd.errors import Unavailable
 
 InWorker: TypeAlias = Callable[..., Awaitable[Any]]

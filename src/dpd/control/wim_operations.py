@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
+from dpd.content.image_export import ExportOrder, export_image
+from dpd.content.image_lookup import open_wim
 from dpd.content.library import Content, ImageSummary, Library, Progress
-from dpd.content.wim_export import ExportOrder, export_image
-from dpd.content.wim_lookup import open_wim
-from dpd.content.wim_verification import verify_wim
+from dpd.content.wim.verification import verify_wim
 from dpd.control.job_operations import JobOperations
 
 log = logging.getLogger(__name__)

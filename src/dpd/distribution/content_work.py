@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content_settings import LibrarySettings
-from dpd.distribution.events import Tell
-from dpd.distribution.job import JobKind
-from dpd.distribution.job_run import JobRun, Work
-from dpd.distribution.job_store import JobStore
-from dpd.distribution.ports import Puller, Restorer
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.job import JobKind
+from dpd.distribution.jobs.ports import Puller, Restorer
+from dpd.distribution.jobs.run import JobRun, Work
+from dpd.distribution.jobs.store import JobStore
 from dpd.errors import ContentNotFound
 from dpd.telemetry.events import Value
 

@@ -11,17 +11,17 @@ from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.database import Database
 from dpd.distribution.content_work import ContentWork
-from dpd.distribution.events import Tell
-from dpd.distribution.holds import Holds
-from dpd.distribution.job import Job, JobKind, JobOrder
-from dpd.distribution.job_desk import JobDesk
-from dpd.distribution.job_run import Work
-from dpd.distribution.job_store import JobStore
-from dpd.distribution.maintenance import Maintenance
-from dpd.distribution.ports import Puller, Restorer
-from dpd.distribution.schedule import Grid
+from dpd.distribution.jobs.desk import JobDesk
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.holds import Holds
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder
+from dpd.distribution.jobs.maintenance import Maintenance
+from dpd.distribution.jobs.ports import Puller, Restorer
+from dpd.distribution.jobs.run import Work
+from dpd.distribution.jobs.store import JobStore
+from dpd.distribution.jobs.workers import Workers
+from dpd.distribution.pulling.schedule import Grid
 from dpd.distribution.state_book import StateBook
-from dpd.distribution.workers import Workers
 from dpd.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from dpd.content.drain import told
 from dpd.content.garbage import GcReport
 from dpd.content.intake import Progress
 from dpd.content.library import Library
-from dpd.distribution.events import Tell
-from dpd.distribution.job import JobKind
-from dpd.distribution.job_run import JobRun, Work
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.job import JobKind
+from dpd.distribution.jobs.run import JobRun, Work
 from dpd.errors import ContentCorrupt, JobError
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dpd.content.library import Library
-from dpd.content.roots import RootStatus
-from dpd.distribution.events import Tell
-from dpd.distribution.job import OPEN, Job
-from dpd.distribution.validation_store import DamageState, ValidationStore
+from dpd.content.storage.roots import RootStatus
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.job import OPEN, Job
+from dpd.distribution.validation.store import DamageState, ValidationStore
 from dpd.telemetry.events import Value
 from dpd.telemetry.metrics import MetricsRegistry
 from dpd.telemetry.stats import bump, counts, gauge, levels

@@ -11,25 +11,25 @@ from pathlib import Path
 
 from dpd.content.library import Library
 from dpd.content.records import Content
-from dpd.distribution.bundle_jobs import ExportWork, ImportWork
+from dpd.distribution.bundles.work import ExportWork, ImportWork
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
-from dpd.distribution.events import Tell, tell_to
-from dpd.distribution.fetch_on_miss import FetchOnMiss
-from dpd.distribution.job import Job, JobKind, JobOrder, Priority
-from dpd.distribution.job_run import Work
+from dpd.distribution.jobs.events import Tell, tell_to
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, Priority
+from dpd.distribution.jobs.run import Work
 from dpd.distribution.library_work import LibraryWork
 from dpd.distribution.metrics import EventStats, add_distribution, add_library, add_validation, counted
-from dpd.distribution.origins import RepairOrigins
-from dpd.distribution.pull import SourcePuller
-from dpd.distribution.rate import RateLimit
-from dpd.distribution.repair import Repair
-from dpd.distribution.schedule import Grid
-from dpd.distribution.trust import KeyRing
-from dpd.distribution.validation import Validation
-from dpd.distribution.validation_clock import ValidationClock
-from dpd.distribution.validation_schedule import ValidationSchedule
-from dpd.distribution.validation_store import ValidationStore
+from dpd.distribution.pulling.fetch_on_miss import FetchOnMiss
+from dpd.distribution.pulling.pull import SourcePuller
+from dpd.distribution.pulling.rate import RateLimit
+from dpd.distribution.pulling.schedule import Grid
+from dpd.distribution.pulling.trust import KeyRing
+from dpd.distribution.validation.clock import ValidationClock
+from dpd.distribution.validation.origins import RepairOrigins
+from dpd.distribution.validation.repair import Repair
+from dpd.distribution.validation.schedule import ValidationSchedule
+from dpd.distribution.validation.store import ValidationStore
+from dpd.distribution.validation.validation import Validation
 from dpd.settings import Settings
 from dpd.telemetry.events import EventLog, Value
 from dpd.telemetry.metrics import MetricsRegistry

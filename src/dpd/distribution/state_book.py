@@ -11,10 +11,10 @@ from operator import attrgetter
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.distribution.content_work import versions_of
-from dpd.distribution.events import Tell
-from dpd.distribution.job import Job
-from dpd.distribution.job_desk import JobDesk
-from dpd.distribution.job_store import JobStore
+from dpd.distribution.jobs.desk import JobDesk
+from dpd.distribution.jobs.events import Tell
+from dpd.distribution.jobs.job import Job
+from dpd.distribution.jobs.store import JobStore
 from dpd.distribution.states import PackageState, PackageStatus, package_status
 from dpd.errors import ContentNotFound
 

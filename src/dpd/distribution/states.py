@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dpd.content.records import Content
-from dpd.distribution.job import BRINGING, Job, JobKind, JobState
+from dpd.distribution.jobs.job import BRINGING, Job, JobKind, JobState
 
 
 class PackageState(StrEnum):

@@ -65,7 +65,7 @@ def udp_filter(
         (_JUMP_IF_SET, reject - 4, 0, 0x3FFF),  # a fragment
         (_HEADER_LENGTH, 0, 0, 0),
     ]
-    looks = []
+    looks: list[list[tuple[int, int, int, int]]] = []
     for offset, ports, begins in ends:
         target = look + 4 * len(looks) if begins else accept
         for port in ports:

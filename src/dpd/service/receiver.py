@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from dpd.content.signature import verify_control
+from dpd.content.signatures.signature import verify_control
 from dpd.errors import SessionError
 from dpd.protocol.multicast.assembly import SlabAssembly
 from dpd.protocol.multicast.fec import Codec

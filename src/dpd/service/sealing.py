@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Protocol
 
-from dpd.content import libcrypto
+from dpd.content.signatures import libcrypto
 from dpd.errors import MisuseError, ServiceError
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.message import TAG_BYTES, Flag

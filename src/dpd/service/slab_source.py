@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from dpd.content.library import Content, Library
-from dpd.content.stored_parity import ParityCode, StoredParity
+from dpd.content.storage.stored_parity import ParityCode, StoredParity
 from dpd.errors import ContentCorrupt
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.fec import Codec, StandardCodec, encode_parity

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dpd.content.manifest import SlabCheck, decode_signed, encode, join_signature
-from dpd.content.signature import verify_control
+from dpd.content.signatures.signature import verify_control
 from dpd.protocol.multicast import geometry, message
 from dpd.protocol.multicast.fec import StandardCodec, encode_parity
 from dpd.protocol.multicast.geometry import ROW_BYTES, SYMBOL_BYTES, Geometry, encode_slab_set

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything is read again when it is due; what is damaged is mended from elsewhere."""
