@@ -43,6 +43,8 @@ bench: $(ENVIRONMENT) $(PACKAGES)
 	@$(BIN)/python -m bench.tftp --quick
 	@$(BIN)/python -m bench.http_files --quick
 	@$(BIN)/python -m bench.transfer_netns --quick
+	@$(BIN)/python -m bench.publish --quick
+	@$(BIN)/python -m bench.pull --quick
 
 zipapp: $(ENVIRONMENT)
 	@mkdir -p dist

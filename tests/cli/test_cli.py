@@ -25,7 +25,8 @@ def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, command
         return
     for child_name, child in children.items():
-        yield from commands(child, f"{name} {child_name}".strip())
+        if not getattr(child, "hidden", False):  # the name of an earlier version
+            yield from commands(child, f"{name} {child_name}".strip())
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))

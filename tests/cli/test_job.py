@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,10 @@ def test_errors_are_one_line(door: Door, dpd: Dpd) -> None:
         assert (ended.code, ended.err) == (1, "dpd: no job 77; `dpd job list --all` shows those there are\n")
 
 
-def test_a_pipe_gets_a_line_for_each_change(door: Door, dpd: Dpd, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_pipe_gets_a_line_for_each_change(
+    door: Door, dpd: Dpd, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
     id = halfway(door)
     look, looks = door.distribution.desk.open_jobs, 0
 
@@ -87,7 +91,11 @@ def test_a_pipe_gets_a_line_for_each_change(door: Door, dpd: Dpd, monkeypatch: p
         return jobs
 
     monkeypatch.setattr(door.distribution.desk, "open_jobs", look_and_let_through)
-    lines = dpd("job", "watch", "--until-idle", "--interval", 0.1).out.splitlines()
+    options = ["--json"] if as_json else []
+    lines = dpd("job", "watch", "--until-idle", "--interval", 0.1, *options).out.splitlines()
+    if as_json:
+        assert [json.loads(line)["state"] for line in (lines[0], lines[-1])] == ["running", "done"]
+        return
     assert lines[0] == f"job {id}: validate A running: halfway"
     assert lines[-1] == f"job {id}: validate A done: halfway"
 

@@ -101,6 +101,7 @@ class Origin:
                 client, _ = self._socket.accept()
             except OSError:
                 return
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)  # what was sent has left, but for so much
             with self._lock:
                 self._open.add(client)
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)

@@ -121,11 +121,15 @@ def watch(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End when no job is open.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 1.0,
     socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the jobs as they go, until interrupted: a table on a terminal, else a line for each change."""
     client = Client(socket)
     with suppress(KeyboardInterrupt):
-        _show_live(client, until_idle, interval) if sys.stdout.isatty() else _tell_changes(client, until_idle, interval)
+        if sys.stdout.isatty() and not as_json:
+            _show_live(client, until_idle, interval)
+        else:
+            _tell_changes(client, until_idle, interval, as_json)
 
 
 def _show_live(client: Client, until_idle: bool, interval_s: float) -> None:
@@ -161,16 +165,16 @@ def _caption(jobs: list[dict[str, Any]], total: int) -> str:
     return f"{len(running)} of {total} jobs run, {rate:.1f} Mbit/s{more}"
 
 
-def _tell_changes(client: Client, until_idle: bool, interval_s: float) -> None:
+def _tell_changes(client: Client, until_idle: bool, interval_s: float, as_json: bool) -> None:
     """What has ended between two looks is asked for by its number."""
     known: dict[int, dict[str, Any]] = {}
     while True:
         current = {job["id"]: job for job in client.get("jobs", limit=MOST)["jobs"]}
         for id in sorted(known.keys() - current.keys()):
-            print(in_words(client.get("jobs", str(id))), flush=True)
+            _print_job(client.get("jobs", str(id)), as_json)
         for id, job in sorted(current.items()):
             if id not in known or (known[id]["state"], why_of(known[id])) != (job["state"], why_of(job)):
-                print(in_words(job), flush=True)
+                _print_job(job, as_json)
         known = current
         if until_idle and not current:
             return
@@ -179,6 +183,7 @@ def _tell_changes(client: Client, until_idle: bool, interval_s: float) -> None:
 
 def _print_job(job: dict[str, Any], as_json: bool) -> None:
     print_json(job) if as_json else print(in_words(job))
+    sys.stdout.flush()  # a pipe shall see it now
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:

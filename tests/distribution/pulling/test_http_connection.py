@@ -120,9 +120,9 @@ def test_under_a_ceiling_the_kernel_does_not_take_megabytes_ahead() -> None:
         while time.monotonic() < begun + 1.0:
             got += some.readinto(answer, buffer)
         assert got <= 1e6 * (time.monotonic() - begun + 0.5)
-        # Beside the window of half a second, the origin's own kernel keeps some for us that has not left it.
-        assert origin.sent_bytes - got <= 6 << 20
+        ahead = origin.sent_bytes - got
         some.close()
+        assert ahead <= 3 << 20  # the window of half a second, which Linux may double, and the origin's own buffer
 
 
 def test_words_for_what_goes_wrong() -> None:

@@ -212,7 +212,7 @@ def test_a_bad_source_is_told_and_the_next_one_asked(
             assert set(site.outcomes()["bad"]) == {outcome}
             assert "good" not in site.outcomes()
             assert site.puller.stats.bytes_again <= SLAB_BYTES + READ_BYTES
-            assert site.moved_bytes() <= len(IMAGE) + (1 << 20)
+            assert site.moved_bytes() <= len(IMAGE) + (2 << 20)  # what was on its way counts, too
 
 
 @pytest.mark.parametrize("misbehave", [flip, forge_description, missing_blobs, redirect, shorter, broken])
