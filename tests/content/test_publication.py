@@ -11,6 +11,7 @@ from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
 from dpd.content.publication import content_name
+from dpd.content.storage.root_folder import RootFolder
 from dpd.errors import ContentError
 
 
@@ -208,3 +209,21 @@ def test_a_file_of_ours_is_moved_and_gone_even_where_it_is_refused(
 )
 def test_names_are_texts(name: bytes, shown: str) -> None:
     assert content_name(Path(os.fsdecode(b"/folder/" + name))) == shown
+
+
+def test_small_parts_of_a_split_wim_are_on_the_disk_before_they_count(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guid, synced = os.urandom(16), list[set[str]]()
+    for number, name in enumerate(("install.swm", "install2.swm"), start=1):
+        (tmp_path / name).write_bytes(make_wim(guid=guid, part=(number, 2), chunk_bytes=0))
+    sync = RootFolder.sync
+
+    def watched(folder: RootFolder) -> None:
+        synced.append({path.name for path in folder.parts()})
+        assert library.contents() == []
+        sync(folder)
+
+    monkeypatch.setattr(RootFolder, "sync", watched)
+    assert library.publish(tmp_path / "install.swm", "S").format == "split-wim"
+    assert [len(parts) for parts in synced] == [2]

@@ -227,6 +227,7 @@ def _publish_split(stock: Stock, order: Order, means: Means, progress: Progress)
     with _intake(stock, parts.size_bytes, means, progress) as intake:
         for path in parts.parts:
             _take_part(intake, path)
+        intake.sync()  # a part may be small
         files = sorted(intake.files, key=lambda each: each.path)
         named = _name(order, ContentFormat.SPLIT_WIM, sha256=hash_of_files(files, ()), files=files, images=parts.images)
         return stock.install(Recipe(_settling(stock, order, named), files), intake.ready)
