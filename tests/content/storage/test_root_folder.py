@@ -20,7 +20,7 @@ OURS, THEIRS = "00000000000000aa", "00000000000000bb"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk2"
-    mark(path, 1, OURS)
+    mark(path, 1, OURS, {})
     return path
 
 
@@ -72,7 +72,7 @@ def test_a_root_has_one_owner(path: Path) -> None:
 @pytest.mark.parametrize("marker", [b"", b"{}", b"[]", b"\xff", b'{"library": 1'])
 def test_a_marker_that_cannot_be_understood_is_told(path: Path, marker: bytes) -> None:
     (path / MARKER).write_bytes(marker)
-    for open_it in (lambda: RootFolder.added(1, path, OURS), lambda: mark(path, 1, OURS)):
+    for open_it in (lambda: RootFolder.added(1, path, OURS), lambda: mark(path, 1, OURS, {})):
         with pytest.raises(ContentError, match=r"dpd-root\.json cannot be understood; restore it"):
             open_it()
 
@@ -81,21 +81,21 @@ def test_a_marker_that_cannot_be_understood_is_told(path: Path, marker: bytes) -
 def test_a_folder_that_is_something_else_becomes_no_root(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(ContentError, match=r"has blobs/, incoming/ or library\.db of something else"):
-        mark(tmp_path, 1, OURS)
+        mark(tmp_path, 1, OURS, {})
     assert os.listdir(tmp_path) == [name]
 
 
 def test_a_root_of_another_library_is_left_alone_and_an_old_one_of_ours_comes_back(path: Path) -> None:
     with pytest.raises(ContentError, match="that of another root"):
-        mark(path, 2, THEIRS)
-    mark(path, 2, OURS)
+        mark(path, 2, THEIRS, {})
+    mark(path, 2, OURS, {})
     RootFolder.added(2, path, OURS).close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ContentError, match=r"file/root: cannot be a root: .*Not a directory"):
-        mark(tmp_path / "file" / "root", 1, OURS)
+        mark(tmp_path / "file" / "root", 1, OURS, {})
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
@@ -107,7 +107,7 @@ def test_a_folder_that_the_unit_does_not_let_us_write_to_is_told_with_the_settin
 
     monkeypatch.setattr("os.mkdir", refuse)
     with pytest.raises(ContentError, match=r"`systemctl edit dpd`, \[Service\] ReadWritePaths=.*/disk3$"):
-        mark(tmp_path / "disk3", 1, OURS)
+        mark(tmp_path / "disk3", 1, OURS, {})
 
 
 @pytest.mark.parametrize("count", [1, 40], ids=["synced one by one", "synced at once"])

@@ -201,3 +201,19 @@ def test_a_removed_root_that_holds_something_else_is_told(open_roots: OpenRoots,
     with pytest.raises(ContentError, match=r"root 1: is no root any more, but .*not empty; look into that folder"):
         roots.remove(1)
     assert len(roots.status()) == 1
+
+
+def test_the_folder_of_a_root_that_is_still_one_is_not_made_another(
+    open_roots: OpenRoots, table: BlobTable, tmp_path: Path
+) -> None:
+    roots = open_roots()
+    roots.add(tmp_path / "2", 0)
+    sha256 = put_blob(roots, table, 1)
+    roots.close()
+    (tmp_path / "2").rename(tmp_path / "moved")
+    roots = open_roots()
+    with pytest.raises(ContentError, match=f"holds the blobs of root 1, which is expected at {tmp_path / '2'}"):
+        roots.add(tmp_path / "moved", 0)
+    assert len(roots.status()) == 2
+    (tmp_path / "moved").rename(tmp_path / "2")
+    os.close(roots.open_blob(sha256)[0])

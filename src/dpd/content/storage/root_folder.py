@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +179,10 @@ def drop_part(part: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def mark(path: Path, number: int, library_id: str) -> None:
+def mark(path: Path, number: int, library_id: str, roots: Mapping[int, str]) -> None:
     """Make a folder the root of this number. It may hold anything but another library or a root of one; one that was a
-    root of this library may be it again. Raises ContentError."""
+    root of this library may be it again, but not while it is still one of `roots`, numbers with their paths: its blobs
+    would belong to no root then. Raises ContentError."""
     with _told(path):
         path.mkdir(mode=_MODE, parents=True, exist_ok=True)
         marker = _read_marker(path)
@@ -189,6 +190,11 @@ def mark(path: Path, number: int, library_id: str) -> None:
             raise ContentError(f"{path}: has blobs/, incoming/ or library.db of something else; name an empty folder")
         if marker is not None and _library_of(marker) != library_id:
             raise ContentError(f"{path}: {_other_marker(marker, number)}")
+        old = None if marker is None else _root_of(marker)
+        if old is not None and old in roots:
+            raise ContentError(
+                f"{path}: holds the blobs of root {old}, which is expected at {roots[old]}; mount it there, or remove root {old} first"
+            )
         _make_folders(path)
         write_whole(path / MARKER, _marker(number, library_id), mode=0o640)
         sync_directory(path.parent)
@@ -217,6 +223,11 @@ def _library_of(marker: bytes) -> str | None:
         return str(json.loads(marker)["library"])
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _root_of(marker: bytes) -> int | None:
+    number = json.loads(marker).get("root")
+    return number if isinstance(number, int) else None
 
 
 def _other_marker(marker: bytes | None, number: int) -> str:

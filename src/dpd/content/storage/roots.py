@@ -161,10 +161,11 @@ class Roots:
         path = Path(os.path.realpath(path))
         with self._lock:
             self._refuse_nested(path)
+            before = {row.id: row.path for row in self._rows()}
             number = self._table.add_root(str(path), reserve_bytes)
             self._known = None
             try:
-                mark(path, number, self._library_id)
+                mark(path, number, self._library_id, before)
                 self.folder(number)
             except BaseException:
                 self._table.remove_root(number)
