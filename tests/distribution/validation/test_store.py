@@ -78,6 +78,17 @@ def test_old_runs_go(store: ValidationStore) -> None:
     assert [run.job_id for run in store.runs(2)] == [KEPT_RUNS + 5, KEPT_RUNS + 4]
 
 
+def test_the_run_that_tells_the_age_outlives_any_number_of_small_ones(store: ValidationStore, clock: Clock) -> None:
+    for job in (1, 2):
+        store.end(store.begin(job, ""), RunState.DONE)
+    at = store.validated_at()
+    for job in range(3, KEPT_RUNS + 10):
+        store.end(store.begin(job, "LAB00001"), RunState.DONE)
+    assert at > 0
+    assert store.validated_at() == at
+    assert [run.job_id for run in store.runs(1000)][-1] == 2
+
+
 def test_times_from_before_the_first_start_were_not_missed(store: ValidationStore) -> None:
     since = store.last_ordered_at()
     assert since == 1001

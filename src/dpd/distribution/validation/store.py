@@ -34,6 +34,7 @@ CREATE INDEX damage_by_state ON damage (state, ended_at);
 CREATE TABLE moment (name TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _RUN = "id, job_id, package_id, state, started_at, ended_at, contents, read_bytes, after_package, after_version"
+_COUNTS = "state = 'done' AND package_id = ''"  # everything was read: the last of these tells the age, so it stays
 _DAMAGE = "sha256, package_id, source_version, reason, size_bytes, state, found_at, ended_at, note"
 
 
@@ -112,7 +113,9 @@ class ValidationStore:
                 (job_id, package_id, self._clock()),
             )
             connection.execute(
-                "DELETE FROM run WHERE id NOT IN (SELECT id FROM run ORDER BY id DESC LIMIT ?)", (KEPT_RUNS,)
+                "DELETE FROM run WHERE id NOT IN (SELECT id FROM run ORDER BY id DESC LIMIT ?)"
+                f" AND id NOT IN (SELECT id FROM run WHERE {_COUNTS} ORDER BY ended_at DESC LIMIT 1)",
+                (KEPT_RUNS,),
             )
             row = connection.execute(f"SELECT {_RUN} FROM run WHERE job_id = ?", (job_id,)).fetchone()
         return _run(row)
@@ -137,7 +140,7 @@ class ValidationStore:
 
     def validated_at(self) -> float:
         """When everything had been read the last time; 0 for never."""
-        query = "SELECT max(ended_at) FROM run WHERE state = 'done' AND package_id = ''"
+        query = f"SELECT max(ended_at) FROM run WHERE {_COUNTS}"
         return float(self._database.rows(query)[0][0] or 0)
 
     def age_s(self) -> float:
