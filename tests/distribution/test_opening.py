@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.distribution.origin import Origin
 
+from dpd.content import repository
 from dpd.content.library import Library
 from dpd.content_settings import DistributionSettings, LibrarySettings, SourceSettings
 from dpd.distribution.jobs.job import JobKind, JobOrder, JobState, Priority
@@ -97,6 +99,23 @@ def test_other_settings_reach_every_part(opened: OpenDistribution, library: Libr
     assert opened.trusted_keys() == {library.public_key(), bytes.fromhex("ab" * 32)}
     job = opened.core.desk.submit(JobOrder(JobKind.UPDATE, "A", None, Priority.HIGH))
     assert opened.core.desk.find(job.id).message == "the hours are closed for priority high"
+
+
+def test_a_pinned_key_is_trusted_as_long_as_its_source_has_no_other_one(
+    opened: OpenDistribution, library: Library
+) -> None:
+    with Origin({repository.IDENTITY: repository.encode_identity(b"p" * 32)}) as origin:
+        pinned = SourceSettings(name="hq", url=origin.url)
+        opened.apply(Settings(distribution=DistributionSettings(source=(pinned,))))
+        session = opened.puller.sources[0].session(opened.puller.terms(lambda: None))
+        opened.puller.keys.key_of(opened.puller.sources[0], session)
+        session.close()
+    assert opened.trusted_keys() == {library.public_key(), b"p" * 32}
+    configured = SourceSettings(name="hq", url=pinned.url, public_key="ab" * 32)
+    opened.apply(Settings(distribution=DistributionSettings(source=(configured,))))
+    assert opened.trusted_keys() == {library.public_key(), bytes.fromhex("ab" * 32)}
+    opened.apply(Settings())
+    assert opened.trusted_keys() == {library.public_key()}
 
 
 def test_what_a_client_misses_is_not_ordered_in_maintenance(opened: OpenDistribution) -> None:

@@ -116,11 +116,10 @@ class OpenDistribution:
         return tell_and_look
 
     def trusted_keys(self) -> Set[bytes]:
-        """The keys that may have signed a bundle: our own, those of the settings, those that were pinned."""
-        configured = {
-            bytes.fromhex(source.public_key) for source in self.settings.distribution.source if source.public_key
-        }
-        return {self.library.public_key()} | configured | self.puller.keys.trusted_keys()
+        """The keys that may have signed a bundle: our own, and that which counts for each source of the settings. What was
+        pinned for a source that is none any more, or has been given another key, is trusted no longer."""
+        known = (self.puller.keys.known(source).public_key for source in self.puller.sources)
+        return {self.library.public_key()} | {bytes.fromhex(key) for key in known if key}
 
     def _order_validation(self) -> Job:
         return self.core.desk.submit(JobOrder(JobKind.VALIDATE, priority=Priority.LOW, actor="schedule"))

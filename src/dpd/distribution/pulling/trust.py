@@ -75,10 +75,6 @@ class KeyRing:
         with self._database.transaction() as change:
             return change.execute("DELETE FROM source_key WHERE source = ?", (source.url,)).rowcount > 0
 
-    def trusted_keys(self) -> set[bytes]:
-        """Every key that is pinned."""
-        return {bytes.fromhex(key) for (key,) in self._database.rows("SELECT public_key FROM source_key")}
-
     def _pin(self, source: Source, public_key: bytes) -> None:
         """The first one counts, where two pulls come here at once."""
         with self._database.transaction() as change:
