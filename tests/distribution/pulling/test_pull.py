@@ -280,6 +280,28 @@ def test_two_sources_share_the_guilt_and_the_innocent_one_ends_it(tmp_path: Path
             assert "good" not in site.outcomes()
 
 
+def test_liars_in_halves_of_slabs_keep_no_pull_for_ever(tmp_path: Path, publisher: Publisher) -> None:
+    files = publisher.publish(IMAGE, 3)
+
+    def lie_by_halves(asked: Asked, reply: Reply) -> None:
+        if is_blob(asked):
+            reply.body = bytes(len(reply.body))
+            begin = asked.range[0] if asked.range else 0
+            reply.cut = SLAB_BYTES // 2 if begin % SLAB_BYTES == 0 else None
+
+    begun = time.monotonic()
+
+    def impatient() -> None:
+        assert time.monotonic() < begun + 15, "still pulling"
+
+    with Origin(files, lie_by_halves) as one, Origin(files, lie_by_halves) as other:
+        with opened(tmp_path / "site", {"one": one.url, "other": other.url}) as site:
+            with pytest.raises(SourceUnavailable, match="no source has it now: "):
+                site.puller.pull(PACKAGE, None, site.run(gate=impatient))
+            with pytest.raises(ContentNotFound):
+                site.library.find(PACKAGE)
+
+
 def test_the_wrong_key_is_refused_and_forgotten_only_by_the_operator(tmp_path: Path, publisher: Publisher) -> None:
     other = Publisher(tmp_path / "other")
     with Origin(publisher.publish(IMAGE, 3)) as origin, opened(tmp_path / "site", {"hq": origin.url}) as site:

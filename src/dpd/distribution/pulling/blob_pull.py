@@ -25,6 +25,9 @@ from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, SourceUnav
 
 # A try over all sources that brought less than this ends the pull for now; what it brought stays.
 LEAST_PROGRESS_BYTES = 1 << 20
+# So many slabs in which several answers had a part may be wrong: a source that gives half a slab and hangs up convicts
+# nobody, and could keep a pull busy for ever.
+MAX_MIXED_SLABS = 8
 
 
 class _SlabWrong(Exception):
@@ -128,7 +131,7 @@ class _Pulled:
 
     def _fill(self) -> None:
         """The rest, from whoever can go on."""
-        size = self._wanted.size_bytes
+        size, mixed = self._wanted.size_bytes, 0
         while (before := self._part.position) < size:
             try:
                 self._lane.ask(
@@ -138,7 +141,11 @@ class _Pulled:
                 if self._part.position - before < LEAST_PROGRESS_BYTES:
                     raise
             except _SlabWrong:
-                continue
+                mixed += 1
+                if mixed > MAX_MIXED_SLABS:
+                    raise ContentCorrupt(
+                        f"blob {self._wanted.sha256}: {mixed} slabs of several answers are not what the manifest says"
+                    ) from None
 
     def _stream(self, source: Source, session: Session, end: int) -> None:
         """From where the part is up to `end`."""
