@@ -420,3 +420,31 @@ def test_removing_beside_an_arrival_never_takes_what_it_needs(
         ends.set()
         other.join()
     assert library.totals().blobs == 0
+
+
+def test_small_blobs_that_wait_for_others_are_safe_from_gc_and_other_arrivals(
+    origin: Library, library: Library, tree: Path
+) -> None:
+    first, second = (offer(origin, library, origin.publish(tree, name)) for name in ("P", "Q"))
+    small = [wanted.sha256 for wanted in first.missing if wanted.size_bytes < 1 << 20]
+    for sha256 in small:
+        receive(first, sha256, read(origin, sha256))
+    assert library.gc(delete=True).stale_parts == 0
+    for sha256 in small:
+        receive(second, sha256, read(origin, sha256))
+    for arrival in (first, second):
+        receive_all(origin, arrival)
+        library.verify(arrival.finish().package_id)
+    assert library.gc().is_clean
+
+
+def test_who_comes_second_with_a_blob_leaves_nothing_behind(
+    origin: Library, library: Library, root: Path, tree: Path
+) -> None:
+    arrivals = [offer(origin, library, origin.publish(tree, name)) for name in ("P", "Q")]
+    large = next(wanted.sha256 for wanted in arrivals[0].missing if wanted.size_bytes > 1 << 20)
+    parts = [arrival.receive(large) for arrival in arrivals]
+    for part in parts:
+        part.write(read(origin, large)[: 2 << 20])
+        part.close()
+    assert [path.name for path in (root / "incoming").iterdir()] == [f"{large}.part"]

@@ -136,3 +136,38 @@ def test_a_full_disk_is_told_and_what_came_is_kept(receiver: Receiver, monkeypat
     assert again.position == 1 << 20
     with pytest.raises(ContentError, match="ended at byte 1048576"):
         again.finish()
+
+
+def receive(part: BlobPart, content: bytes) -> None:
+    part.write(content)
+    part.finish()
+
+
+def fail(*_: object) -> list[bytes]:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("failing_bytes", [SLAB_BYTES, ((2 << 20) + 777) % SLAB_BYTES], ids=["first", "last"])
+def test_a_disk_that_is_full_for_the_parity_of_a_slab_is_told(
+    receiver: Receiver, tmp_path: Path, failing_bytes: int
+) -> None:
+    def encode(slab: memoryview) -> list[bytes]:
+        return fail() if len(slab) == failing_bytes else [bytes(64)]
+
+    part = receiver.part(Shape(SLAB_BYTES, parity_code=ParityCode(1, 64, encode)))
+    with pytest.raises(LibraryFull, match="the disk became full while it came"):
+        receive(part, receiver.content)
+    part.close()
+    assert [path.stem for path in (tmp_path / "library" / "incoming").iterdir()] == [receiver.wanted.sha256]
+
+
+def test_what_cannot_be_adopted_leaves_no_parity_and_no_claim(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = receiver.part(Shape(SLAB_BYTES, parity_code=PARITY))
+    part.write(receiver.content)
+    monkeypatch.setattr(receiver.stock, "adopt", fail)
+    with pytest.raises(OSError, match="No space left"):
+        part.finish()
+    assert [path.stem for path in (tmp_path / "library" / "incoming").iterdir()] == [receiver.wanted.sha256]
+    assert not receiver.stock.is_claimed(receiver.wanted.sha256)

@@ -29,13 +29,13 @@ BATCH_BLOBS, BATCH_BYTES, BATCH_S = 1000, 64 << 20, 2.0  # what a kill in betwee
 
 def take_part(stock: Stock, wanted: Wanted) -> PartPlace:
     """Where a blob is to come: what an earlier try left of it, if nobody else goes on with that now. Raises LibraryFull."""
-    kept = None if not stock.claim(wanted.sha256) else _kept_part(stock, wanted)
-    if kept is not None:
-        root, part = kept
-        return PartPlace(root, part, stock.roots.folder(root).new_part(), lambda: stock.disclaim(wanted.sha256))
+    if stock.claim(wanted.sha256):
+        root, part = _kept_part(stock, wanted)
+        parity = stock.roots.folder(root).new_part()
+        return PartPlace(root, part, parity, lambda: stock.disclaim(wanted.sha256), is_kept=True)
     root = stock.roots.place(wanted.size_bytes)
     folder = stock.roots.folder(root)
-    return PartPlace(root, folder.new_part(), folder.new_part(), lambda: None)
+    return PartPlace(root, folder.new_part(), folder.new_part(), lambda: None, is_kept=False)
 
 
 def _kept_part(stock: Stock, wanted: Wanted) -> tuple[int, Path]:
@@ -118,9 +118,11 @@ class Arrival:
 
     def _keep(self, ready: Ready, digests: Digests) -> None:
         """A blob is whole. A large one is on the disk already."""
-        if ready.size_bytes > SMALL_BYTES:
-            with disk_trouble_told(str(self._description)):
+        with disk_trouble_told(str(self._description)):
+            if ready.size_bytes > SMALL_BYTES:
                 self._stock.adopt([ready])
+            else:
+                ready = self._set_aside(ready)
         with self._lock:
             self._here.add(ready.sha256)
             if self._description.is_one_file:
@@ -131,6 +133,12 @@ class Arrival:
             is_due = self._is_due()
         if is_due:
             self._flush()
+
+    def _set_aside(self, ready: Ready) -> Ready:
+        """Whole, but not the library's yet: no other arrival shall go on with it, and gc not find it."""
+        part = self._stock.roots.folder(ready.root).new_part()
+        os.rename(ready.part, part)
+        return replace(ready, part=part)
 
     def _is_due(self) -> bool:
         """Whether the small blobs that wait are many, large or old enough to share one wait for the disk."""

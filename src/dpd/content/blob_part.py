@@ -52,12 +52,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class PartPlace:
-    """Where a part is, and where its parity would go; `release` lets others have that name."""
+    """Where a part is, and where its parity would go; `release` lets others have that name. `is_kept`: the next try finds
+    it by its name."""
 
     root: int
     part: Path
     parity: Path
     release: Callable[[], None]
+    is_kept: bool
 
 
 Adopt = Callable[[Ready, Digests], None]
@@ -140,33 +142,40 @@ class BlobPart:
             raise ContentError(
                 f"blob {self.sha256}: ended at byte {self.position}, expected {self.size_bytes}; the next try goes on there"
             )
-        digests = self._digests()
-        if digests.sha256 != self.sha256:
-            self.discard()
-            raise ContentCorrupt(f"blob {self.sha256}: what came has the SHA-256 {digests.sha256}; ask another source")
         try:
-            if self._is_synced_here:
+            digests = self._digests()
+            if digests.sha256 == self.sha256 and self._is_synced_here:
                 os.fsync(self._descriptor)
         except OSError as error:
             self.close()
             raise _told(error, self.sha256) from None
+        if digests.sha256 != self.sha256:
+            self.discard()
+            raise ContentCorrupt(f"blob {self.sha256}: what came has the SHA-256 {digests.sha256}; ask another source")
         self._stack.close()
         parity = self._place.parity if self._parity is not None else None
         ready = Ready(self._place.part, self.sha256, self.size_bytes, self._place.root, parity, digests.chunk_index)
         try:
             self._adopt(ready, digests)
-        finally:
-            self._end()
+        except BaseException:
+            self._leave()
+            raise
+        self._end()
 
     def close(self) -> None:
-        """What came stays for the next try. Idempotent."""
+        """What came stays for the next try, where that finds it. Idempotent."""
         if self._is_over:
             return
         self._stack.close()
-        self._place.parity.unlink(missing_ok=True)
-        if not self._written:
-            self._place.part.unlink(missing_ok=True)
-        self._end()
+        self._leave()
+
+    def _leave(self) -> None:
+        try:
+            self._place.parity.unlink(missing_ok=True)
+            if not self._written or not self._place.is_kept:
+                self._place.part.unlink(missing_ok=True)
+        finally:
+            self._end()
 
     def discard(self) -> None:
         """Nothing stays. Idempotent."""
@@ -224,8 +233,11 @@ class BlobPart:
             raise _told(error, self.sha256) from None
         if self._is_synced_here:
             begin_writing(self._descriptor, self._written, len(piece))
-        self._pieces.submit(len(piece))
         self._written += len(piece)
+        try:
+            self._pieces.submit(len(piece))
+        except OSError as error:  # of its parity
+            raise _told(error, self.sha256) from None
 
     def _digests(self) -> Digests:
         self._pieces.wait()
