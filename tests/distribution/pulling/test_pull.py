@@ -294,12 +294,15 @@ def test_liars_in_halves_of_slabs_keep_no_pull_for_ever(tmp_path: Path, publishe
     def impatient() -> None:
         assert time.monotonic() < begun + 15, "still pulling"
 
-    with Origin(files, lie_by_halves) as one, Origin(files, lie_by_halves) as other:
-        with opened(tmp_path / "site", {"one": one.url, "other": other.url}) as site:
-            with pytest.raises(SourceUnavailable, match="no source has it now: "):
-                site.puller.pull(PACKAGE, None, site.run(gate=impatient))
-            with pytest.raises(ContentNotFound):
-                site.library.find(PACKAGE)
+    with (
+        Origin(files, lie_by_halves) as one,
+        Origin(files, lie_by_halves) as other,
+        opened(tmp_path / "site", {"one": one.url, "other": other.url}) as site,
+    ):
+        with pytest.raises(SourceUnavailable, match="no source has it now: "):
+            site.puller.pull(PACKAGE, None, site.run(gate=impatient))
+        with pytest.raises(ContentNotFound):
+            site.library.find(PACKAGE)
 
 
 def test_the_wrong_key_is_refused_and_forgotten_only_by_the_operator(tmp_path: Path, publisher: Publisher) -> None:
