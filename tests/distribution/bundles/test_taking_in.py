@@ -221,6 +221,24 @@ def test_changed_bytes_never_become_content(library: Library, origin: Library, s
     assert_same(library, origin, "LAB00001")
 
 
+def test_a_check_ends_also_the_zeros_behind_the_end(library: Library, origin: Library) -> None:
+    archive, zeros = io.BytesIO(export(origin)), 0
+
+    def read(count: int) -> bytes:
+        nonlocal zeros
+        piece = archive.read(count)
+        zeros += not piece
+        assert zeros < 1000, "reads for ever"
+        return piece or bytes(count)
+
+    def check() -> None:
+        if zeros > 10:
+            raise JobCancelled("enough")
+
+    with pytest.raises(JobCancelled):
+        BundleImport(library, {origin.public_key()}, lambda done, total: None, check).run(read)
+
+
 def test_a_check_ends_it_and_it_goes_on(library: Library, origin: Library) -> None:
     left = [6]
 

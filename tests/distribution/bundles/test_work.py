@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,33 @@ def test_the_key_of_a_stranger_has_to_be_told(site: Site, tmp_path: Path) -> Non
 def test_what_cannot_be_is_told(site: Site, kind: JobKind, options: dict[str, OptionValue], words: str) -> None:
     done = site.run(kind, **options)
     assert (done.state, words in done.error) == (JobState.FAILED, True), done.error
+
+
+def test_what_is_no_bundle_is_not_replaced_by_one(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "distribution.db"
+    before = path.read_bytes()
+    done = site.run(JobKind.EXPORT, path=str(path))
+    assert (done.state, path.read_bytes()) == (JobState.FAILED, before)
+    assert done.error == f"{path}: is there and no bundle; name a new file, or remove it first"
+    (tmp_path / "again").touch()
+    for _ in range(2):
+        assert site.run(JobKind.EXPORT, path=str(tmp_path / "again")).state is JobState.DONE
+
+
+def test_what_is_no_file_holds_nobody_up(site: Site, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        for options in ({"path": str(tmp_path / "out"), "since": str(path)}, {"path": str(path)}):
+            kind = JobKind.EXPORT if "since" in options else JobKind.IMPORT
+            done = site.run(kind, **options)
+            assert (done.state, f"{path}: no regular file" in done.error) == (JobState.FAILED, True), done.error
+
+
+def test_a_list_without_end_is_not_read_to_it(site: Site, tmp_path: Path) -> None:
+    with (tmp_path / "list").open("wb") as file:
+        file.truncate(1 << 40)
+    done = site.run(JobKind.EXPORT, path=str(tmp_path / "out"), since=str(tmp_path / "list"))
+    assert (done.state, "larger than " in done.error) == (JobState.FAILED, True), done.error
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:

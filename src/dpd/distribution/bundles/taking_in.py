@@ -74,7 +74,12 @@ class BundleImport:
     def run(self, read: Read) -> Imported:
         """Take everything in. Raises ContentError for a key that is not trusted, ContentCorrupt for a bundle that is not as it
         was signed, and as publishing does; what is complete stays."""
-        opened = open_bundle(read)
+
+        def checked(count: int) -> bytes:  # also of what is no file: the listing, and zeros behind the end
+            self._check()
+            return read(count)
+
+        opened = open_bundle(checked)
         self._refuse_foreign(opened.signer)
         total = sum(each.size_bytes for each in opened.listing.files)
         done = 0
@@ -98,7 +103,6 @@ class BundleImport:
 
     def _told(self, pieces: Iterator[bytes], done: int, total: int) -> Iterator[bytes]:
         for piece in pieces:
-            self._check()
             yield piece
             done += len(piece)
             self._progress(done, total)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import IO
 
 from dpd.content.library import Library
 from dpd.content.records import Content
+from dpd.content.signatures.document import MAX_DOCUMENT_BYTES
 from dpd.distribution.bundles import holdings
 from dpd.distribution.bundles.bundle import Bundle
 from dpd.distribution.bundles.holdings import NOTHING, Holdings
+from dpd.distribution.bundles.listing import LISTING_PATH
 from dpd.distribution.bundles.plan import Plan, choose, plan
 from dpd.distribution.bundles.repository_folder import RepositoryFolder
 from dpd.distribution.bundles.taking_in import BundleImport, Imported
@@ -56,6 +59,7 @@ class ExportWork:
     def _write_bundle(self, planned: Plan, path: Path, run: JobRun) -> None:
         bundle = Bundle(self._library, planned)
         run.say(f"writing {len(planned.packages)} packages")
+        _refuse_to_replace(path)
         with whole_file(path) as file:
             bundle.write(file.write, run.progress, run.check)
         run.say(f"{len(planned.packages)} packages in {bundle.size_bytes} bytes")
@@ -77,7 +81,7 @@ class ImportWork:
         keys = self._trusted() | read_key(str(run.job.options.get("key", "")))
         run.say(f"reading {path}")
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 done = BundleImport(self._library, keys, run.progress, run.check).run(file.read)
         except OSError as error:
             raise ContentError(f"{path}: {error.strerror}; give the path as the daemon sees it") from None
@@ -120,11 +124,38 @@ def _read_holdings(path: Path | None) -> Holdings:
     if path is None:
         return NOTHING
     try:
-        return holdings.decode(path.read_bytes())
+        with open_regular(path) as file:
+            document = file.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise ContentError(
             f"{path}: {error.strerror}; expected what `dpd bundle holdings` printed on the other distribution point"
         ) from None
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise ContentError(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes; expected a list of holdings")
+    return holdings.decode(document)
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """For reading. A pipe could hold its reader for ever, and a device have no end. Raises OSError, ContentError."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ContentError(f"{path}: no regular file; expected one that another distribution point wrote")
+        yield file
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Whoever orders an export by the API names any path, and dpd may write to its own state and library: what is replaced
+    must be an older bundle, or empty. Raises ContentError."""
+    try:
+        with open_regular(path) as file:
+            begin = file.read(len(LISTING_PATH))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ContentError(f"{path}: {error.strerror}; name a file in a folder that dpd may write to") from None
+    if begin not in (b"", LISTING_PATH.encode()):
+        raise ContentError(f"{path}: is there and no bundle; name a new file, or remove it first")
 
 
 @contextmanager
