@@ -4,14 +4,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dpd.content.kinds import ContentFormat, ContentKind
-from dpd.content.records import Content, FileEntry, Place
+from dpd.content.records import Content, FileEntry, Place, RootState
 from dpd.content.stock import KEPT_S, Ready, Recipe, Stock
-from dpd.errors import ContentError, ContentNotFound
+from dpd.errors import ContentError, ContentNotFound, LibraryFull
 
 
 @pytest.fixture
@@ -126,3 +127,40 @@ def test_a_blob_that_looks_wrong_is_not_used(stock: Stock) -> None:
     assert not stock.is_usable(row)
     stock.path_of(row).unlink()
     assert not stock.is_usable(row)
+
+
+def test_a_removal_takes_nothing_that_came_for_something_else(stock: Stock, tmp_path: Path) -> None:
+    one, other = ready(stock, b"one"), ready(stock, b"other")
+    content = stock.install(recipe(one), [one])
+    stock.hold([other.sha256])
+    stock.adopt([other])
+    stock.remove(content)
+    stock.release([other.sha256])
+    assert names(tmp_path) == {other.sha256}  # for the next try, until gc
+
+
+def test_what_cannot_be_adopted_leaves_neither_a_file_nor_a_note(
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[Place]:
+        raise LibraryFull("library.db: the disk is full")
+
+    monkeypatch.setattr(stock.blobs, "add", full)
+    with pytest.raises(LibraryFull):
+        stock.adopt([ready(stock, b"one")])
+    assert (names(tmp_path), stock.blobs.loose()) == (set(), [])
+
+
+def test_a_disk_that_keeps_its_files_hinders_no_blob_from_being_elsewhere(stock: Stock, tmp_path: Path) -> None:
+    stock.roots.add(tmp_path / "2", 0)
+    parts = [ready(stock, b"one"), ready(stock, b"two")]
+    stuck = [replace(each, root=1) for each in parts]
+    content = stock.install(recipe(*stuck), stuck)
+    stock.roots.change(1, state=RootState.DRAINING)
+    blob = stock.roots.folder(1).blob(min(each.sha256 for each in parts))
+    blob.unlink()
+    (blob / "in the way").mkdir(parents=True)
+    again = [ready(stock, b"one"), ready(stock, b"two")]
+    assert stock.install(recipe(*again), again) == content
+    assert stock.roots.status()[1].blobs == 0
+    assert stock.blobs.loose() == [Place(blob.name, 1)]

@@ -155,11 +155,11 @@ class Drain:
             self._roots.adopt(adopted)
             before = self._table.add(rows)
         except BaseException:
-            with suppress(ContentError):  # a full disk may not take the note back; the next start does
+            with suppress(ContentError, OSError):  # a full disk may not take the note back; the next start does
                 self._stock.settle([Place(each.sha256, each.root) for each in adopted])
             raise
         self._blobs += len(adopted)
-        self._stock.settle(before)
+        self._stock.settle_moved(before)
 
     def _tell(self, done: int, total: int) -> None:
         self._progress(self._done_bytes + done, max(self._total_bytes, self._done_bytes + total))

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -186,8 +186,10 @@ class Stock:
     def adopt(self, ready: Sequence[Ready]) -> None:
         """Keep blobs that no content needs yet; hold them, or gc takes them for garbage."""
         with self.change:
-            self._give_names(ready)
-            self.settle(self.blobs.add([_row(each) for each in ready]))
+            with self._taken_back(ready):
+                self._give_names(ready)
+                moved = self.blobs.add([_row(each) for each in ready])
+            self.settle_moved(moved)
 
     def install(self, recipe: Recipe, ready: Sequence[Ready]) -> Content:
         """Make content exist, of blobs that are here and held and of those that are ready. The only way in which content
@@ -196,19 +198,18 @@ class Stock:
             content = recipe.settle()
             before, manifest = self.catalogue.manifest_of(content), ""
             try:
-                self._give_names(ready)
-                if recipe.manifest is not None:
-                    manifest = self._write_manifest(recipe.manifest(content))
-                moved = self.catalogue.put(
-                    content, manifest, recipe.files, recipe.directories, [_row(each) for each in ready]
-                )
+                with self._taken_back(ready):
+                    self._give_names(ready)
+                    if recipe.manifest is not None:
+                        manifest = self._write_manifest(recipe.manifest(content))
+                    moved = self.catalogue.put(
+                        content, manifest, recipe.files, recipe.directories, [_row(each) for each in ready]
+                    )
             except BaseException:
                 if manifest and manifest != before:
                     self.store.drop_manifest(manifest)
-                with suppress(ContentError):  # a full disk may not take the note back; the next start does
-                    self.settle([_place(each) for each in ready])
                 raise
-            self.settle(moved)
+            self.settle_moved(moved)
             if before and before != manifest:
                 self.store.drop_manifest(before)
             return content
@@ -219,7 +220,7 @@ class Stock:
             manifest = self.catalogue.manifest_of(content)
             if manifest is None:
                 raise ContentNotFound(f"{content} has been removed from the library")
-            self._spared.update(self._held)
+            self._spared.update(each.sha256 for each in self.catalogue.files(content) if each.sha256 in self._held)
             places = self.catalogue.remove(content, self._held)
             if manifest:
                 self.store.drop_manifest(manifest)
@@ -230,21 +231,37 @@ class Stock:
         with self.change:
             self.settle(self.blobs.drop(hashes, self._held))
 
+    def settle_moved(self, places: Sequence[Place]) -> None:
+        """Where blobs were that have a row for another place now. A disk that has failed may not let go of its files: they
+        are noted, and the next start tries again."""
+        with suppress(OSError):
+            self.settle(places)
+
     def settle(self, places: Sequence[Place]) -> None:
-        """Loose places, where a file may be: it goes if no row vouches for it."""
+        """Loose places, where a file may be: it goes if no row vouches for it. Raises OSError, behind all others,
+        where one cannot go; its note stays for the next start."""
         with self.change:
-            known, done = self.blobs.known(place.sha256 for place in places), []
+            known, done, failed = self.blobs.known(place.sha256 for place in places), [], None
             for place in places:
-                row = known.get(place.sha256)
-                if row is None or row.root != place.root:
-                    if not self._has_folder(place.root):
-                        continue  # its disk is not there now; the note stays for the next start
-                    self.roots.folder(place.root).drop([place.sha256])
-                if row is None:
-                    self.store.drop_chunks([place.sha256])
-                done.append(place)
+                try:
+                    if self._settle(place, known.get(place.sha256)):
+                        done.append(place)
+                except OSError as error:
+                    failed = error
             if done:
                 self.blobs.forget_loose(done)
+            if failed is not None:
+                raise failed
+
+    def _settle(self, place: Place, row: BlobRow | None) -> bool:
+        """Whether nothing is loose there any more."""
+        if row is None or row.root != place.root:
+            if not self._has_folder(place.root):
+                return False  # its disk is not there now; the note stays for the next start
+            self.roots.folder(place.root).drop([place.sha256])
+        if row is None:
+            self.store.drop_chunks([place.sha256])
+        return True
 
     def _has_folder(self, root: int) -> bool:
         try:
@@ -252,6 +269,16 @@ class Stock:
         except ContentError:
             return False
         return True
+
+    @contextmanager
+    def _taken_back(self, ready: Sequence[Ready]) -> Iterator[None]:
+        """Where the block fails, the files that it has given names go again."""
+        try:
+            yield
+        except BaseException:
+            with suppress(ContentError, OSError):  # a full disk may not take the note back; the next start does
+                self.settle([_place(each) for each in ready])
+            raise
 
     def _give_names(self, ready: Sequence[Ready]) -> None:
         self.blobs.note_loose([_place(each) for each in ready])
