@@ -28,7 +28,9 @@ from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
 from dpd.control.root_messages import RootParameters
 from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState, OptionValue
+from dpd.distribution.pulling.url_pull import UrlOrder
 from dpd.distribution.states import PackageStatus
+from dpd.errors import JobError
 
 
 class Asked(Protocol):
@@ -57,6 +59,10 @@ def _options(body: JobRequest) -> dict[str, OptionValue]:
         raise RequestRefused(f"{next(iter(options))}: only for the kind distribute")
     if bool(body.url) != bool(body.sha256):
         raise RequestRefused("url and sha256: expected both, or none of them")
+    try:
+        UrlOrder.of(options)
+    except JobError as error:
+        raise RequestRefused(str(error)) from None
     return options
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.content.wim_builder import make_wim
-from tests.distribution.origin import SLAB_BYTES, Asked, Origin, Reply, opened
+from tests.distribution.origin import SLAB_BYTES, Asked, Misbehave, Origin, Reply, opened
 
 from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.errors import ContentError, ContentNotFound, JobError, SourceUnavailable
@@ -123,7 +123,13 @@ def test_a_server_without_ranges_gives_the_file_all_the_same(tmp_path: Path) -> 
         ({"url": "ftp://x/y", "sha256": DIGEST}, JobError, "expected one that begins with http"),
         ({"url": "http://x/y", "sha256": "abc"}, JobError, "expected the 64 hexadecimal digits"),
         ({"url": "http://x/y"}, JobError, "sha256sum"),
-        ({"url": "http://u:p@127.0.0.1/y", "sha256": DIGEST}, SourceUnavailable, "names and passwords"),
+        ({"url": "http://[::1/y", "sha256": DIGEST}, JobError, "Invalid IPv6 URL"),
+        ({"url": "http://x:port/y", "sha256": DIGEST}, JobError, "Port could not be cast"),
+        (
+            {"url": "http://u:p@127.0.0.1/y", "sha256": DIGEST},
+            JobError,
+            '^url "http://…@127.0.0.1/y": http://…@127.0.0.1: names',
+        ),
         ({"url": "http://127.0.0.1:1/y", "sha256": DIGEST}, SourceUnavailable, "Connection refused"),
         (
             {"url": "https://127.0.0.1:1/y", "sha256": DIGEST, "ca_file": "/no/such"},
@@ -145,3 +151,25 @@ def test_a_part_of_a_split_wim_is_refused(tmp_path: Path) -> None:
         pytest.raises(ContentError, match="part 1 of a WIM split into 2"),
     ):
         site.pull("P", url=f"{origin.url}/install.swm", sha256=sha256(image).hexdigest())
+
+
+def forbid(asked: Asked, reply: Reply) -> None:
+    reply.status, reply.body = 403, b"no"
+
+
+def send_away(asked: Asked, reply: Reply) -> None:
+    reply.status, reply.headers["Location"] = 302, "ftp://elsewhere/f?sig=SECRET"
+
+
+def send_round(asked: Asked, reply: Reply) -> None:
+    reply.status, reply.headers["Location"] = 302, "?token=SECRET2"
+
+
+@pytest.mark.parametrize("misbehave", [forbid, send_away, send_round])
+def test_a_token_in_a_url_goes_into_no_message(tmp_path: Path, misbehave: Misbehave) -> None:
+    with Origin({"f?token=SECRET": IMAGE}, misbehave) as origin, opened(tmp_path / "site", {}) as site:
+        with pytest.raises(SourceUnavailable) as caught:
+            site.pull("P", url=f"{origin.url}/f?token=SECRET", sha256=DIGEST)
+        assert f"{origin.url}/f?…" in str(caught.value)
+        assert "SECRET" not in str(caught.value) + str(site.told)
+        assert site.told

@@ -9,6 +9,7 @@ and then. Time in which we do not read, since the ceiling holds us, is not its f
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import time
@@ -22,8 +23,16 @@ CONNECT_S = 10.0
 SLICE_S = 0.5  # how long a read waits before it asks whether the pull is still wanted
 LEAST_BYTES_S = 1024
 HEAD_BYTES = 64 << 10
+_USER = re.compile(r"//[^/?#]*@")
 _NO_CLAMP_BYTES = 1 << 30
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", 10)
+
+
+def shown(url: str) -> str:
+    """For messages, which go into logs and events: without a password, and without the query, in which there may be a token
+    or a signature."""
+    place, mark, _ = _USER.sub("//…@", url).partition("?")
+    return f"{place}?…" if mark else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +48,14 @@ class Origin:
         """Of an http or https URL. Raises ValueError in words."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f'{url}: expected a URL such as "http://dp1.example:8080"')
+            raise ValueError(f'{shown(url)}: expected a URL such as "http://dp1.example:8080"')
         if parts.username is not None or parts.password is not None:
             raise ValueError(f"{parts.scheme}://…@{parts.hostname}: names and passwords in a URL are not supported")
         is_tls, host = parts.scheme == "https", parts.hostname
         try:
             host = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:
-            raise ValueError(f"{url[:200]}: {host[:80]!r} is no name of a host") from None
+            raise ValueError(f"{shown(url)[:200]}: {host[:80]!r} is no name of a host") from None
         return cls(is_tls, host, parts.port or (443 if is_tls else 80))
 
     @property

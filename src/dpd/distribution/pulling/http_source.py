@@ -18,7 +18,7 @@ from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from dpd.content import repository
-from dpd.distribution.pulling.http_connection import HttpConnection, Origin
+from dpd.distribution.pulling.http_connection import HttpConnection, Origin, shown
 from dpd.distribution.pulling.source import Outcome, SourceFailure, Stream, Terms
 from dpd.protocol.http.answer import Answer
 
@@ -109,7 +109,7 @@ def open_range(
     inspect(answer)
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         connection.close()
-        raise SourceFailure(name, Outcome.REFUSED, f"{target}: comes compressed although that was not asked for")
+        raise SourceFailure(name, Outcome.REFUSED, f"{shown(target)}: comes compressed although that was not asked for")
     if answer.status == 206:
         _check_range(name, connection, answer, begin, end, size_bytes)
         return HttpStream(name, connection, answer, 0, end - begin)
@@ -118,7 +118,7 @@ def open_range(
     _check_length(name, connection, answer, size_bytes)
     if not is_whole and end != size_bytes:
         connection.close()  # of a whole file nobody wants to read the rest
-        raise SourceFailure(name, Outcome.NO_RANGES, f"{target}: sends the whole file instead of a range")
+        raise SourceFailure(name, Outcome.NO_RANGES, f"{shown(target)}: sends the whole file instead of a range")
     return HttpStream(name, connection, answer, begin, end - begin)
 
 
@@ -142,10 +142,10 @@ def _check_length(name: str, connection: HttpConnection, answer: Answer, size_by
 
 def refused(name: str, connection: HttpConnection, answer: Answer, target: str) -> SourceFailure:
     """What an answer that is no good means."""
-    status = answer.status
+    status, target = answer.status, shown(target)
     if status in _REDIRECTS:
         connection.close()
-        place = answer.headers.get("location", "nowhere")[:200]
+        place = shown(answer.headers.get("location", "nowhere"))[:200]
         return SourceFailure(
             name,
             Outcome.REFUSED,
@@ -304,7 +304,7 @@ class UrlSession:
                 return ask()
             except _Redirected as redirected:
                 self._move_to(redirected.place)
-        raise SourceFailure(self._source.name, Outcome.REFUSED, f"{self._source.url}: redirects without end")
+        raise SourceFailure(self._source.name, Outcome.REFUSED, f"{shown(self._source.url)}: redirects without end")
 
     def _move_to(self, place: str) -> None:
         self._connection.close()
@@ -313,7 +313,7 @@ class UrlSession:
         except ValueError:
             url = place = ""
         if not place or (self._url.startswith("https:") and not url.startswith("https:")):
-            why = f"{self._url}: redirects to {place[:200] or 'nowhere'}, which is not followed: expected https"
+            why = f"{shown(self._url)}: redirects to {shown(place)[:200] or 'nowhere'}, which is not followed: expected https"
             raise SourceFailure(self._source.name, Outcome.REFUSED, why)
         self._url = url
         self._connection = self._connect()
@@ -333,7 +333,7 @@ class UrlSession:
         validator = answer.headers.get("etag", "") or answer.headers.get("last-modified", "")
         if self._validator and validator != self._validator:
             self._connection.close()
-            why = f"{self._url}: has been replaced while it was pulled ({self._validator} before, {validator or 'nothing'} now)"
+            why = f"{shown(self._url)}: has been replaced while it was pulled ({self._validator} before, {validator or 'nothing'} now)"
             raise SourceFailure(self._source.name, Outcome.CHANGED, why)
         self._validator = validator
 

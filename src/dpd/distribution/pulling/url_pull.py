@@ -21,6 +21,7 @@ from dpd.content.wim.header import HEADER_BYTES, has_magic
 from dpd.content.wim.tags import image_tags
 from dpd.content.wim.xml import MAX_XML_BYTES, ImageSummary, read_images
 from dpd.distribution.jobs.events import Tell
+from dpd.distribution.pulling.http_connection import Origin, shown
 from dpd.distribution.pulling.http_source import UrlHead, UrlSession, UrlSource
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.pulling.source import Outcome, Session, Source, SourceFailure
@@ -47,7 +48,11 @@ class UrlOrder:
         if not url:
             return None
         if not re.match(r"https?://[^\s/]", url):
-            raise JobError(f'url "{url[:200]}": expected one that begins with http:// or https://')
+            raise JobError(f'url "{shown(url)[:200]}": expected one that begins with http:// or https://')
+        try:
+            Origin.of(url)
+        except ValueError as error:
+            raise JobError(f'url "{shown(url)[:200]}": {error}') from None
         if not _SHA256.fullmatch(sha256):
             raise JobError(
                 f'sha256 "{sha256[:80]}": expected the 64 hexadecimal digits of what `sha256sum` says of the file'
@@ -69,7 +74,7 @@ def describe_url(
         head = session.head(HEADER_BYTES)
         return head, _images(source.name, session, head, order)
 
-    head, images = lane.ask(order.url, ask)
+    head, images = lane.ask(shown(order.url), ask)
     name = _NAME.sub("_", unquote(urlsplit(order.url).path).rpartition("/")[2])[:200].strip(".") or "file"
     return Description(
         package_id=package_id,
@@ -103,10 +108,10 @@ def _images(name: str, session: UrlSession, head: UrlHead, order: UrlOrder) -> t
         header = remote.read_header()
         images = read_images(remote.read_resource(header.xml_data, "XML data", MAX_XML_BYTES))
     except ContentCorrupt as error:
-        raise SourceFailure(name, Outcome.WRONG, f"{order.url}: {error}") from None
+        raise SourceFailure(name, Outcome.WRONG, f"{shown(order.url)}: {error}") from None
     if header.total_parts != 1:
         raise ContentError(
-            f"{order.url}: part {header.part_number} of a WIM split into {header.total_parts}; fetch all parts and `dpd content publish` the first"
+            f"{shown(order.url)}: part {header.part_number} of a WIM split into {header.total_parts}; fetch all parts and `dpd content publish` the first"
         )
     return images
 
