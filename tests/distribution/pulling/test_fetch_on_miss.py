@@ -11,6 +11,7 @@ import pytest
 from tests.distribution.origin import Asked, Origin, Reply, Site, opened
 
 from dpd.content import repository
+from dpd.distribution.pulling import pull
 from dpd.distribution.pulling.fetch_on_miss import MAX_WAITING, REMEMBERED_S, FetchOnMiss
 from dpd.errors import ContentNotFound, SourceUnavailable, Unavailable
 
@@ -118,3 +119,43 @@ def test_what_the_desk_refuses_is_told(site: Site) -> None:
     with pytest.raises(Unavailable, match="until noon"):
         some.fetch("P", None, ()).result(5)
     some.close()
+
+
+def test_closing_ends_the_questions_under_way(tmp_path: Path, origin: Origin) -> None:
+    asked = threading.Event()
+
+    def hang(_: Asked, reply: Reply) -> None:
+        reply.hang = 0
+        asked.set()
+
+    origin.misbehave = hang
+    with opened(tmp_path / "slow", {"hq": origin.url}, fetch_on_miss=True, stall_timeout_s=60.0) as site:
+        some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"))
+        future = some.fetch("P", None, ())
+        assert asked.wait(5)
+        some.close()
+        with pytest.raises(Unavailable, match="dpd ends"):
+            future.result(5)
+        assert some.fetch("P", None, ()).result(0) is False
+
+
+def test_a_source_that_sends_on_and_on_holds_nobody_up(
+    site: Site, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_on(asked: Asked, reply: Reply) -> None:
+        reply.body = bytes(64 << 20)
+
+    origin.misbehave, origin.pause_s = run_on, 0.02
+    monkeypatch.setattr(pull, "OFFER_S", 0.5)
+    some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"))
+    with pytest.raises(SourceUnavailable, match=r"hq: has not answered a small question in 0\.5 s"):
+        some.fetch("P", None, ()).result(5)
+    some.close()
+
+
+def test_what_came_meanwhile_leaves_nothing_of_who_asked(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    site.library.publish(tmp_path / "file", "P", 1)
+    site.puller.pull_for("P", 1, ("c" * 32,))
+    site.pull("P", 1)
+    assert site.puller._via == {}

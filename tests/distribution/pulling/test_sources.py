@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.distribution.origin import Origin
+from tests.distribution.origin import Asked, Origin, Reply
 
 from dpd.content import repository
 from dpd.content_settings import DistributionSettings, SourceSettings
 from dpd.distribution.database import open_database
+from dpd.distribution.pulling import sources
 from dpd.distribution.pulling.http_source import HttpSource
 from dpd.distribution.pulling.rate import RateLimit
 from dpd.distribution.pulling.s3_source import S3Source
@@ -69,6 +70,19 @@ def test_a_source_with_another_key_answers_and_is_an_error(keys: KeyRing) -> Non
 def test_a_source_that_is_of_no_use_says_why(keys: KeyRing, url: str, reachable: bool, words: str) -> None:
     found = look_at(HttpSource("hq", url), keys, TERMS)
     assert (found.is_reachable, found.latency_ms, words in found.error) == (reachable, None, True), found.error
+
+
+def test_a_source_that_sends_on_and_on_is_not_listened_to_for_ever(
+    keys: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_on(asked: Asked, reply: Reply) -> None:
+        reply.drip = 0.0005  # 2 KiB a second at the most, which is no stall
+
+    monkeypatch.setattr(sources, "TEST_S", 0.5)
+    with Origin({repository.IDENTITY: bytes(4000)}, run_on) as origin:
+        found = look_at(HttpSource("hq", origin.url), keys, TERMS)
+        assert "has not answered a small question in 0.5 s" in found.error
+        assert not found.is_reachable
 
 
 def test_a_web_server_without_a_repository_is_reachable_but_no_source(keys: KeyRing) -> None:

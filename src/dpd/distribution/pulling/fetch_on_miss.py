@@ -38,15 +38,17 @@ class FetchOnMiss:
         self._asking: dict[tuple[str, int | None], Future[bool]] = {}
         self._absent: OrderedDict[tuple[str, int | None], tuple[float, str]] = OrderedDict()
         self._threads = ThreadPoolExecutor(ASKERS, "fetch-on-miss")
+        self._is_closed = False
 
     def close(self) -> None:
-        """Nobody is answered any more."""
+        """Nobody is answered any more; who asks a source stops, for the process waits for these threads at its end."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def fetch(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> Future[bool]:
         """As `FetchDoor.fetch`."""
         key = package_id, source_version
-        if not self._puller.settings.fetch_on_miss:
+        if self._is_closed or not self._puller.settings.fetch_on_miss:
             return _answer(False)
         if self._puller.own_id in via or len(via) >= MAX_HOPS:
             why = "that asked this one" if self._puller.own_id in via else f"through {len(via)} of them"
@@ -72,7 +74,7 @@ class FetchOnMiss:
     def _order(self, key: tuple[str, int | None], via: tuple[str, ...]) -> bool:
         package_id, source_version = key
         try:
-            has_it = self._puller.is_offered(package_id, source_version, via)
+            has_it = self._puller.is_offered(package_id, source_version, via, self._check)
         except SourceUnavailable as error:
             raise SourceUnavailable(f"package {package_id} is not here, and {error}") from None
         if not has_it:
@@ -86,6 +88,10 @@ class FetchOnMiss:
         self._puller.pull_for(package_id, source_version, via)
         self._submit(package_id, source_version)
         return True
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise Unavailable("dpd ends; try again soon")
 
     def _remembered(self, key: tuple[str, int | None]) -> str | None:
         at, text = self._absent.get(key, (-REMEMBERED_S, ""))

@@ -32,7 +32,7 @@ from dpd.distribution.jobs.run import JobRun
 from dpd.distribution.pulling.blob_pull import BlobPull
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.pulling.rate import RateLimit
-from dpd.distribution.pulling.source import Outcome, Session, Source, SourceFailure, Terms
+from dpd.distribution.pulling.source import Check, Outcome, Session, Source, SourceFailure, Terms, in_time
 from dpd.distribution.pulling.sources import sources_of
 from dpd.distribution.pulling.supply import Lane, Supply, in_order
 from dpd.distribution.pulling.trust import KeyRing
@@ -44,6 +44,7 @@ from dpd.telemetry.events import Value
 LANES = 4  # bench/pull.py has 20,000 small files
 
 OFFER_STALL_S = 10.0  # a client waits for it
+OFFER_S = 20.0  # for each source: one that sends on and on, however little it means, must not hold all others up
 
 
 class SourcePuller:
@@ -94,10 +95,11 @@ class SourcePuller:
 
     def pull(self, package_id: str, source_version: int | None, run: JobRun) -> Content:
         """As `ports.Puller.pull`. The job's options `url` and `sha256` name a file at a plain URL instead of the sources."""
+        via = self._via.pop((package_id, source_version), ())
         here = self._here(package_id, source_version)
         if here is not None:
             return here
-        terms = self.terms(run.check, self._via.pop((package_id, source_version), ()))
+        terms = self.terms(run.check, via)
         order = UrlOrder.of(run.job.options)
         told = {"package_id": package_id}
         supply = self.supply(told) if order is None else order.supply(self._rng, self.stats, self._tell, told)
@@ -156,19 +158,22 @@ class SourcePuller:
         run.say(f"pulls {description} from {source.name}")
         return description, manifest
 
-    def is_offered(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> bool:
+    def is_offered(
+        self, package_id: str, source_version: int | None, via: tuple[str, ...], check: Check = lambda: None
+    ) -> bool:
         """Whether a source has it; asks for small documents alone, and says so in no event. Raises SourceUnavailable where one that
-        may have it does not answer."""
+        may have it does not answer, and what `check` raises."""
         path = (
             repository.newest(package_id)
             if source_version is None
             else repository.description(package_id, source_version)
         )
-        terms = replace(self.terms(lambda: None, via), stall_s=min(OFFER_STALL_S, self.settings.stall_timeout_s))
+        terms = replace(self.terms(check, via), stall_s=min(OFFER_STALL_S, self.settings.stall_timeout_s))
         failures: list[SourceFailure] = []
         for source in in_order(self.sources, self._rng):
             try:
-                with closing(source.session(terms)) as session:
+                check()
+                with closing(source.session(replace(terms, check=in_time(source, OFFER_S, check)))) as session:
                     session.read(path, MAX_DOCUMENT_BYTES)
                     return True
             except SourceFailure as failure:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,3 +100,15 @@ class Source(Protocol):
     def session(self, terms: Terms) -> Session:
         """Talks to nobody yet. Raises SourceFailure where the source's own settings are of no use, such as a CA file."""
         ...
+
+
+def in_time(source: Source, seconds: float, check: Check) -> Check:
+    """A check that also ends what takes longer: who sends on and on, however little it means, is no source that stalls."""
+    ends_at = time.monotonic() + seconds
+
+    def look() -> None:
+        check()
+        if time.monotonic() > ends_at:
+            raise SourceFailure(source.name, Outcome.STALLED, f"has not answered a small question in {seconds:g} s")
+
+    return look

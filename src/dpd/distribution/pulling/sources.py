@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dpd.content import repository
 from dpd.content_settings import DistributionSettings, SourceSettings
 from dpd.distribution.pulling.http_source import HttpSource
 from dpd.distribution.pulling.s3_source import S3Source
-from dpd.distribution.pulling.source import Outcome, Session, Source, SourceFailure, Terms
+from dpd.distribution.pulling.source import Outcome, Session, Source, SourceFailure, Terms, in_time
 from dpd.distribution.pulling.trust import KeyRing, KeyState, ask_identity
 
 TEST_STALL_S = 10.0
+TEST_S = 30.0  # for all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def look_at(source: Source, keys: KeyRing, terms: Terms) -> SourceStatus:
     offered, latency_ms, error = "", None, ""
     is_reachable = False
     try:
-        session = source.session(terms)
+        session = source.session(replace(terms, check=in_time(source, TEST_S, terms.check)))
         try:
             offered, latency_ms = _ask(source, session)
             is_reachable = True
