@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,14 +42,29 @@ async def test_a_folder_is_published_listed_by_file_tagged_and_removed(operation
     assert [each.path for each in await verbs.files("DRV1", 1, "net/b.inf", 2)] == ["net/c.sys"]
     tagged = await verbs.tag("DRV1", None, ("lab", "vendor=other"), ("vendor=acme", "unknown"))
     assert tagged == replace(content, tags=("lab", "vendor=other"))
-    assert verbs.page(None, 10, ContentQuery(tags=("vendor=other",))) == [tagged]
+    assert await verbs.page(None, 10, ContentQuery(tags=("vendor=other",))) == [tagged]
     with pytest.raises(ContentError, match="expected a word of"):
         await verbs.tag("DRV1", None, ("not a tag!",), ())
     assert await verbs.verify("DRV1", None, unseen) == tagged
     assert await verbs.remove("DRV1") == tagged
     with pytest.raises(ContentNotFound):
         verbs.content("DRV1")
-    assert verbs.totals().blobs == 0
+    assert (await verbs.totals()).blobs == 0
+
+
+async def test_what_reads_much_holds_no_loop_up(
+    operations: Operations, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes to the library's tables, such as 500,000 rows of a driver package, keeps readers waiting."""
+    may_go_on = threading.Event()
+    for name in ("page", "totals"):
+        read = getattr(library, name)
+        monkeypatch.setattr(library, name, lambda *given, read=read: (may_go_on.wait(10), read(*given))[1])
+    pending = asyncio.gather(operations.content.page(None, 10, ContentQuery()), operations.content.totals())
+    await asyncio.sleep(0)
+    may_go_on.set()
+    page, totals = await asyncio.wait_for(pending, 5)
+    assert (page, totals.contents) == ([], 0)
 
 
 async def test_an_upload_is_moved_into_the_library_and_not_copied(

@@ -61,7 +61,7 @@ async def test_no_more_than_so_many_jobs_run_at_once(operations: Operations, ima
         for gate in gates:
             gate.opened.set()
     assert str(caught.value) == "8 jobs run already, as many as may; ask again when one has ended"
-    assert operations.content.totals().contents == MAX_JOBS
+    assert (await operations.content.totals()).contents == MAX_JOBS
 
 
 async def test_an_upload_that_has_begun_is_published_although_the_drain_has_begun_too(operations: Operations) -> None:

@@ -48,13 +48,13 @@ async def list_content(api: Asked, request: web.Request, parameters: ContentList
         tags=_split(parameters.tags),
         newest=parameters.newest == "true",
     )
-    found = api.content.page(_cursor(parameters.after), parameters.limit + 1, query)
+    found = await api.content.page(_cursor(parameters.after), parameters.limit + 1, query)
     page = found[: parameters.limit]
     return ContentList(page, f"{page[-1].package_id}/{page[-1].source_version}" if len(found) > len(page) else "")
 
 
 async def show_totals(api: Asked, request: web.Request, parameters: None, body: None) -> Totals:
-    return api.content.totals()
+    return await api.content.totals()
 
 
 async def publish(

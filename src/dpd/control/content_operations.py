@@ -93,13 +93,13 @@ class ContentOperations:
         log.info("content published", extra={"content": str(content), "size_bytes": content.size_bytes})
         return content
 
-    def page(self, after: tuple[str, int] | None, limit: int, query: ContentQuery) -> list[Content]:
+    async def page(self, after: tuple[str, int] | None, limit: int, query: ContentQuery) -> list[Content]:
         """What a query finds, by package, oldest version first, behind one of them."""
-        return self._library.page(after, limit, query)
+        return await self._in_worker(self._library.page, after, limit, query)
 
-    def totals(self) -> Totals:
+    async def totals(self) -> Totals:
         """The library in numbers."""
-        return self._library.totals()
+        return await self._in_worker(self._library.totals)
 
     def content(self, package_id: str, source_version: int | None = None) -> Content:
         """This version, or the newest. Raises ContentNotFound."""
