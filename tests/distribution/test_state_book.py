@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,13 @@ import pytest
 from tests.distribution.job_room import Desk
 
 from dpd.content.library import Library
+from dpd.content.records import Content
+from dpd.distribution import state_book
+from dpd.distribution.content_work import versions_of
 from dpd.distribution.jobs.job import JobKind, JobOrder
+from dpd.distribution.jobs.run import JobRun
 from dpd.distribution.state_book import StateBook
-from dpd.errors import ContentNotFound, SourceUnavailable
+from dpd.errors import ContentError, ContentNotFound, SourceUnavailable
 
 
 @pytest.fixture
@@ -51,6 +57,49 @@ def test_pages_hold_each_package_of_library_and_jobs_once(library: Library, made
     assert p04.versions == (2, 8, 9)
     counts = book.counts()
     assert (counts["installed"], counts["updating"], counts["pending"], sum(counts.values())) == (7, 3, 4, 14)
+
+
+def test_counts_are_those_of_the_pages_and_look_at_few_packages(
+    library: Library, made: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: JobRun) -> None:
+        raise ContentError("no such thing")
+
+    made.work = {JobKind.DISTRIBUTE: fail, JobKind.REMOVE: fail}
+    made.restart()
+    book = StateBook(library, made.store, made.desk, made.told)
+    publish(library, tmp_path, *[(f"P{n:02}", 1 + n % 3) for n in range(20)])
+    made.desk.submit(JobOrder(JobKind.DISTRIBUTE, "NONE"))
+    made.desk.submit(JobOrder(JobKind.REMOVE, "P03"))
+    made.work_off()
+    for order in (
+        JobOrder(JobKind.UPDATE, "P04"),
+        JobOrder(JobKind.DISTRIBUTE, "NEW"),
+        JobOrder(JobKind.REMOVE, "P05"),
+    ):
+        made.store.add(order, 0.0)
+    made.restart()
+    book = StateBook(library, made.store, made.desk, made.told)
+    descriptor, _ = library.open_hash(library.find("P07").sha256)
+    blob = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    os.close(descriptor)
+    blob.chmod(0o600)
+    blob.write_bytes(b"other than it was"[: blob.stat().st_size])
+    assert library.damage(library.find("P07"))
+    told = Counter(status.state.value for status in book.page("", 1000))
+    looked: list[str] = []
+
+    def look(found: Library, package_id: str) -> list[Content]:
+        looked.append(package_id)
+        return versions_of(found, package_id)
+
+    monkeypatch.setattr(state_book, "versions_of", look)
+    monkeypatch.setattr(book, "page", lambda *given: pytest.fail("pages"))
+    counts = book.counts()
+    assert {state: count for state, count in counts.items() if count} == told
+    assert told["installed"] == 16
+    assert told["failed"] == 2
+    assert set(looked) == {"NONE", "P03", "P04", "NEW", "P05", "P07"}
 
 
 def test_who_is_nowhere_is_not_found(library: Library, made: Desk) -> None:

@@ -124,6 +124,14 @@ class JobStore:
             told.setdefault(job.package_id, []).append(job)
         return told
 
+    def unsettled(self) -> list[str]:
+        """The packages whose state may come from a job: one is open, or one that tells has failed."""
+        query = (
+            f"SELECT package_id FROM job WHERE {_IS_OPEN} AND package_id != '' "
+            f"UNION SELECT package_id FROM job WHERE state = 'failed' AND kind IN ({_TELLING})"
+        )
+        return [package_id for (package_id,) in self._database.rows(query)]
+
     def trim(self, now: float) -> int:
         """Forget jobs that ended long ago; how many."""
         with self._database.transaction() as connection:
