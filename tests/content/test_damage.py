@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import resource
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from dpd.content.damage import Inspection
 from dpd.content.library import Library
 from dpd.content.manifest import decode_signed
 from dpd.content.stock import Stock
-from dpd.errors import ContentCorrupt
+from dpd.errors import ContentCorrupt, ContentError
 
 SIZE = 9 * SLAB_BYTES + 5
 Damage = Callable[[bytearray], None]
@@ -98,3 +100,33 @@ def test_slabs_that_the_disk_will_not_give_back_are_named(library: Library, make
     finally:
         os.close(descriptor)
         stock.close()
+
+
+def test_a_file_that_cannot_be_opened_is_damage(
+    library: Library, make_file: MakeFile, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = library.publish(make_file(), "P")
+    (blob,) = root.glob("blobs/*/*")
+    blob.unlink()
+    monkeypatch.chdir(blob.parent)  # its name is too long for an address
+    with socket.socket(socket.AF_UNIX) as unconnected:
+        unconnected.bind(blob.name)
+    (damage,) = library.damage(content)
+    assert (damage.sha256, damage.reason) == (content.sha256, "unreadable")
+    assert [row.sha256 for row in library.damaged_blobs()] == [content.sha256]
+
+
+def test_too_many_open_files_are_no_damage(library: Library, make_file: MakeFile) -> None:
+    content = library.publish(make_file(), "P")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = os.open(os.devnull, os.O_RDONLY)
+    library.manifest(content)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened, limits[1]))
+        with pytest.raises(ContentError, match="Too many open files; nothing is wrong with it") as refused:
+            library.open_blob(content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(opened)
+    assert not isinstance(refused.value, ContentCorrupt)
+    assert library.damaged_blobs() == []

@@ -14,7 +14,7 @@ from dpd.content.intake import Progress, fill
 from dpd.content.manifest import Manifest, SlabCheck, decode_signed
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry
 from dpd.content.stock import Stock
-from dpd.errors import ContentCorrupt, ContentError
+from dpd.errors import ContentCorrupt
 
 _PIECE_BYTES = 4 << 20
 _NAMED = 5  # slabs or files in a message
@@ -79,7 +79,8 @@ class Inspection:
         try:
             descriptor = self._stock.open_row(row)
         except ContentCorrupt:
-            return self._tell(row, None, None, "missing")
+            is_there = os.path.lexists(self._stock.path_of(row))
+            return self._tell(row, None, None, "unreadable" if is_there else "missing")
         try:
             return self._compare(row, descriptor, manifest)
         finally:
@@ -151,10 +152,13 @@ class Inspection:
 
     def _is_same(self, row: BlobRow, descriptor: int | None) -> bool:
         try:
-            there = self._stock.path_of(row).stat()
-        except (OSError, ContentError):
+            there = self._stock.open_row(row)
+        except ContentCorrupt:
             return descriptor is None
-        return descriptor is not None and os.path.samestat(there, os.fstat(descriptor))
+        try:
+            return descriptor is not None and os.path.samestat(os.fstat(there), os.fstat(descriptor))
+        finally:
+            os.close(there)
 
 
 def damage_in_words(stock: Stock, content: Content, damages: Iterable[Damage], slab_bytes: int) -> str:

@@ -8,6 +8,7 @@ looked at again whenever one of them is asked for, and all else goes on.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import defaultdict
@@ -23,6 +24,7 @@ from dpd.content.storage.disk import in_words
 from dpd.content.storage.root_folder import Adopted, RootFolder, mark
 from dpd.errors import ContentError, ContentNotFound, LibraryFull, LibraryInUse
 
+_OUR_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 OWN = 0  # the library's own folder
 
 
@@ -137,7 +139,7 @@ class Roots:
 
     def open_blob(self, sha256: str) -> tuple[int, BlobRow]:
         """A descriptor for reading, which the caller closes, and the row. Whole or damaged: the row says what was found.
-        Raises ContentNotFound, ContentError where its root is missing, OSError."""
+        Raises ContentNotFound, ContentError where its root is missing or we have too much open, OSError."""
         row = None
         while True:
             before, row = row, self._table.blob(sha256)
@@ -148,6 +150,12 @@ class Roots:
             except FileNotFoundError:
                 if row == before:
                     raise  # it was not moved between the look at its row and the look at its file
+            except OSError as error:
+                if error.errno not in _OUR_LIMITS:
+                    raise
+                raise ContentError(
+                    f"blob {sha256}: cannot be opened: {error.strerror}; nothing is wrong with it, try again with less work at a time"
+                ) from None
 
     def status(self) -> list[RootStatus]:
         """In the order in which they are filled."""
