@@ -83,3 +83,21 @@ def test_a_file_that_is_gone_by_now_is_told(stock: Stock, folder: Path) -> None:
         pytest.raises(ContentError, match="a2: no such file"),
     ):
         take_all(intake, found.files)
+
+
+@pytest.mark.parametrize("swapped", ["sub", "sub/secret"])
+def test_a_link_that_comes_between_the_look_and_the_reading_is_not_followed(
+    stock: Stock, tmp_path: Path, swapped: str
+) -> None:
+    for folder, content in (("published/sub", b"mine"), ("elsewhere/sub", b"of somebody else")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "secret").write_bytes(content)
+    (tmp_path / "given").symlink_to("published")  # the folder itself may be a link: that one is the operator's
+    found = scan(tmp_path / "given")
+    with closing(FolderIntake(stock, found.size_bytes, lambda done, total: None, chunks=True)) as intake:
+        take_all(intake, found.files)
+        (tmp_path / "published" / swapped).rename(tmp_path / "away")
+        (tmp_path / "published" / swapped).symlink_to(tmp_path / "elsewhere" / swapped)
+        with pytest.raises(ContentError, match=r"secret: cannot be opened: (Not a directory|Too many levels)"):
+            take_all(intake, found.files)
+        assert len(intake.files) == 1

@@ -15,15 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dpd.content.storage.disk import open_below
 from dpd.errors import ContentCorrupt, ContentNotFound
 
 MAX_NAME_CHARACTERS = 255
 SHOWN_CHARACTERS = 80
 MAX_LOADER_BYTES = 32 << 20  # what is larger is a kernel with all in it, or an image
 LOADER = b"MZ"  # every EFI program begins so
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO that took a file's place since would hold the open for ever.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -101,7 +99,7 @@ class BootFiles:
         """A descriptor of the file, which the caller closes. Raises ContentNotFound where it is gone or no longer a
         regular file, ContentCorrupt where it has changed since the index was made."""
         try:
-            descriptor = self._open_below(file.name)
+            descriptor = open_below(self.directory, file.name)
         except OSError as error:
             reason = error.strerror
             raise ContentNotFound(f"boot file {file.name}: cannot be opened below {self.directory}: {reason}") from None
@@ -129,19 +127,6 @@ class BootFiles:
         except (OSError, ContentNotFound, ContentCorrupt):
             return file
         return replace(file, sha256=hashlib.sha256(content).hexdigest()) if content else file
-
-    def _open_below(self, name: str) -> int:
-        """Open component by component: O_NOFOLLOW alone guards only the last one."""
-        *folders, last = name.split("/")
-        at = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for folder in folders:
-                below = os.open(folder, _DIRECTORY, dir_fd=at)
-                os.close(at)
-                at = below
-            return os.open(last, _FILE, dir_fd=at)
-        finally:
-            os.close(at)
 
 
 def explain_name(name: str) -> str:

@@ -16,11 +16,13 @@ MAX_DEPTH = 100  # a tree that goes deeper is a mistake, such as a folder that w
 
 @dataclass(frozen=True, slots=True)
 class FolderFile:
-    """A file below the folder: its path in the content, and where it is now."""
+    """A file below the folder: its path in the content, and where it is now. `below`: the folder, below which no link may
+    lead elsewhere; None for a file that was named itself."""
 
     path: str
     source: Path
     size_bytes: int
+    below: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def scan(root: Path) -> Folder:
         if entry is None:
             directories.append(path)
         else:
-            files.append(FolderFile(path, Path(entry.path), entry.stat(follow_symlinks=False).st_size))
+            files.append(FolderFile(path, Path(entry.path), entry.stat(follow_symlinks=False).st_size, root))
     if not files:
         raise ContentError(f"{root}: no files in this folder; expected something to publish")
     files.sort(key=lambda each: each.path)

@@ -37,7 +37,7 @@ class FolderIntake:
 
     def take(self, file: FolderFile, check: Check | None = None) -> None:
         """Raises ContentError, LibraryFull, OSError."""
-        with open_source(file.source, may_be_empty=True) as source:
+        with open_source(file.source, may_be_empty=True, below=file.below) as source:
             if source.size_bytes <= SMALL_BYTES and check is None:
                 digest = self._take_small(source)
             else:

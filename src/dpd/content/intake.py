@@ -27,7 +27,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from dpd.content.chunks import MIN_BLOB_BYTES, Chunker, can_cut
-from dpd.content.storage.disk import begin_writing
+from dpd.content.storage.disk import begin_writing, open_below
 from dpd.content.storage.stored_parity import ParityCode, ParityWriter, parity_file_bytes
 from dpd.errors import ContentCorrupt, ContentError
 
@@ -76,10 +76,14 @@ class Digests:
 
 
 @contextmanager
-def open_source(path: Path, *, may_be_empty: bool = False) -> Iterator[Source]:
-    """Raises ContentError that says why this file cannot be published."""
+def open_source(path: Path, *, may_be_empty: bool = False, below: Path | None = None) -> Iterator[Source]:
+    """`below`: a folder above the file, below which no link is followed. Raises ContentError that says why this file cannot
+    be published."""
     try:  # O_NONBLOCK: opening a FIFO would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if below is not None:
+            descriptor = open_below(below, str(path.relative_to(below)))
+        else:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ContentError(f"{path}: no such file; give the path as this machine sees it") from None
     except OSError as error:

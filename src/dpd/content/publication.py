@@ -255,7 +255,10 @@ def _images_of(files: Sequence[FolderFile]) -> tuple[ImageSummary, ...]:
     """Those of the WIM that the images of a folder are likely to be in."""
     by_path = {each.path: each for each in files}
     found = likely_wim(list(by_path))
-    return wim.check(by_path[found].source).images if found else ()
+    if not found:
+        return ()
+    with open_source(by_path[found].source, may_be_empty=True, below=by_path[found].below) as opened:
+        return wim.check(opened.descriptor, str(opened.path)).images
 
 
 # ---- of all
