@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.content.conftest import SLAB_BYTES, MakeFile
+from tests.content.conftest import SLAB_BYTES, MakeFile, put_blob
 
 from dpd.content.description import decode_signed
 from dpd.content.garbage import GcReport
 from dpd.content.library import Library
 from dpd.content.records import FileEntry
+from dpd.content.stock import Stock
 from dpd.errors import ContentCorrupt, ContentError
 
 CLEAN = GcReport(False, 0, 0, 0, 0, (), ())
@@ -135,3 +137,18 @@ def test_a_closing_library_ends_it(library: Library, make_file: MakeFile) -> Non
     library.close()
     with pytest.raises(ContentError, match="has been closed"):
         library.gc()
+
+
+def test_garbage_in_a_root_that_is_missing_is_told_and_goes_with_its_disk(root: Path, tmp_path: Path) -> None:
+    with closing(Stock(root)) as stock:
+        stock.roots.add(tmp_path / "2", 0)
+        sha256 = put_blob(stock.roots, stock.blobs, 1)
+    (tmp_path / "2").rename(tmp_path / "away")
+    with Library(root, slab_bytes=SLAB_BYTES) as library:
+        assert library.gc().examples == (f"blob {sha256}",)
+        assert library.gc(delete=True).garbage_blobs == 1
+        assert library.gc().is_clean
+    (tmp_path / "away").rename(tmp_path / "2")
+    with Library(root, slab_bytes=SLAB_BYTES) as library:
+        assert list((tmp_path / "2").glob("blobs/*/*")) == []
+        assert library.gc().is_clean
