@@ -122,6 +122,20 @@ def test_a_range_of_unknown_total_is_taken() -> None:
         session.close()
 
 
+@pytest.mark.parametrize("status", [403, 301])
+def test_what_a_source_says_writes_nothing_to_a_terminal_but_words(status: int) -> None:
+    def answer(asked: Asked, reply: Reply) -> None:
+        reply.status, reply.body = status, b'{"error":{"message":"no\\u001b[2J\\nwarning: yes"}}'
+        reply.headers["Location"] = "https://x/\x1b[2J"
+
+    with Origin({"x": BODY}, answer) as origin:
+        session = HttpSource("hq", origin.url).session(TERMS)
+        found = failure(session)
+        session.close()
+    assert "?[2J" in found.why
+    assert str(found).isprintable()
+
+
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [

@@ -30,9 +30,11 @@ class Outcome(StrEnum):
 
 
 class SourceFailure(SourceUnavailable):
-    """One source could not give what was asked of it."""
+    """One source could not give what was asked of it. `why` may quote the source, and goes to terminals: what cannot be
+    printed is a question mark in it."""
 
     def __init__(self, source: str, outcome: Outcome, why: str) -> None:
+        why = "".join(each if each.isprintable() else "?" for each in why)
         super().__init__(f"{source}: {why}")
         self.source = source
         self.outcome = outcome
