@@ -353,3 +353,11 @@ def fill(filler: Path) -> None:
 
 def _not_supported(*_: object) -> None:
     raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("path", ["/tmp/a\0b", "/tmp/\ud800"], ids=["null", "surrogate"])
+def test_what_can_be_no_path_is_told(library: Library, path: str) -> None:
+    with pytest.raises(ContentError, match="no path of a file"):
+        library.publish(Path(path), "P")
+    with pytest.raises(ContentError, match="no path of a folder"):
+        library.add_root(Path(path))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dpd.content.storage.disk import open_below
+from dpd.content.below import open_below
 from dpd.errors import ContentCorrupt, ContentNotFound
 
 MAX_NAME_CHARACTERS = 255

@@ -26,8 +26,9 @@ from typing import Protocol
 
 from blake3 import blake3
 
+from dpd.content.below import open_below
 from dpd.content.chunks import MIN_BLOB_BYTES, Chunker, can_cut
-from dpd.content.storage.disk import begin_writing, open_below
+from dpd.content.storage.disk import begin_writing
 from dpd.content.storage.stored_parity import ParityCode, ParityWriter, parity_file_bytes
 from dpd.errors import ContentCorrupt, ContentError
 
@@ -88,6 +89,8 @@ def open_source(path: Path, *, may_be_empty: bool = False, below: Path | None = 
         raise ContentError(f"{path}: no such file; give the path as this machine sees it") from None
     except OSError as error:
         raise ContentError(f"{path}: cannot be opened: {error.strerror}") from None
+    except ValueError:
+        raise ContentError(f"{str(path)!r}: no path of a file; give the path as this machine sees it") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -65,22 +65,6 @@ def begin_writing(descriptor: int, offset: int, size_bytes: int) -> None:
         )
 
 
-def open_below(folder: Path, path: str) -> int:
-    """A descriptor for reading of a file below a folder, by its path with "/": name after name, so that a link put there by
-    somebody else leads nowhere, and without waiting for the writer of a FIFO. The folder itself may be a link. Raises
-    OSError."""
-    *folders, last = path.split("/")
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in folders:
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            os.close(at)
-            at = below
-        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
-    finally:
-        os.close(at)
-
-
 def free_bytes(path: Path) -> int:
     """What an ordinary user may still write there."""
     status = os.statvfs(path)

@@ -166,7 +166,10 @@ class Roots:
         _check_reserve(reserve_bytes)
         if not path.is_absolute():
             raise ContentError(f"{path}: not an absolute path; expected a folder such as /mnt/disk2/dpd")
-        path = Path(os.path.realpath(path))
+        try:
+            path = Path(os.path.realpath(path))
+        except ValueError:
+            raise ContentError(f"{str(path)!r}: no path of a folder; expected one such as /mnt/disk2/dpd") from None
         with self._lock:
             self._refuse_nested(path)
             before = {row.id: row.path for row in self._rows()}
