@@ -71,6 +71,17 @@ def test_what_is_signed_comes_back(said: Description) -> None:
         decode_signed(document, b"\0" * 32)
 
 
+def test_one_empty_file_and_two_sizes_of_one_hash_are_refused() -> None:
+    """Their manifest could not be read again; and their totals would differ from those of the blobs."""
+    nothing = replace(ONE, size_bytes=0, files=(FileEntry("x.wim", 0, "ab" * 32),))
+    with pytest.raises(ContentCorrupt, match="size_bytes is 0, expected at least 1 for a wim"):
+        decode(encode(nothing))
+    files = (FileEntry("a", 10, "ab" * 32), FileEntry("b", 11, "ab" * 32))
+    two = replace(TREE, files=files, directories=(), size_bytes=21, sha256=hash_of_files(files, ()))
+    with pytest.raises(ContentCorrupt, match="files of one SHA-256 have different sizes"):
+        decode(encode(two))
+
+
 def test_a_changed_description_is_refused() -> None:
     forged = sign(encode(TREE)).replace(b'"sub/b"', b'"sub/x"')
     with pytest.raises(ContentCorrupt, match="signature does not fit its content"):

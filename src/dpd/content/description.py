@@ -264,6 +264,10 @@ def _check_totals(description: Description) -> None:
         raise ContentCorrupt(f"{_WHAT}: {len(files)} files, expected one, or more for a tree")
     if sum(each.size_bytes for each in files) != description.size_bytes:
         raise ContentCorrupt(f"{_WHAT}: size_bytes is {description.size_bytes}, expected the sum of its files")
+    if len({each.sha256 for each in files}) != len({(each.sha256, each.size_bytes) for each in files}):
+        raise ContentCorrupt(f"{_WHAT}: files of one SHA-256 have different sizes")
+    if description.is_one_file and not description.size_bytes:
+        raise ContentCorrupt(f"{_WHAT}: size_bytes is 0, expected at least 1 for a {description.content_format}")
     if description.is_one_file:
         expected = files[0].sha256
     else:
