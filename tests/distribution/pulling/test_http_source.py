@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import ssl
 import threading
@@ -346,3 +347,20 @@ class Raw:
                 with client, suppress(OSError):
                     client.recv(65536)
                     client.sendall(self._answer)
+
+
+def test_a_trust_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader: list[object] = []
+
+    def read() -> None:
+        with pytest.raises(SourceFailure, match="no regular file"):
+            HttpSource("hq", "https://127.0.0.1:1", ca_file=str(tmp_path / "pipe")).session(TERMS)
+        reader.append("refused")
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(5)
+    if thread.is_alive():
+        os.close(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK))  # or it stays there
+    assert reader == ["refused"]

@@ -10,8 +10,10 @@ and release pages redirect as a rule, is followed up to five times, and never fr
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -33,6 +35,8 @@ T = TypeVar("T")
 def open_trust(name: str, ca_file: str) -> ssl.SSLContext:
     """The context that trusts the authorities in a PEM file, or the system's where it is empty. Raises SourceFailure."""
     try:
+        if ca_file and not stat.S_ISREG(os.stat(ca_file).st_mode):  # OpenSSL would wait at a pipe for ever
+            raise SourceFailure(name, Outcome.REFUSED, f"ca_file {ca_file}: no regular file; expected one in PEM")
         return ssl.create_default_context(cafile=ca_file or None)
     except ssl.SSLError:
         raise SourceFailure(name, Outcome.REFUSED, f"ca_file {ca_file}: no PEM certificate in it") from None
