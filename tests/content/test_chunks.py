@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 from blake3 import blake3
@@ -57,12 +58,12 @@ def test_this_machine_can_cut() -> None:
 def test_chunks_are_the_whole_content_in_order_and_of_possible_lengths() -> None:
     index, at = index_of(CONTENT), 0
     assert index.size_bytes == len(CONTENT)
-    assert 9 * MIB // (2 * WANTED_CHUNK_BYTES) < len(index.lengths) < 9 * MIB // (WANTED_CHUNK_BYTES // 2)
-    for offset, length, digest in zip(index.offsets(), index.lengths, index.hashes, strict=True):
+    assert 9 * MIB // (2 * WANTED_CHUNK_BYTES) < len(index) < 9 * MIB // (WANTED_CHUNK_BYTES // 2)
+    for offset, length, digest in index:
         assert offset == at
         assert digest == blake3(CONTENT[at : at + length]).digest()
         at += length
-    assert all(MIN_CHUNK_BYTES <= length <= MAX_CHUNK_BYTES for length in index.lengths[:-1])
+    assert all(MIN_CHUNK_BYTES <= length <= MAX_CHUNK_BYTES for _, length, _ in list(index)[:-1])
 
 
 @pytest.mark.parametrize("piece_bytes", [1000, MIN_CHUNK_BYTES, 300_001, MAX_CHUNK_BYTES, MIB, 4 * MIB + 1, 64 * MIB])
@@ -83,20 +84,20 @@ def test_pieces_of_any_lengths_give_the_same_chunks(pieces: list[int], seed: int
 
 def test_zeros_are_cut_at_the_most_that_a_chunk_may_have() -> None:
     index = index_of(bytes(MIB + 5))
-    assert index.lengths == (MAX_CHUNK_BYTES,) * (MIB // MAX_CHUNK_BYTES) + (5,)
-    assert len(set(index.hashes[:-1])) == 1
+    assert [length for _, length, _ in index] == [MAX_CHUNK_BYTES] * (MIB // MAX_CHUNK_BYTES) + [5]
+    assert len({digest for _, _, digest in list(index)[:-1]}) == 1
 
 
 def test_nothing_has_no_chunks() -> None:
     index = index_of(b"")
-    assert (index, list(index.offsets())) == (ChunkIndex((), ()), [])
+    assert (index, list(index)) == (ChunkIndex(b""), [])
     assert ChunkIndex.decode(index.encode()) == index
 
 
 def test_an_index_comes_back() -> None:
     index = index_of(CONTENT)
     document = index.encode()
-    assert len(document) == 12 + 36 * len(index.lengths)
+    assert len(document) == 12 + 36 * len(index)
     assert ChunkIndex.decode(document) == index
 
 
@@ -148,7 +149,7 @@ def test_the_same_content_needs_nothing_and_another_one_all() -> None:
     other = index_of(random.Random(8).randbytes(MIB))
     assert missing(index, index) == DeltaPlan((Step(0, len(CONTENT), 0),))
     assert missing(index, other) == DeltaPlan((Step(0, len(CONTENT), None),))
-    assert missing(index, ChunkIndex((), ())).fetch_bytes == len(CONTENT)
+    assert missing(index, ChunkIndex(b"")).fetch_bytes == len(CONTENT)
 
 
 def test_blocks_that_changed_places_are_found() -> None:
@@ -161,14 +162,25 @@ def test_blocks_that_changed_places_are_found() -> None:
 
 def test_a_hash_with_another_length_is_no_copy() -> None:
     """Only a source that lies sends such an index; the bytes are then fetched."""
-    old, new = ChunkIndex((20_000,), (bytes(32),)), ChunkIndex((30_000,), (bytes(32),))
+    old, new = ChunkIndex.of((20_000,), (bytes(32),)), ChunkIndex.of((30_000,), (bytes(32),))
     assert missing(new, old) == DeltaPlan((Step(0, 30_000, None),))
 
 
 def test_a_small_copy_between_two_fetches_is_fetched() -> None:
     names = [bytes([n]) * 32 for n in range(4)]
     lengths = (20_000, GAP_BYTES - 1, 20_000)
-    new, old = ChunkIndex(lengths, tuple(names[:3])), ChunkIndex((GAP_BYTES - 1,), (names[1],))
+    new, old = ChunkIndex.of(lengths, tuple(names[:3])), ChunkIndex.of((GAP_BYTES - 1,), (names[1],))
     assert missing(new, old) == DeltaPlan((Step(0, sum(lengths), None),))
-    last = ChunkIndex((20_000, GAP_BYTES - 1), tuple(names[:2]))
+    last = ChunkIndex.of((20_000, GAP_BYTES - 1), tuple(names[:2]))
     assert [step.is_fetch for step in missing(last, old).steps] == [True, False]
+
+
+def test_an_index_of_a_large_image_takes_little_more_than_its_file() -> None:
+    document = ChunkIndex.of([WANTED_CHUNK_BYTES] * 100_000, [bytes([7]) * 32] * 100_000).encode()
+    tracemalloc.start()
+    try:
+        index = ChunkIndex.decode(document)
+        assert (len(index), index.size_bytes) == (100_000, 100_000 * WANTED_CHUNK_BYTES)
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * len(document)
+    finally:
+        tracemalloc.stop()

@@ -19,9 +19,8 @@ An index is a hint and proves nothing: what is put together by one still has to 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 
 from blake3 import blake3
 
@@ -49,23 +48,33 @@ def can_cut() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChunkIndex:
-    """The chunks of one blob in order: lengths in bytes, and as many BLAKE3 hashes of 32 bytes."""
+    """The chunks of one blob in order, as the entries of its file: 700,000 for 20 GB, which take four times as much as
+    objects."""
 
-    lengths: tuple[int, ...]
-    hashes: tuple[bytes, ...]
+    entries: bytes
+
+    @classmethod
+    def of(cls, lengths: Iterable[int], hashes: Iterable[bytes]) -> ChunkIndex:
+        """Lengths in bytes, and as many BLAKE3 hashes of 32 bytes."""
+        return cls(b"".join(map(_ENTRY.pack, lengths, hashes)))
+
+    def __len__(self) -> int:
+        return len(self.entries) // _ENTRY.size
+
+    def __iter__(self) -> Iterator[tuple[int, int, bytes]]:
+        """Where each chunk begins, its length and its hash."""
+        offset = 0
+        for length, digest in _ENTRY.iter_unpack(self.entries):
+            yield offset, length, digest
+            offset += length
 
     @property
     def size_bytes(self) -> int:
-        return sum(self.lengths)
-
-    def offsets(self) -> Iterator[int]:
-        """Where each chunk begins."""
-        return accumulate(self.lengths[:-1], initial=0) if self.lengths else iter(())
+        return sum(length for _, length, _ in self)
 
     def encode(self) -> bytes:
         """The file's bytes."""
-        entries = map(_ENTRY.pack, self.lengths, self.hashes)
-        return b"".join((_HEAD.pack(MAGIC, len(self.lengths)), *entries))
+        return _HEAD.pack(MAGIC, len(self)) + self.entries
 
     @classmethod
     def decode(cls, document: bytes) -> ChunkIndex:
@@ -77,16 +86,15 @@ class ChunkIndex:
             raise ContentCorrupt(
                 f"chunk index has {len(document)} bytes, expected {_HEAD.size + count * _ENTRY.size} for {count} chunks"
             )
-        entries = list(_ENTRY.iter_unpack(memoryview(document)[_HEAD.size :]))
-        index = cls(tuple(length for length, _ in entries), tuple(digest for _, digest in entries))
-        _check_lengths(index.lengths)
+        index = cls(bytes(document[_HEAD.size :]))
+        _check_lengths(index)
         return index
 
 
-def _check_lengths(lengths: tuple[int, ...]) -> None:
+def _check_lengths(index: ChunkIndex) -> None:
     """Only the last chunk may be shorter than chunks are."""
-    for place, length in enumerate(lengths):
-        least = MIN_CHUNK_BYTES if place < len(lengths) - 1 else 1
+    for place, (_, length, _) in enumerate(index):
+        least = MIN_CHUNK_BYTES if place < len(index) - 1 else 1
         if not least <= length <= MAX_CHUNK_BYTES:
             raise ContentCorrupt(
                 f"chunk index: chunk {place} has {length} bytes, expected {least} to {MAX_CHUNK_BYTES}"
@@ -101,8 +109,7 @@ class Chunker:
         self._cutter = FastCDC(WANTED_CHUNK_BYTES, min_size=MIN_CHUNK_BYTES, max_size=MAX_CHUNK_BYTES)
         self._buffer = memoryview(bytearray(MAX_CHUNK_BYTES))
         self._held = 0  # bytes of a chunk whose end is not known yet, at the start of the buffer
-        self._lengths: list[int] = []
-        self._hashes: list[bytes] = []
+        self._entries = bytearray()
 
     def update(self, piece: memoryview) -> None:
         """Any length."""
@@ -117,7 +124,7 @@ class Chunker:
 
     def index(self) -> ChunkIndex:
         """After `finish`."""
-        return ChunkIndex(tuple(self._lengths), tuple(self._hashes))
+        return ChunkIndex(bytes(self._entries))
 
     def _make_room(self, piece_bytes: int) -> None:
         if len(self._buffer) < MAX_CHUNK_BYTES + piece_bytes:
@@ -131,8 +138,7 @@ class Chunker:
         for chunk in self._cutter.cut_buf(content):
             if len(content) - begin < least_bytes:
                 break
-            self._lengths.append(chunk.length)
-            self._hashes.append(blake3(chunk.data).digest())
+            self._entries += _ENTRY.pack(chunk.length, blake3(chunk.data).digest())
             begin += chunk.length
         self._held = len(content) - begin
         self._buffer[: self._held] = content[begin:]
@@ -169,9 +175,9 @@ class DeltaPlan:
 
 def missing(new: ChunkIndex, old: ChunkIndex) -> DeltaPlan:
     """What of the new blob the old one has, by their indexes. Neighbours are one step."""
-    places = dict(zip(old.hashes, zip(old.offsets(), old.lengths, strict=True), strict=True))
+    places = {digest: (offset, length) for offset, length, digest in old}
     steps: list[Step] = []
-    for offset, length, digest in zip(new.offsets(), new.lengths, new.hashes, strict=True):
+    for offset, length, digest in new:
         old_offset, old_length = places.get(digest, (None, length))
         step = Step(offset, length, old_offset if old_length == length else None)
         if steps and (joined := _join(steps[-1], step)):

@@ -153,7 +153,7 @@ def bad_chunks(descriptor: int, index: ChunkIndex) -> list[Extent]:
 
 
 def _bad_chunks(descriptor: int, index: ChunkIndex) -> Iterator[Extent]:
-    for offset, length, digest in zip(index.offsets(), index.lengths, index.hashes, strict=True):
+    for offset, length, digest in index:
         try:
             is_good = blake3(os.pread(descriptor, length, offset)).digest() == digest
         except OSError:
