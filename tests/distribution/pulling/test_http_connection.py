@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from tests.distribution.origin import Asked, Origin, Reply
@@ -111,18 +112,19 @@ def test_our_own_ceiling_is_no_stall_of_the_source() -> None:
 
 
 def test_under_a_ceiling_the_kernel_does_not_take_megabytes_ahead() -> None:
-    """What left the origin is what has crossed the line."""
-    body = bytes(40 << 20)
-    with Origin({"x": body}) as origin:
-        some = connection(origin.url, rate=8e6, stall_s=10.0)
+    """What left the origin is what has crossed the line. Linux lifts the clamp when it gives a buffer room; on a line without
+    any delay, as here, one of six connections has 4 MB by the time that we set it again. Without a clamp each has 20."""
+    assert min(_bytes_ahead(1e6, 0.4) for _ in range(5)) <= 3 << 20
+
+
+def _bytes_ahead(rate_byte_s: float, during_s: float) -> int:
+    with Origin({"x": bytes(40 << 20)}) as origin, closing(connection(origin.url, rate=8 * rate_byte_s)) as some:
         answer, buffer = some.get("/x", {}), memoryview(bytearray(1 << 20))
         begun, got = time.monotonic(), 0
-        while time.monotonic() < begun + 1.0:
+        while time.monotonic() < begun + during_s:
             got += some.readinto(answer, buffer)
-        assert got <= 1e6 * (time.monotonic() - begun + 0.5)
-        ahead = origin.sent_bytes - got
-        some.close()
-        assert ahead <= 3 << 20  # the window of half a second, which Linux may double, and the origin's own buffer
+        assert got <= rate_byte_s * (time.monotonic() - begun + 0.5)
+        return origin.sent_bytes - got
 
 
 def test_words_for_what_goes_wrong() -> None:
