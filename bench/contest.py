@@ -3,13 +3,52 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from bench.machine import Spread, ratio, spread, table
 
 Run = Callable[[], None]
+
+MIB = 1 << 20
+MEMORY = "/dev/shm"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the command line asks for."""
+
+    folder: Path
+    size_mib: int
+    files: int
+    rounds: int
+
+
+def choose(description: str | None) -> Chosen:
+    """Read the command line of a contest over one large file and over many small ones."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller, and three rounds")
+    parser.add_argument("--folder", type=Path, default=Path(MEMORY), help="where sources and libraries lie")
+    parser.add_argument("--size-mib", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    amounts = (256, 2000, 3) if chosen.quick else (chosen.size_mib, chosen.files, chosen.rounds)
+    return Chosen(chosen.folder, *amounts)
+
+
+def shell(line: str, folder: Path) -> Run:
+    """A run of a shell command."""
+
+    def run() -> None:
+        subprocess.run(["sh", "-c", line], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    return run
 
 
 class Contest:

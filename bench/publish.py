@@ -11,7 +11,6 @@ Exits with 1 where the large file is published at less than 0.8 times the speed 
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -20,27 +19,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.contest import Contest, Run
+from bench.contest import MEMORY, MIB, Contest, Run, choose, shell
 from bench.machine import print_facts, version_of
 
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 
 GOAL = 0.8
-MIB = 1 << 20
-MEMORY = "/dev/shm"
 
 
 def _command(*arguments: str | Path) -> Run:
     def run() -> None:
         subprocess.run([*map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-
-    return run
-
-
-def _shell(line: str, folder: Path) -> Run:
-    def run() -> None:
-        subprocess.run(["sh", "-c", line], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     return run
 
@@ -61,7 +51,7 @@ def large_file(home: Path, library: Library, size_mib: int, rounds: int) -> floa
     contest.add("sha256sum", _command("sha256sum", source))
     if shutil.which("openssl"):
         contest.add("openssl sha256", _command("openssl", "dgst", "-sha256", source))
-    contest.add("cp, sync", _shell("cp large.img copy && sync copy", home), copy.unlink)
+    contest.add("cp, sync", shell("cp large.img copy && sync copy", home), copy.unlink)
     contest.add("dpd", lambda: _publish(library, source), lambda: _remove(library))
     contest.hold()
     print(f"One file of {size_mib} MiB\n")
@@ -88,8 +78,8 @@ def many_files(home: Path, library: Library, count: int, rounds: int) -> None:
     size_bytes = make_folder(folder, count)
     os.sync()
     contest = Contest(size_bytes, count, rounds)
-    contest.add("sha256sum", _shell("find . -type f -print0 | xargs -0 sha256sum", folder))
-    contest.add("cp, sync", _shell("cp -r folder copy && sync -f copy", home), lambda: shutil.rmtree(home / "copy"))
+    contest.add("sha256sum", shell("find . -type f -print0 | xargs -0 sha256sum", folder))
+    contest.add("cp, sync", shell("cp -r folder copy && sync -f copy", home), lambda: shutil.rmtree(home / "copy"))
     contest.add("dpd", lambda: _publish(library, folder))
     contest.add("dpd, nothing new", lambda: _publish(library, folder), lambda: _remove(library, 2))
     contest.hold()
@@ -107,22 +97,15 @@ def _remove(library: Library, versions: int = 1) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller, and three rounds")
-    parser.add_argument("--folder", type=Path, default=Path(MEMORY), help="where sources and library lie")
-    parser.add_argument("--size-mib", type=int, default=1024)
-    parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
-    size_mib, files, rounds = (256, 2000, 3) if chosen.quick else (chosen.size_mib, chosen.files, chosen.rounds)
+    chosen = choose(__doc__)
     print_facts()
     print(f"{'sha256sum':>14}: {version_of('sha256sum', '--version')}\n{'folder':>14}: {chosen.folder}\n")
     with (
         tempfile.TemporaryDirectory(prefix="dpd-bench-", dir=chosen.folder) as home,
         Library(Path(home) / "library", slab_bytes=SLAB_BYTES) as library,
     ):
-        reached = large_file(Path(home), library, size_mib, rounds)
-        many_files(Path(home), library, files, rounds)
+        reached = large_file(Path(home), library, chosen.size_mib, chosen.rounds)
+        many_files(Path(home), library, chosen.files, chosen.rounds)
     if str(chosen.folder) != MEMORY:
         return 0
     print(f"goal: {GOAL} x sha256sum for the large file; reached: {reached:.2f} x")

@@ -11,7 +11,6 @@ takes without dpd to know that the file is right.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import shutil
@@ -24,9 +23,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.contest import Contest, Run
+from bench.contest import MIB, Contest, Run, choose, shell
 from bench.machine import print_facts, version_of
-from bench.publish import MEMORY, MIB, make_file, make_folder
+from bench.publish import make_file, make_folder
 
 from dpd.content import repository
 from dpd.content.library import Library
@@ -94,15 +93,11 @@ def void(_: object) -> None:
     """The result is not looked at."""
 
 
-def _shell(line: str, folder: Path) -> Run:
-    return lambda: void(subprocess.run(["sh", "-c", line], cwd=folder, check=True, stdout=subprocess.DEVNULL))
-
-
 def large_file(home: Path, url: str, sha256: str, puller: Puller, size_mib: int, rounds: int) -> None:
     contest, got = Contest(size_mib * MIB, 1, rounds), home / "got"
     curl = f"curl -sf -o got {url}/{repository.blob(sha256)}"
-    contest.add("curl", _shell(curl, home), got.unlink)
-    contest.add("curl, sync, sha256sum", _shell(f"{curl} && sync got && sha256sum got", home), got.unlink)
+    contest.add("curl", shell(curl, home), got.unlink)
+    contest.add("curl, sync, sha256sum", shell(f"{curl} && sync got && sha256sum got", home), got.unlink)
     contest.add("dpd", puller.pull("LARGE"), puller.forget("LARGE"))
     contest.hold()
     print(f"One file of {size_mib} MiB\n")
@@ -115,9 +110,9 @@ def many_files(home: Path, url: str, files: Sequence[FileEntry], puller: Puller,
     (home / "urls").write_text("".join(wanted))
     contest = Contest(size_bytes, len(files), rounds)
     curl = f"mkdir got && curl -fZ --no-progress-meter --parallel-max {LANES} -K urls"
-    contest.add("curl", _shell(curl, home), lambda: shutil.rmtree(got))
+    contest.add("curl", shell(curl, home), lambda: shutil.rmtree(got))
     checked = f"{curl} && sync -f got && find got -type f -print0 | xargs -0 sha256sum"
-    contest.add("curl, sync, sha256sum", _shell(checked, home), lambda: shutil.rmtree(got))
+    contest.add("curl, sync, sha256sum", shell(checked, home), lambda: shutil.rmtree(got))
     contest.add("dpd", puller.pull("FOLDER"), puller.forget("FOLDER"))
     contest.hold()
     print(f"{len(files)} files, {size_bytes / MIB:.0f} MiB\n")
@@ -125,29 +120,22 @@ def many_files(home: Path, url: str, files: Sequence[FileEntry], puller: Puller,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller, and three rounds")
-    parser.add_argument("--folder", type=Path, default=Path(MEMORY), help="where both libraries lie")
-    parser.add_argument("--size-mib", type=int, default=1024)
-    parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
-    size_mib, files, rounds = (256, 2000, 3) if chosen.quick else (chosen.size_mib, chosen.files, chosen.rounds)
+    chosen = choose(__doc__)
     print_facts()
     print(f"{'curl':>14}: {version_of('curl', '--version')}\n{'folder':>14}: {chosen.folder}\n")
     with tempfile.TemporaryDirectory(prefix="dpd-bench-", dir=chosen.folder) as folder:
         home = Path(folder)
         for name in ("source", "site"):
             (home / name).mkdir()
-        make_file(home / "large.img", size_mib)
-        make_folder(home / "folder", files)
+        make_file(home / "large.img", chosen.size_mib)
+        make_folder(home / "folder", chosen.files)
         with Library(home / "source" / "library", slab_bytes=SLAB_BYTES) as library:
             sha256 = library.publish(home / "large.img", "LARGE").sha256
             entries = library.files(library.publish(home / "folder", "FOLDER"))
         with _server(home / "source") as url:
             puller = Puller(home / "site", url)
-            large_file(home, url, sha256, puller, size_mib, rounds)
-            many_files(home, url, entries, puller, rounds)
+            large_file(home, url, sha256, puller, chosen.size_mib, chosen.rounds)
+            many_files(home, url, entries, puller, chosen.rounds)
             puller.close()
     return 0
 

@@ -108,8 +108,8 @@ class Demo:
         self._console.print(f"  {source.name}: {source.stat().st_size / 2**20:.1f} MiB; loader: {loader}")
         self._step("Daemon", f"dpd serve --config {self._folder / 'dpd.toml'}")
         with self._daemon():
-            self._step("Publish", f"dpd content add {source.name} --package {PACKAGE}")
-            self._dpd("content", "add", str(source), "--package", PACKAGE)
+            self._step("Publish", f"dpd content publish {source.name} --package {PACKAGE}")
+            self._dpd("content", "publish", str(source), "--package", PACKAGE)
             self._step(
                 "Multicast",
                 f"dpd receive http://127.0.0.1:{self._http_port} {PACKAGE} -o image-N, {self._receivers} times",
