@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dpd import setting_rules as rules
+from dpd.bus_settings import BusSettings as BusSettings
+from dpd.bus_settings import ConsoleSettings as ConsoleSettings
+from dpd.bus_settings import SiteSettings as SiteSettings
 from dpd.content_settings import DistributionSettings as DistributionSettings
 from dpd.content_settings import LibrarySettings as LibrarySettings
 from dpd.content_settings import SourceSettings as SourceSettings
@@ -147,8 +150,10 @@ class ControlSettings:
     socket_group: str = rules.text("", '"" or the group that may use the socket', live=False)
     listen: str = rules.endpoint("", "an address for TCP")
     token_file: str = rules.optional_path("the file with the bearer token that TCP clients must send")
+    roles_file: str = rules.optional_path("the file with who may ask over TCP, and in which role")
     certificate: str = rules.optional_path("a PEM file")
     private_key: str = rules.optional_path("a PEM file")
+    client_ca_file: str = rules.optional_path("a PEM file with the authority of clients' certificates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,9 @@ class Settings:
     library: LibrarySettings = field(default_factory=LibrarySettings)
     distribution: DistributionSettings = field(default_factory=DistributionSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    bus: BusSettings = field(default_factory=BusSettings)
+    site: SiteSettings = field(default_factory=SiteSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     path: str = ""
 

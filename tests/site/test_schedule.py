@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dpd.site.decision import Cause
 from dpd.site.records import Deployment, Purpose
 from dpd.site.schedule import Choice, choose
@@ -10,11 +12,11 @@ from dpd.site.schedule import Choice, choose
 NOW = 1000.0
 
 
-def required(id: int, target: str = "PC1", **rest: float) -> Deployment:
+def required(id: int, target: str = "PC1", **rest: Any) -> Deployment:
     return Deployment(id, target, f"IMG{id}", Purpose.REQUIRED, int(rest.pop("priority", 0)), **rest)
 
 
-def available(id: int, target: str = "PC1", **rest: float) -> Deployment:
+def available(id: int, target: str = "PC1", **rest: Any) -> Deployment:
     return Deployment(id, target, f"IMG{id}", Purpose.AVAILABLE, int(rest.pop("priority", 0)), **rest)
 
 

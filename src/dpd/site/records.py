@@ -39,6 +39,32 @@ class Purpose(StrEnum):
     AVAILABLE = "available"  # whoever sits there decides
 
 
+class Audience(StrEnum):
+    """Who is offered a deployment. Only those with PXE in them count at a network boot."""
+
+    CLIENTS = "clients"  # from a running operating system alone
+    ALL = "all"  # clients, media and PXE
+    MEDIA_AND_PXE = "media_and_pxe"
+    HIDDEN = "media_and_pxe_hidden"  # only who names the deployment gets it
+
+
+class Rerun(StrEnum):
+    """Whether a required deployment that a machine was given counts once more at its next network boot."""
+
+    NEVER = "never"  # until somebody clears it
+    IF_FAILED = "if_failed"  # while it has not finished
+    IF_SUCCEEDED = "if_succeeded"
+    ALWAYS = "always"
+
+
+class MemberKind(StrEnum):
+    """What a membership rule looks at."""
+
+    NAME = "name"  # a shell pattern such as "LAB-*", in any case
+    MAC_PREFIX = "mac_prefix"
+    GUID = "guid"  # a shell pattern
+
+
 class RuleKind(StrEnum):
     """What an approval rule looks at."""
 
@@ -67,7 +93,8 @@ class Computer:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A boot image for a computer, for "all" known ones or for every "unknown" one. `boot_image` "" is the default one."""
+    """A boot image for a computer, a "collection:NAME", "all" known computers or every "unknown" one. `boot_image` "" is the
+    default one. `name` is "" or the only one of that name: by it a declaration knows the deployment again."""
 
     id: int
     target: str
@@ -77,12 +104,57 @@ class Deployment:
     available_from: float = 0.0
     expires_at: float = 0.0
     added_at: float = 0.0
+    name: str = ""
+    audience: Audience = Audience.ALL
+    rerun: Rerun = Rerun.NEVER
 
     def has_begun(self, at: float) -> bool:
         return at >= self.available_from
 
     def has_ended(self, at: float) -> bool:
         return 0 < self.expires_at <= at
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipRule:
+    """Computers that belong to a collection without being named."""
+
+    kind: MemberKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Known computers that are spoken of as one: `computers` are named, `rules` find others, `include` and `exclude` are other
+    collections; who is excluded is no member whatever else says so."""
+
+    name: str
+    computers: tuple[str, ...] = ()
+    rules: tuple[MembershipRule, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    description: str = ""
+    added_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where a network's machines find content: distribution points by name, the best first."""
+
+    network: str
+    points: tuple[str, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A distribution point of the site. `groups` are names by which several are steered at once; `url` is where others fetch
+    content from it, "" where nobody may."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    url: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

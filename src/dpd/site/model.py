@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that a site says, as one value: what a declaration is compared with and what distribution points are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from dpd.site.records import ApprovalRule, Boundary, Collection, Computer, Deployment, Point, SiteError
+
+
+@dataclass(frozen=True, slots=True)
+class SiteModel:
+    """Each part in the order of its names or ids. `maintenance` "" is none."""
+
+    computers: tuple[Computer, ...] = ()
+    collections: tuple[Collection, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    boundaries: tuple[Boundary, ...] = ()
+    points: tuple[Point, ...] = ()
+    rules: tuple[ApprovalRule, ...] = ()
+    maintenance: str = ""
+
+
+def encode_model(model: SiteModel) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(model)
+
+
+def decode_model(text: bytes) -> SiteModel:
+    """Raises SiteError."""
+    try:
+        return msgspec.json.decode(text, type=SiteModel)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SiteError(f"site model: {error}") from None
