@@ -7,9 +7,7 @@ Whatever was opened is closed in reverse order by one exit stack, whether the st
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,18 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from aiohttp import web
-
-from dpd import __version__
 from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
-from dpd.control.listener import ControlListener, bind_tcp, serve
+from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
+from dpd.control.process import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.signals import signals_handled
 from dpd.distribution.opening import OpenDistribution
-from dpd.errors import SettingsError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
 from dpd.service.boot_tree import BootTree
@@ -44,15 +39,11 @@ from dpd.service.tftp import TftpService
 from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore
-from dpd.telemetry import log as logs
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
-from dpd.telemetry.metrics import CONTENT_TYPE, LoopLag, MetricsRegistry, watch_loop_lag
-from dpd.telemetry.systemd import sd_notify, watchdog_interval_s
+from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 
 log = logging.getLogger(__name__)
-
-STOP_MARGIN_S = 30.0  # systemd waits this much longer than the drain before it kills
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +127,8 @@ def _groups_of(multicast: MulticastSender) -> set[str]:
 
 
 def main(settings: Settings, config_path: Path | None = None) -> int:
-    """Set up the log and run on uvloop where it is installed. Raises DpdError where the start fails."""
-    logs.setup(settings.daemon.log_format, settings.daemon.log_level)
-    gc.freeze()  # 66,000 objects of imported modules: to look through them stopped both loops for tens of milliseconds
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run(settings, config_path))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    """Run as a process of its own. Raises DpdError where the start fails."""
+    return run_in_loop(settings, lambda: run(settings, config_path))
 
 
 async def run(settings: Settings, config_path: Path | None = None, *, build: Build = build_services) -> int:
@@ -204,44 +184,12 @@ class Daemon:
         await control.start()
         stores.distribution.start()
         if self._settings.metrics.listen:
-            await _serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
+            await serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
 
     async def run(self) -> None:
-        """Say READY, beat the watchdog, wait for the end and drain."""
-        async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(watch_loop_lag(self._loop_lag))]
-            interval_s = watchdog_interval_s()
-            if interval_s is not None:
-                background.append(tasks.create_task(_beat(interval_s)))
-            self._say_ready()
-            await self.operations.draining.wait()
-            await self._drain()
-            for task in background:
-                task.cancel()
-
-    def _say_ready(self) -> None:
-        if not self.operations.draining.is_set():
-            self.operations.state = "ready"
-        ports = {service.name: service.ports for service in self._services if service.ports}
-        shown = ", ".join(" ".join([name, *map(str, numbers.values())]) for name, numbers in ports.items())
-        sd_notify(f"READY=1\nSTATUS=serving {shown}")
-        log.info("ready", extra={"version": __version__, "pid": os.getpid(), "settings": self._settings.path, "serving": shown})  # fmt: skip
-
-    async def _drain(self) -> None:
-        """Let what runs end, for as long as the settings allow or until a second signal."""
-        timeout_s = self.operations.settings.daemon.drain_timeout_s
-        log.info("draining", extra={"timeout_s": timeout_s})
-        stop_usec = int((timeout_s + STOP_MARGIN_S) * 1e6)
-        sd_notify(f"STOPPING=1\nSTATUS=draining for at most {timeout_s:g} s\nEXTEND_TIMEOUT_USEC={stop_usec}")
-        async with asyncio.TaskGroup() as tasks:
-            drained = tasks.create_task(self._everything_drained())
-            ending = tasks.create_task(self.operations.ending.wait())
-            await asyncio.wait([drained, ending], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not drained.done():
-                cause = "second signal" if ending.done() else "drain timeout"
-                log.warning("ending with work under way", extra={"cause": cause})
-            drained.cancel()
-            ending.cancel()
+        """Serve until told to stop, then drain."""
+        ports = {service.name: service.ports for service in self._services}
+        await run_until_drained(self.operations, ports, self._everything_drained, self._loop_lag)
 
     async def _everything_drained(self) -> None:
         """HTTP last: through it receivers say that they have everything."""
@@ -278,16 +226,9 @@ async def _drain_service(service: Service) -> None:
         log.exception("drain failed", extra={"service": service.name})
 
 
-async def _beat(interval_s: float) -> None:
-    """As long as the loop runs this, systemd knows that it is alive."""
-    while True:
-        sd_notify("WATCHDOG=1", wait=False)
-        await asyncio.sleep(interval_s)
-
-
 def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     state_dir = Path(settings.daemon.state_dir)
-    _check_state_dir(state_dir)
+    check_state_dir(state_dir)
     library = Library(state_dir / "library", slab_bytes=SLAB_BYTES)
     stack.push_async_callback(asyncio.to_thread, library.close)  # it waits for publishes to notice
     directory = Path(settings.boot.directory)
@@ -305,23 +246,3 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     distribution = OpenDistribution(settings, library, state_dir, events)
     stack.push_async_callback(asyncio.to_thread, distribution.stop)  # before the library, which its jobs use
     return Stores(library, boot_files, journal, chain, policy, images, events, distribution)
-
-
-def _check_state_dir(path: Path) -> None:
-    wrong = f'daemon.state_dir = "{path}"'
-    if not os.path.isdir(path):  # unlike Path.is_dir, False too where a parent may not be searched
-        raise SettingsError(f"{wrong}: no such directory; make it with `install -d -m 750 {path}`, as the user of dpd")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        raise SettingsError(f"{wrong}: not writable by user {os.geteuid()}; `chown` it to the user of dpd")
-
-
-async def _serve_metrics(stack: AsyncExitStack, endpoint: str, registry: MetricsRegistry) -> None:
-    async def page(request: web.Request) -> web.Response:
-        text = await asyncio.to_thread(registry.render)  # 24 ms for 2000 series would hold PXE answers up
-        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
-
-    application = web.Application()
-    application.router.add_get("/metrics", page)
-    sock = bind_tcp(endpoint, "metrics")
-    stack.callback(sock.close)
-    await serve(stack, application, sock)

@@ -8,16 +8,23 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
-
-from dpd.control.operations import Operations
 
 log = logging.getLogger(__name__)
 
 
+class Verbs(Protocol):
+    """The operations that signals stand for. The status is a record, which may have `services` and `sessions`."""
+
+    def drain(self) -> None: ...
+    def reload(self) -> bool: ...
+    def status(self) -> object: ...
+
+
 @contextmanager
-def signals_handled(operations: Operations) -> Iterator[None]:
+def signals_handled(operations: Verbs) -> Iterator[None]:
     """Listen to signals on the running loop. Leaves the loop as it was."""
     verbs: dict[signal.Signals, Callable[[], object]] = {
         signal.SIGTERM: operations.drain,
@@ -44,10 +51,10 @@ def _run(number: signal.Signals, verb: Callable[[], object]) -> None:
         log.exception("signal not handled", extra={"signal": number.name})
 
 
-def log_snapshot(operations: Operations) -> None:
+def log_snapshot(operations: Verbs) -> None:
     """The whole status, one log line for the daemon and one for each service and session."""
     status = msgspec.to_builtins(operations.status())
-    services, sessions = status.pop("services"), status.pop("sessions")
+    services, sessions = status.pop("services", ()), status.pop("sessions", ())
     log.info("status snapshot", extra=status)
     for service in services:
         # Prefixed, since logging refuses fields that its records have already, such as "name".
