@@ -19,6 +19,7 @@ from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.process import check_state_dir, run_in_loop, run_until_drained, serve_metrics
@@ -179,7 +180,7 @@ class Daemon:
         for service in services.all:
             stack.push_async_callback(service.stop)  # first, since a start that fails may leave half open
             await service.start()
-        control = ControlListener(self._settings.control, self.operations)
+        control = ControlListener(self._settings.control, partial(make_application, self.operations))
         stack.push_async_callback(control.stop)
         await control.start()
         stores.distribution.start()

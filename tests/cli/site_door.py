@@ -7,10 +7,12 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.protocol.multicast.geometry import SLAB_BYTES
@@ -65,7 +67,7 @@ class SiteDoor:
                 multicast=None,
                 policy=self.policy,
             )
-            listener = ControlListener(self.settings.control, operations)
+            listener = ControlListener(self.settings.control, partial(make_application, operations))
             await listener.start()
             ready.set()
             await asyncio.to_thread(ending.wait)

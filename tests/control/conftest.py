@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +12,7 @@ import pytest
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.protocol.multicast.geometry import SLAB_BYTES
@@ -62,7 +64,7 @@ async def operations(
 @pytest.fixture
 async def api(settings: Settings, operations: Operations) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of the API's Unix socket."""
-    listener = ControlListener(settings.control, operations)
+    listener = ControlListener(settings.control, partial(make_application, operations))
     await listener.start()
     connector = aiohttp.UnixConnector(settings.control.socket)
     async with aiohttp.ClientSession("http://dpd", connector=connector) as client:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.distribution.opening import OpenDistribution
@@ -46,7 +48,7 @@ class Point:
             opened=self.opened,
             events=self.events,
         )
-        listener = ControlListener(self.settings.control, self.operations)
+        listener = ControlListener(self.settings.control, partial(make_application, self.operations))
         await listener.start()
         self.opened.start()
         connector = aiohttp.UnixConnector(self.settings.control.socket)

@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from tests.distribution.contents import OtherPlace
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.distribution.database import open_database
@@ -65,7 +67,7 @@ class Door:
             distribution=self.distribution,
             events=self.events,
         )
-        listener = ControlListener(self.settings.control, operations)
+        listener = ControlListener(self.settings.control, partial(make_application, operations))
         await listener.start()
         self.distribution.start()
         connector = aiohttp.UnixConnector(self.settings.control.socket)

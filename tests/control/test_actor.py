@@ -12,10 +12,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from dpd.control.actor import actor_of
+from dpd.control.access import CALLER, CallerUnknown, Role
+from dpd.control.actor import actor_of, local_user
 
 
 async def _answer(request: web.Request) -> web.Response:
+    try:
+        caller = request[CALLER] = local_user(request)
+    except CallerUnknown as error:
+        return web.Response(text=str(error))
+    assert (caller.role, caller.door) == (Role.ADMIN, "unix")
     return web.Response(text=actor_of(request))
 
 
@@ -52,6 +58,6 @@ async def test_a_user_without_a_name_has_a_number(
     assert await asked(application, tmp_path / "s") == f"uid {os.getuid()}"
 
 
-async def test_over_tcp_it_is_the_address(application: web.Application) -> None:
+async def test_over_tcp_nobody_is_a_local_user(application: web.Application) -> None:
     async with TestClient(TestServer(application, host="127.0.0.1")) as client, client.get("/") as response:
-        assert await response.text() == "token from 127.0.0.1"
+        assert await response.text() == "expected a connection by the Unix socket of control.socket"

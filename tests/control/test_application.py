@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from dpd.control.application import MAX_JSON_BYTES, make_application
+from dpd.control.network_door import NetworkDoor
 from dpd.control.operations import Operations
 
 PACKAGE = "package_id: expected 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00001"
@@ -124,7 +125,7 @@ async def test_while_draining_new_work_is_refused_and_looking_is_not(
 @pytest.fixture
 async def guarded(operations: Operations) -> AsyncIterator[TestClient[Any, Any]]:
     """The API as TCP clients meet it, behind a token."""
-    async with TestClient(TestServer(make_application(operations, "0123456789abcdef"))) as client:
+    async with TestClient(TestServer(make_application(operations, NetworkDoor("0123456789abcdef")))) as client:
         yield client
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener, bind_tcp, read_token
 from dpd.control.operations import Operations
 from dpd.errors import DpdError, ServiceError, SettingsError
@@ -32,7 +34,7 @@ TOKEN = "0123456789abcdef"
 
 @asynccontextmanager
 async def listening(settings: ControlSettings, operations: Operations) -> AsyncIterator[ControlListener]:
-    listener = ControlListener(settings, operations)
+    listener = ControlListener(settings, partial(make_application, operations))
     await listener.start()
     try:
         yield listener
@@ -72,7 +74,7 @@ async def test_a_dead_socket_is_replaced(settings: Settings, operations: Operati
 async def test_a_live_socket_is_left_alone(settings: Settings, operations: Operations) -> None:
     async with listening(settings.control, operations):
         with pytest.raises(ServiceError) as caught:
-            await ControlListener(settings.control, operations).start()
+            await ControlListener(settings.control, partial(make_application, operations)).start()
         assert Path(settings.control.socket).exists()
     assert str(caught.value) == (
         f"control API ({settings.control.socket}): another dpd answers there; stop it, or set control.socket elsewhere"
@@ -104,7 +106,9 @@ async def test_what_stands_in_the_way_is_told(settings: Settings, operations: Op
     }
     for name, message in cases.items():
         with pytest.raises(ServiceError) as caught:
-            await ControlListener(replace(settings.control, socket=str(tmp_path / name)), operations).start()
+            await ControlListener(
+                replace(settings.control, socket=str(tmp_path / name)), partial(make_application, operations)
+            ).start()
         assert str(caught.value) == message
     assert (tmp_path / "file").read_text() == "precious"
 
@@ -113,7 +117,9 @@ async def test_an_unknown_group_is_told_and_nothing_is_left(
     settings: Settings, operations: Operations, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        await ControlListener(replace(settings.control, socket_group="nobodys"), operations).start()
+        await ControlListener(
+            replace(settings.control, socket_group="nobodys"), partial(make_application, operations)
+        ).start()
     assert str(caught.value) == 'control.socket_group = "nobodys": no such group; `groupadd --system nobodys` makes it'
     assert list(tmp_path.glob("*.sock")) == []
 
@@ -228,6 +234,6 @@ async def test_files_that_are_no_pair_are_told_and_no_door_stays_open(
 ) -> None:
     path = tmp_path / value
     with pytest.raises(DpdError) as caught:
-        await ControlListener(replace(tls_settings, **{key: str(path)}), operations).start()
+        await ControlListener(replace(tls_settings, **{key: str(path)}), partial(make_application, operations)).start()
     assert message.format(path=path) in str(caught.value)
     assert not Path(tls_settings.socket).exists()

@@ -43,8 +43,14 @@ def test_each_operation_tells_its_parameters_and_refusals(route: Route) -> None:
     assert {name for name, p in told.items() if p["in"] == "path"} == route.placeholders
     fields = route.parameters.__struct_fields__ if route.parameters else ()
     assert set(told) == set(fields)
-    expected = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, *route.refusals}
+    expected = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *route.refusals}
     assert set(operation["responses"]) == {str(int(status)) for status in expected}
+    assert operation["x-dpd-role"] == route.needed_role("")
+
+
+def test_a_json_body_that_names_files_of_the_daemon_has_a_role_of_its_own() -> None:
+    operation = openapi_document()["paths"]["/v1/content"]["post"]
+    assert (operation["x-dpd-role"], operation["x-dpd-role-of-json"]) == ("operator", "admin")
 
 
 def test_rules_of_fields_are_in_the_document() -> None:

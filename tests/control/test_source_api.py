@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dpd.content import repository
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.content_settings import DistributionSettings, SourceSettings
+from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
 from dpd.distribution.opening import OpenDistribution
@@ -48,7 +50,7 @@ async def api(
         multicast=None,
         opened=opened,
     )
-    listener = ControlListener(settings.control, operations)
+    listener = ControlListener(settings.control, partial(make_application, operations))
     await listener.start()
     opened.start()
     connector = aiohttp.UnixConnector(settings.control.socket)

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from dpd.control.access import CALLER, CallerUnknown, Door, require
+from dpd.control.actor import local_user
 from dpd.control.api import ROUTES, Api
 from dpd.control.messages import EXPECTED, Failure
-from dpd.control.openapi import Route
+from dpd.control.openapi import JSON, Route
 from dpd.control.operations import Operations
 from dpd.control.refusals import RequestRefused, classify, refuse
 from dpd.errors import DpdError
@@ -28,23 +29,38 @@ _WRONG_FIELD = re.compile(r"(.*) - at `\$\.?(.*)`")
 _T = TypeVar("_T")
 
 
-def make_application(operations: Operations, token: str | None = None) -> web.Application:
-    """The API; with a token, every request must carry it."""
-    middlewares = [_tell_failures] if token is None else [_tell_failures, _ask_for(token)]
-    application = web.Application(middlewares=middlewares, client_max_size=MAX_JSON_BYTES)
-    api = Api(operations)
-    for route in ROUTES:
+def make_application(operations: Operations, door: Door = local_user) -> web.Application:
+    """The API of a distribution point, for whoever this door knows."""
+    return serve_routes(Api(operations), ROUTES, door)
+
+
+def serve_routes(api: object, routes: Sequence[Route], door: Door) -> web.Application:
+    """A table of routes over the Api whose verbs are in it, for whoever this door knows."""
+    application = web.Application(middlewares=[_tell_failures, _ask(door)], client_max_size=MAX_JSON_BYTES)
+    for route in routes:
         application.router.add_route(route.method, route.path, _bind(route, api))
     return application
 
 
-def _bind(route: Route, api: Api) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _ask(door: Door) -> Any:
+    """Who asks, before anything else is looked at: a caller that nobody knows is not even told which routes there are."""
+
+    @web.middleware
+    async def ask(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[CALLER] = door(request)
+        return await handler(request)
+
+    return ask
+
+
+def _bind(route: Route, api: object) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
+        require(request, route.needed_role(request.content_type))
         parameters = _read_parameters(request, route)
         reply = await route.verb(api, request, parameters, await _read_body(request, route))
         if isinstance(reply, web.StreamResponse):
             return reply
-        return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
+        return web.Response(body=msgspec.json.encode(reply), content_type=JSON)
 
     return handle
 
@@ -65,7 +81,7 @@ def _read_parameters(request: web.Request, route: Route) -> Any:
 
 async def _read_body(request: web.Request, route: Route) -> Any:
     """The JSON body, checked. Where a file may be sent instead, the content type decides."""
-    if route.body is None or (route.is_upload and request.content_type != "application/json"):
+    if route.body is None or (route.is_upload and request.content_type != JSON):
         return None
     if route.is_upload and request.query:
         raise RequestRefused(f"{next(iter(request.query))}: a JSON body stands for itself, without a query")
@@ -93,27 +109,14 @@ def _name_field(message: str) -> str:
     return f"{field}: {problem}"
 
 
-def _ask_for(token: str) -> Any:
-    expected = f"Bearer {token}".encode()
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if hmac.compare_digest(given, expected):  # takes the same time however much of a guess is right
-            return await handler(request)
-        log.warning("API request without the right token", extra={"peer": request.remote})
-        message = "expected the header `Authorization: Bearer TOKEN` with the token of control.token_file"
-        return refuse(401, Failure("unauthorized", message), {"WWW-Authenticate": "Bearer"})
-
-    return check
-
-
 @web.middleware
 async def _tell_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The edge: whatever goes wrong with one request ends here, as JSON."""
     try:
         return await handler(request)
     except DpdError as error:
+        if isinstance(error, CallerUnknown):
+            log.warning("API request of nobody known", extra={"peer": request.remote, "reason": str(error)})
         status, failure = classify(error)
         return refuse(status, failure)
     except web.HTTPException as error:

@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from dpd.content.signatures.document import MAX_DOCUMENT_BYTES
+from dpd.control.access import Role
 from dpd.control.actor import actor_of
 from dpd.control.body_pipe import BodyReader, BodyWriter
 from dpd.control.bundle_messages import (
@@ -130,6 +131,7 @@ ROUTES = (
         Job,
         body=ExportRequest,
         refusals=(_CONFLICT, _FULL, _BUSY),
+        role=Role.ADMIN,
     ),
     Route(
         "POST",
@@ -139,5 +141,6 @@ ROUTES = (
         Job,
         body=ImportRequest,
         refusals=(_CONFLICT, _FULL, _BUSY),
+        role=Role.ADMIN,
     ),
 )

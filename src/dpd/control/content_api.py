@@ -13,6 +13,7 @@ from aiohttp import web
 from dpd.content.kinds import ContentKind
 from dpd.content.library import Content
 from dpd.content.records import ContentQuery, Totals
+from dpd.control.access import Role
 from dpd.control.content_messages import (
     ContentList,
     ContentListParameters,
@@ -135,6 +136,7 @@ ROUTES = (
         is_upload=True,
         is_stream=True,
         refusals=(_CONFLICT, _CORRUPT, _FULL, _BUSY),
+        json_role=Role.ADMIN,
     ),
     Route(
         "GET",

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from dpd.boot.image_folder import Progress as Report
 from dpd.boot.image_kinds import NewImage
 from dpd.boot.image_record import Kind
+from dpd.control.access import Role
 from dpd.control.image_operations import BootImageStatus, ImageOperations, Part
 from dpd.control.job_stream import stream_job
 from dpd.control.messages import AbsolutePath, Failure, FileName, Progress, Request
@@ -169,6 +170,7 @@ ROUTES = (
         is_upload=True,
         is_stream=True,
         refusals=(_CONFLICT, _CORRUPT, _FULL, _BUSY),
+        json_role=Role.ADMIN,
     ),
     Route(
         "GET",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from dpd.control.access import Role
 from dpd.control.actor import actor_of
 from dpd.control.job_messages import (
     ContentMaintenance,
@@ -135,6 +136,7 @@ ROUTES = (
         Job,
         parameters=RootParameters,
         refusals=(_CONFLICT, _FULL, _BUSY),
+        role=Role.ADMIN,
     ),
     Route(
         "GET",
@@ -210,5 +212,6 @@ ROUTES = (
         change_content_maintenance,
         ContentMaintenance,
         body=ContentMaintenanceRequest,
+        role=Role.ADMIN,
     ),
 )

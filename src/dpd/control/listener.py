@@ -9,13 +9,15 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aiohttp import web
 
-from dpd.control.application import make_application
-from dpd.control.operations import Operations
+from dpd.control.access import Door
+from dpd.control.actor import local_user
+from dpd.control.network_door import NetworkDoor
 from dpd.errors import ServiceError, SettingsError
 from dpd.service.certificate import read_context
 from dpd.service.udp import explain_bind
@@ -31,12 +33,12 @@ SOCKET_MODE = 0o660
 
 
 class ControlListener:
-    """The doors of the API. `ports` tells the real TCP port."""
+    """The doors of the API, an application behind each, as `make` makes it. `ports` tells the real TCP port."""
 
-    def __init__(self, settings: ControlSettings, operations: Operations) -> None:
+    def __init__(self, settings: ControlSettings, make: Callable[[Door], web.Application]) -> None:
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._operations = operations
+        self._make = make
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
@@ -58,7 +60,7 @@ class ControlListener:
         sock, inode = _bind_unix(path, self._settings.socket_group)
         self._open.callback(_unlink, path, inode)
         self._open.callback(sock.close)
-        await serve(self._open, make_application(self._operations), sock)
+        await serve(self._open, self._make(local_user), sock)
 
     async def _open_tcp(self) -> None:
         token = read_token(Path(self._settings.token_file))
@@ -67,7 +69,7 @@ class ControlListener:
         sock = bind_tcp(self._settings.listen, "control API")
         self._open.callback(sock.close)
         self.ports["tcp"] = sock.getsockname()[1]
-        await serve(self._open, make_application(self._operations, token), sock, tls)
+        await serve(self._open, self._make(NetworkDoor(token)), sock, tls)
 
 
 async def serve(

@@ -15,7 +15,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from dpd.control.access import Role
+
 TITLE = "dpd control API"
+JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ABOUT = (
     "What the operator and the site server may ask of one distribution point. The door is a Unix socket; over TCP each "
@@ -32,7 +35,9 @@ Verb = Callable[[Any, web.Request, Any, Any], Awaitable[Any]]
 class Route:
     """One verb at one path. `parameters` is a Struct of the path's placeholders and the query, `body` one of the JSON
     body; `is_upload`: raw bytes may come instead; `upload_type`: the body is a text of this type, which the verb reads;
-    `is_stream`: the reply is many `reply`, one a line; `reply_type`: the reply is a file of this type."""
+    `is_stream`: the reply is many `reply`, one a line; `reply_type`: the reply is a file of this type. `role`: who may ask;
+    where none is given, a viewer may GET and an operator do the rest. `json_role`: who may send JSON where bytes may come
+    instead, since it names files of the daemon's machine, which an upload does not."""
 
     method: str
     path: str
@@ -46,6 +51,14 @@ class Route:
     is_stream: bool = False
     reply_type: str = ""
     refusals: tuple[HTTPStatus, ...] = ()
+    role: Role | None = None
+    json_role: Role | None = None
+
+    def needed_role(self, content_type: str) -> Role:
+        """Who may ask, with a body of this type."""
+        if self.json_role is not None and content_type == JSON:
+            return self.json_role
+        return self.role or (Role.VIEWER if self.method == "GET" else Role.OPERATOR)
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -73,18 +86,21 @@ def describe(routes: Sequence[Route], failure: type, version: str) -> dict[str, 
 
 
 def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[str, Any]:
-    media = NDJSON if route.is_stream else "application/json"
+    media = NDJSON if route.is_stream else JSON
     reply = {route.reply_type: {}} if route.reply_type else {media: {"schema": schemas[route.reply]}}
     done = {"description": route.summary, "content": reply}
-    refused = {"application/json": {"schema": schemas[failure]}}
+    refused = {JSON: {"schema": schemas[failure]}}
     responses: dict[str, Any] = {"200": done}
-    statuses = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, *route.refusals}
+    statuses = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *route.refusals}
     responses |= {str(each.value): {"description": each.phrase, "content": refused} for each in sorted(statuses)}
     operation: dict[str, Any] = {"operationId": route.verb.__name__, "summary": route.summary, "responses": responses}
+    operation["x-dpd-role"] = route.needed_role("")
+    if route.json_role is not None:
+        operation["x-dpd-role-of-json"] = route.json_role
     if route.parameters is not None:
         operation["parameters"] = list(_parameters(route))
     if route.body is not None:
-        content: dict[str, Any] = {"application/json": {"schema": schemas[route.body]}}
+        content: dict[str, Any] = {JSON: {"schema": schemas[route.body]}}
         if route.is_upload:
             content["application/octet-stream"] = {}
         operation["requestBody"] = {"required": True, "content": content}

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 from msgspec import json
 
+from dpd.control.access import CallerUnknown, RoleMissing
 from dpd.control.messages import Failure, Refusal
 from dpd.errors import (
     ContentCorrupt,
@@ -35,6 +36,8 @@ class MachineUnknown(DpdError):
 
 # The first that fits counts, so children stand before their parents.
 _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
+    (CallerUnknown, HTTPStatus.UNAUTHORIZED, "unauthorized"),
+    (RoleMissing, HTTPStatus.FORBIDDEN, "forbidden"),
     (ContentNotFound, HTTPStatus.NOT_FOUND, "content_not_found"),
     (SessionNotFound, HTTPStatus.NOT_FOUND, "session_not_found"),
     (MachineUnknown, HTTPStatus.NOT_FOUND, "machine_unknown"),
@@ -61,4 +64,6 @@ def classify(error: DpdError) -> tuple[HTTPStatus, Failure]:
 def refuse(status: int, failure: Failure, headers: dict[str, str] | None = None) -> web.Response:
     """The response for a failure."""
     body = json.encode(Refusal(failure))
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"} | (headers or {})
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from dpd.content.storage.roots import RootStatus
+from dpd.control.access import Role
 from dpd.control.openapi import Route
 from dpd.control.root_messages import AddRootRequest, ChangeRootRequest, RootList, RootParameters
 from dpd.control.root_operations import RootOperations
@@ -54,6 +55,7 @@ ROUTES = (
         RootStatus,
         body=AddRootRequest,
         refusals=(_CONFLICT, _FULL),
+        role=Role.ADMIN,
     ),
     Route(
         "PATCH",
@@ -64,6 +66,7 @@ ROUTES = (
         parameters=RootParameters,
         body=ChangeRootRequest,
         refusals=(_MISSING, _CONFLICT),
+        role=Role.ADMIN,
     ),
     Route(
         "DELETE",
@@ -73,5 +76,6 @@ ROUTES = (
         RootStatus,
         parameters=RootParameters,
         refusals=(_MISSING, _CONFLICT),
+        role=Role.ADMIN,
     ),
 )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from dpd.control.access import Role
 from dpd.control.actor import actor_of
 from dpd.control.openapi import Route
 from dpd.control.refusals import RequestRefused
@@ -181,6 +182,7 @@ ROUTES = (
         Computer,
         body=ComputerRequest,
         refusals=(_MISSING, _CONFLICT),
+        role=Role.ADMIN,
     ),
     Route(
         "POST",
@@ -191,6 +193,7 @@ ROUTES = (
         parameters=ImportParameters,
         upload_type="text/csv",
         refusals=(_CONFLICT,),
+        role=Role.ADMIN,
     ),
     Route(
         "GET",
@@ -209,6 +212,7 @@ ROUTES = (
         Computer,
         parameters=ComputerParameters,
         refusals=(_MISSING, _CONFLICT),
+        role=Role.ADMIN,
     ),
     Route("GET", "/v1/deployments", "The deployments, oldest first", list_deployments, DeploymentList),
     Route(
@@ -219,6 +223,7 @@ ROUTES = (
         DeploymentStatus,
         body=DeploymentRequest,
         refusals=(_MISSING,),
+        role=Role.ADMIN,
     ),
     Route(
         "GET",
@@ -237,6 +242,7 @@ ROUTES = (
         Deployment,
         parameters=DeploymentParameters,
         refusals=(_MISSING,),
+        role=Role.ADMIN,
     ),
     Route(
         "POST",
@@ -283,7 +289,16 @@ ROUTES = (
         refusals=(_MISSING,),
     ),
     Route("GET", "/v1/pxe/rules", "Rules by which unknown machines need no approval", list_rules, RuleList),
-    Route("POST", "/v1/pxe/rules", "Add such a rule", add_rule, ApprovalRule, body=RuleRequest, refusals=(_CONFLICT,)),
+    Route(
+        "POST",
+        "/v1/pxe/rules",
+        "Add such a rule",
+        add_rule,
+        ApprovalRule,
+        body=RuleRequest,
+        refusals=(_CONFLICT,),
+        role=Role.ADMIN,
+    ),
     Route(
         "DELETE",
         "/v1/pxe/rules/{rule}",
@@ -292,6 +307,7 @@ ROUTES = (
         ApprovalRule,
         parameters=RuleParameters,
         refusals=(_MISSING,),
+        role=Role.ADMIN,
     ),
     Route("GET", "/v1/pxe/maintenance", "Whether machines are answered", show_maintenance, MaintenanceStatus),
     Route(
@@ -301,6 +317,7 @@ ROUTES = (
         change_maintenance,
         MaintenanceStatus,
         body=MaintenanceRequest,
+        role=Role.ADMIN,
     ),
     Route(
         "GET",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from dpd.control.access import Role
 from dpd.control.openapi import Route
 from dpd.control.source_messages import SourceList, SourceParameters
 from dpd.control.source_operations import SourceOperations
@@ -54,5 +55,6 @@ ROUTES = (
         SourceStatus,
         parameters=SourceParameters,
         refusals=_MISSING,
+        role=Role.ADMIN,
     ),
 )
