@@ -9,6 +9,8 @@ import json
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -16,6 +18,7 @@ from urllib.parse import quote, urlencode
 from dpd.errors import DpdError
 
 CHUNK_BYTES = 1 << 20
+SITE_SOCKET = "/run/dpd-site/control.sock"
 TIMEOUT_S = 30.0
 LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
 
@@ -41,27 +44,41 @@ class RefusedByDaemon(DpdError):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Whom the commands of this run ask in place of the daemon at their own socket: the site server, or a point through it."""
+
+    site_socket: str
+    point: str = ""
+
+
+AIM: ContextVar[Aim | None] = ContextVar("AIM", default=None)
+
+
 class Client:
-    """Asks one daemon. Each question has its own connection."""
+    """Asks one daemon, or whom the run's `--dp` or `--site` names. Each question has its own connection."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        aim = AIM.get()
+        self._path = path if aim is None else aim.site_socket
+        self._of_site = aim is not None
+        self._prefix = ("points", aim.point) if aim is not None and aim.point else ()
 
     def get(self, *parts: str, **query: object) -> Any:
         """One JSON object. Raises DaemonUnreachable, RefusedByDaemon."""
-        return self._ask("GET", _target(parts, query))
+        return self._ask("GET", self._target(parts, query))
 
     def delete(self, *parts: str, **query: object) -> Any:
-        return self._ask("DELETE", _target(parts, query))
+        return self._ask("DELETE", self._target(parts, query))
 
     def post(self, *parts: str, body: Mapping[str, object] | None = None) -> Any:
-        return self._ask("POST", _target(parts, {}), None if body is None else json.dumps(body).encode())
+        return self._ask("POST", self._target(parts, {}), None if body is None else json.dumps(body).encode())
 
     def patch(self, *parts: str, body: Mapping[str, object], **query: object) -> Any:
-        return self._ask("PATCH", _target(parts, query), json.dumps(body).encode())
+        return self._ask("PATCH", self._target(parts, query), json.dumps(body).encode())
 
     def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
-        return self._ask("POST", _target(parts, query), text, content_type)
+        return self._ask("POST", self._target(parts, query), text, content_type)
 
     def follow(
         self, *parts: str, body: Mapping[str, object] | None = None, **query: object
@@ -70,7 +87,7 @@ class Client:
         encoded = None if body is None else json.dumps(body).encode()
         connection = self._connection(LONG_TIMEOUT_S)
         try:
-            connection.request("POST", _target(parts, query), encoded, {"Content-Type": "application/json"})
+            connection.request("POST", self._target(parts, query), encoded, {"Content-Type": "application/json"})
             yield from _lines(connection.getresponse())
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
@@ -84,7 +101,7 @@ class Client:
         them."""
         connection = self._connection(LONG_TIMEOUT_S)
         try:
-            connection.putrequest("POST", _target(parts, query))
+            connection.putrequest("POST", self._target(parts, query))
             connection.putheader("Content-Type", "application/octet-stream")
             if size_bytes is None:
                 connection.putheader("Transfer-Encoding", "chunked")
@@ -103,7 +120,7 @@ class Client:
         RefusedByDaemon, also where it ends early."""
         connection = self._connection(LONG_TIMEOUT_S)
         try:
-            connection.request("POST", _target(parts, query), body, {"Content-Type": "application/json"})
+            connection.request("POST", self._target(parts, query), body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             if response.status != 200:
                 _checked(response.status, response.read())
@@ -136,19 +153,26 @@ class Client:
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         return _UnixConnection(self._path, timeout_s)
 
+    def _target(self, parts: tuple[str, ...], query: Mapping[str, object]) -> str:
+        return _target((*self._prefix, *parts), query)
+
     def _explain(self, error: Exception) -> DaemonUnreachable:
-        start = "`systemctl start dpd` starts it, --socket or DPD_SOCKET names another socket"
+        who, unit = ("the site server", "dpd-site") if self._of_site else ("dpd", "dpd")
+        options = "--site-socket or DPD_SITE_SOCKET" if self._of_site else "--socket or DPD_SOCKET"
+        start = f"`systemctl start {unit}` starts it, {options} names another socket"
         if isinstance(error, FileNotFoundError):
-            return DaemonUnreachable(f"dpd does not run: no socket {self._path}; {start}")
+            return DaemonUnreachable(f"{who} does not run: no socket {self._path}; {start}")
         if isinstance(error, ConnectionRefusedError):
-            return DaemonUnreachable(f"dpd does not run: nobody listens at {self._path}; {start}")
+            return DaemonUnreachable(f"{who} does not run: nobody listens at {self._path}; {start}")
         if isinstance(error, PermissionError):
             return DaemonUnreachable(
                 f"{self._path}: not permitted; become root, or a member of the group that owns the socket (control.socket_group)"
             )
         if isinstance(error, TimeoutError):
-            return DaemonUnreachable(f"{self._path}: no answer in time; `journalctl -u dpd` may tell why")
-        return DaemonUnreachable(f"{self._path}: the connection broke off: {error}; `journalctl -u dpd` may tell why")
+            return DaemonUnreachable(f"{self._path}: no answer in time; `journalctl -u {unit}` may tell why")
+        return DaemonUnreachable(
+            f"{self._path}: the connection broke off: {error}; `journalctl -u {unit}` may tell why"
+        )
 
 
 class _UnixConnection(http.client.HTTPConnection):
