@@ -32,6 +32,9 @@ class BusSettings:
     domain: str = rules.text(
         "", '"" or the JetStream domain of the leaf node that url leads to', lambda v: not v or _is_name(v), live=False
     )
+    hub_domain: str = rules.text(
+        "hub", "the JetStream domain of the hub, where domain is set: 1 to 63 of [A-Za-z0-9_-]", _is_name, live=False
+    )
     credentials_file: str = rules.optional_path("a NATS credentials file (.creds)")
     token_file: str = rules.optional_path("a file with the token of the NATS server")
     ca_file: str = rules.optional_path("a PEM file with the authority of the server's certificate")

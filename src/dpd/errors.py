@@ -70,6 +70,14 @@ class Unavailable(DpdError):
     """Right, but not now: the daemon drains, or as much runs already as may."""
 
 
+class BusError(DpdError):
+    """What came over the bus is no such message, or the bus refuses."""
+
+
+class BusUnavailable(BusError):
+    """The bus, or who is asked over it, does not answer now."""
+
+
 class ProtocolError(DpdError):
     """Base of what goes wrong on the wire."""
 

@@ -282,7 +282,7 @@ def _check_combinations(settings: Settings, path: str) -> None:
         raise SettingsError(
             f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"
         )
-    for table, keys in (("control", control), ("http", http)):
+    for table, keys in (("control", control), ("http", http), ("bus", settings.bus)):
         if bool(keys.certificate) != bool(keys.private_key):
             missing = f"{table}.private_key" if keys.certificate else f"{table}.certificate"
             raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to the NATS server: made again for ever, each time anew.
+
+nats-py could reconnect by itself, but closes for good where a server refuses it once, and its watches do not survive every
+restart. So each connection is a `Link` of its own: whoever works with it is called with it, and cancelled when it breaks. What
+is not acknowledged by then is done again on the next one, from the state on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dpd.bus.link import Link
+from dpd.bus.stats import BusStats
+from dpd.bus.trust import client_tls, demands_tls, read_secrets
+from dpd.bus_settings import BusSettings
+from dpd.errors import DpdError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+PING_INTERVAL_S, PINGS_UNANSWERED = 10, 2  # a cut line that says nothing is noticed after half a minute
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+RETELL_S = 600.0  # the same trouble is told again after so long
+WORK_PAUSE_S = 2.0  # before work that failed on a good link begins again
+
+Work: TypeAlias = Callable[[Link], Awaitable[None]]
+
+
+class BusConnection:
+    """One process's connection. `link` is None while there is none; `name` is what the server lists it under."""
+
+    def __init__(self, settings: BusSettings, *, name: str, jetstream_domain: str = "") -> None:
+        """Raises SettingsError where nats-py or a file that the settings name is missing."""
+        _require_nats(settings.url)
+        self._settings = settings
+        self._name = name
+        self._domain = jetstream_domain
+        _ = client_tls(settings), read_secrets(settings)
+        self.stats = BusStats()
+        self.link: Link | None = None
+        self.since = 0.0  # when the link was made, or lost
+        self.trouble = "not connected yet"  # why there is no link, in words
+        self.connected = asyncio.Event()
+        self._told = ("", 0.0)
+
+    async def run(self, works: Sequence[Work]) -> None:
+        """Connect, and do all the works while the link lasts; for ever. A work that returns is done for this link, one that
+        fails is begun again. Ends by being cancelled."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._linked() as link:
+                    pause_s = FIRST_PAUSE_S
+                    await self._work(link, works)
+            except DpdError as error:
+                self._tell(str(error))
+            except Exception as error:  # whatever nats-py, ssl or the network raise
+                self._tell(explain(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _work(self, link: Link, works: Sequence[Work]) -> None:
+        """Until the link breaks."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._keep_working(link, work)) for work in works]
+            await link.broken.wait()
+            for task in running:
+                task.cancel()
+
+    async def _keep_working(self, link: Link, work: Work) -> None:
+        while True:
+            try:
+                await work(link)
+                return
+            except Exception as error:
+                if link.broken.is_set():
+                    return
+                self.stats.failures += 1
+                reason = str(error) if isinstance(error, DpdError) else explain(error)
+                log.warning("bus work failed; it is begun again", extra={"work": _name_of(work), "error": reason})
+            await asyncio.sleep(WORK_PAUSE_S)
+
+    @asynccontextmanager
+    async def _linked(self) -> AsyncIterator[Link]:
+        from dpd.bus.client import make_client
+
+        link = Link()
+        client = make_client(must_be_tls=demands_tls(self._settings))
+
+        async def closed() -> None:
+            link.broken.set()
+
+        async def erred(error: Exception) -> None:
+            link.last_error = explain(error)
+
+        options: dict[str, Any] = read_secrets(self._settings)
+        try:
+            await client.connect(
+                self._settings.url,
+                name=self._name,
+                tls=client_tls(self._settings),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # else a server that is away would be tried sixty times in here
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=PINGS_UNANSWERED,
+                closed_cb=closed,
+                disconnected_cb=closed,
+                error_cb=erred,
+                **options,
+            )
+            link.attach(client, self._domain, self.stats)
+            self._note_connected(link)
+            yield link
+        finally:
+            was_connected = self.link is not None
+            self.link = None
+            self.connected.clear()
+            self.stats.connected = 0
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.close(), CONNECT_TIMEOUT_S)
+            if was_connected:
+                self.since = time.time()
+                self._tell(link.last_error or "the server closed the connection")
+
+    def _note_connected(self, link: Link) -> None:
+        self.link, self.since, self.trouble = link, time.time(), ""
+        self.stats.connected = 1
+        self.stats.connections += 1
+        self._told = ("", 0.0)
+        log.info("bus connected", extra={"server": link.server, "url": self._settings.url, "as": self._name})
+        self.connected.set()
+
+    def _tell(self, reason: str) -> None:
+        """Once for each reason, and again after a while."""
+        self.trouble = reason
+        now = time.monotonic()
+        if self._told[0] != reason or now - self._told[1] >= RETELL_S:
+            self._told = reason, now
+            log.warning("no connection to the bus; dpd serves on and keeps trying", extra={"url": self._settings.url, "cause": reason})  # fmt: skip
+
+
+def _require_nats(url: str) -> None:
+    if importlib.util.find_spec("nats") is None:
+        raise SettingsError(
+            f'bus.url = "{url}": needs nats-py, which is not installed; `pip install "dpd[bus]"` in dpd\'s environment brings it, bus.url = "" does without'
+        )
+
+
+def explain(error: BaseException) -> str:
+    """An error of nats-py, ssl or the network in one line, with the next step where there is one."""
+    if isinstance(error, BaseExceptionGroup):
+        return explain(error.exceptions[0])
+    text = " ".join(str(error).split()) or type(error).__name__
+    lower = text.lower()
+    if "authorization violation" in lower or "authentication" in lower:
+        return "the server refuses dpd's credentials; look at bus.credentials_file, bus.token_file or bus.certificate, and at the server's authorization"
+    if "permissions violation" in lower:
+        return f"the server forbids it: {text}; see the permissions in docs/site.md"
+    if "certificate verify failed" in lower:
+        return f"the server's certificate is not trusted ({text}); bus.ca_file names its authority"
+    if "alert" in lower and ("certificate" in lower or "bad_certificate" in lower):
+        return f"the server refuses dpd's certificate ({text}); look at bus.certificate and bus.private_key"
+    if isinstance(error, TimeoutError):
+        return "the server does not answer in time"
+    return text
+
+
+def _name_of(work: Work) -> str:
+    return str(getattr(work, "__qualname__", type(work).__name__))
