@@ -111,7 +111,7 @@ class BusConnection:
                 name=self._name,
                 tls=client_tls(self._settings),
                 allow_reconnect=False,
-                max_reconnect_attempts=1,  # else a server that is away would be tried sixty times in here
+                max_reconnect_attempts=1,  # or a server that is away would be tried sixty times in there
                 reconnect_time_wait=0,
                 connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
                 ping_interval=PING_INTERVAL_S,
@@ -163,6 +163,8 @@ def explain(error: BaseException) -> str:
     """An error of nats-py, ssl or the network in one line, with the next step where there is one."""
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0])
+    if not isinstance(error, DpdError) and type(error).__name__ == "NoServersError" and error.__context__:
+        return explain(error.__context__)
     text = " ".join(str(error).split()) or type(error).__name__
     lower = text.lower()
     if "authorization violation" in lower or "authentication" in lower:
