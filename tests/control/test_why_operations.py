@@ -72,6 +72,39 @@ def test_guids_that_policy_does_not_go_by_are_no_conflict(journal: BootJournal) 
     assert WhyOperations(journal, lambda: settings, clock=clock).why(MAC).cause is BootCause.FINE
 
 
+def test_boots_are_told_the_newest_first_each_with_its_computer_and_last_step() -> None:
+    moments = iter(range(1000, 1100))
+    journal = BootJournal(clock=lambda: next(moments))
+    for mac, computer in ((MAC, "PC-7"), (OTHER, "")):
+        journal.note(mac, "discover", client_class="PXEClient", client_arch="bios", xid=1)
+        journal.note(mac, "decision", outcome="boot", cause="required", computer=computer)
+    journal.note(MAC, "tftp", file="ipxe.efi", verdict="completed", bytes=7)
+    boots, total = WhyOperations(journal, Settings, clock=lambda: 1005.0).boots(10)
+    assert total == 2
+    assert [(boot.mac, boot.computer, boot.began_at, boot.last_at) for boot in boots] == [
+        (OTHER, "", 1002.0, 1003.0),
+        (MAC, "PC-7", 1000.0, 1004.0),  # heard of last, but it began before
+    ]
+    assert boots[1].last_step == "has fetched ipxe.efi by TFTP (7 bytes)"
+
+
+def test_the_computer_is_that_of_the_newest_attempt() -> None:
+    moments = iter((1000, 1001, 2000, 2001))
+    journal = BootJournal(clock=lambda: next(moments))
+    for computer in ("PC-7", ""):
+        journal.note(MAC, "discover", xid=computer)
+        journal.note(MAC, "decision", outcome="abort", cause="unknown_denied", computer=computer)
+    ((boot,), _) = WhyOperations(journal, Settings, clock=lambda: 2030.0).boots(10)
+    assert (boot.computer, boot.attempts, boot.cause) == ("", 2, BootCause.UNKNOWN_DENIED)
+
+
+def test_of_many_machines_the_ones_heard_of_last_are_told_and_all_are_counted(journal: BootJournal) -> None:
+    for number in range(9):
+        journal.note(f"52:54:00:00:00:{number:02x}", "discover", xid=1)
+    boots, total = WhyOperations(journal, Settings, clock=lambda: 1005.0).boots(2)
+    assert ({boot.mac[-2:] for boot in boots}, total) == ({"07", "08"}, 9)
+
+
 @pytest.mark.parametrize("name", ["", "pc-7", "52:54:00:00:00", "52:54:00:00:00:0g", GUID[:-1], "x" * 500])
 def test_what_is_neither_is_refused(operations: WhyOperations, name: str) -> None:
     with pytest.raises(DpdError, match="expected a MAC"):

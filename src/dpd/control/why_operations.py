@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a machine did or did not boot: its story out of the journal, judged by `dpd.explain.causes`."""
+"""Why machines did or did not boot: their stories out of the journal, judged by `dpd.explain.causes`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ class Why:
     attempts: tuple[AttemptStory, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LastBoot:
+    """A machine's newest attempt in short. `computer` is "" where policy knows none; `last_step` is in words."""
+
+    mac: str
+    computer: str
+    cause: BootCause
+    sentence: str
+    began_at: float
+    last_at: float
+    attempts: int
+    last_step: str
+
+
 class WhyOperations:
     """Answers out of one journal. `settings` gives those that hold now."""
 
@@ -49,6 +63,28 @@ class WhyOperations:
         mac = macs[-1] if macs else ""
         told = explain(self._journal.story(mac) if mac else [], self._surroundings())
         return Why(mac, tuple(macs[:-1]), told.cause, told.sentence, told.next_step, told.remarks, told.attempts)
+
+    def boots(self, limit: int) -> tuple[list[LastBoot], int]:
+        """The newest attempt of each of the `limit` machines that were heard of last, the newest attempt first; and how many
+        machines there are. Takes a while where there are many, so it is for a worker."""
+        macs = self._journal.machines()
+        around = self._surroundings()
+        found = [self._last_boot(mac, around) for mac in macs[-limit:]]
+        boots = [boot for boot in found if boot is not None]
+        return sorted(boots, key=lambda boot: (-boot.began_at, boot.mac)), len(macs)
+
+    def _last_boot(self, mac: str, around: Surroundings) -> LastBoot | None:
+        """None where the machine has been forgotten meanwhile."""
+        events = self._journal.story(mac)
+        if not events:
+            return None
+        told = explain(events, around)
+        newest = told.attempts[-1]
+        decided = [event for event in events if event.event == "decision" and event.at >= newest.began_at]
+        computer = str(decided[-1].fields.get("computer", "")) if decided else ""
+        last_step = newest.steps[-1].text
+        times = newest.began_at, newest.ended_at, len(told.attempts)
+        return LastBoot(mac, computer, told.cause, told.sentence, *times, last_step)
 
     def _macs_of(self, machine: str) -> Sequence[str]:
         """The MACs that are meant, the one heard of last at the end."""
