@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of status messages: for each event its number, its severity and its sentence.
+
+Numbers never change and are never given twice, so that a filter written today holds tomorrow. They go by hundreds, as the table
+below has them. A sentence takes its fields in braces; a part in brackets is left out where one of its fields is missing or empty.
+An event that is noted and not in the catalogue is a fault that a test finds; a message of a newer dpd, read by an older one, is
+shown by its name and fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from dpd.errors import DpdError
+
+Value = str | int | float | bool
+
+MAX_VALUE_CHARACTERS = 1000  # of one field; an error may quote what a peer sent
+_FIELD = re.compile(r"\{(\w+)\}")
+_OPTIONAL = re.compile(r"\[([^\]]*)\]")
+
+
+class MalformedStatusMessage(DpdError):
+    """What came as a status message is none."""
+
+
+class Severity(StrEnum):
+    """As the original has them."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def rank(self) -> int:
+        """Higher is worse."""
+        return _RANKS[self]
+
+
+_RANKS = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2}
+SEVERITIES: Final[tuple[Severity, ...]] = tuple(Severity)  # by rank
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What the catalogue says of one event."""
+
+    message_id: int
+    severity: Severity
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusMessage:
+    """One thing that happened, with its place in the series of its spool. `at` is seconds since the epoch; clocks may be set
+    back, sequences never go back."""
+
+    sequence: int
+    at: float
+    event: str
+    message_id: int
+    severity: Severity
+    fields: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The sentence with its fields filled in."""
+        return sentence_of(self.event, self.fields)
+
+
+_INFO, _WARNING, _ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
+
+
+def _define(severity: Severity, message_id: int, sentence: str) -> Definition:
+    return Definition(message_id, severity, sentence)
+
+
+CATALOGUE: Final[Mapping[str, Definition]] = {
+    # ---- 1000: multicast sessions and their receivers
+    "session_started": _define(_INFO, 1001, "Session {session} of {package} is open[ at {group}:{port}]."),
+    "session_started_now": _define(_INFO, 1002, "Session {session} of {package} was told to send at once."),
+    "session_ended": _define(_INFO, 1003, "Session {session} of {package} ended; {completed} receivers have everything."),
+    "receiver_joined": _define(_INFO, 1101, "{peer}[ ({host})] joined session {session} by {mode}."),
+    "receiver_completed": _define(_INFO, 1102, "{peer}[ ({host})] has all of {package}."),
+    "receiver_silent": _define(_WARNING, 1103, "{peer}[ ({host})] is not heard any more in session {session}; it is not waited for."),
+    "receiver_lost": _define(_WARNING, 1104, "{peer}[ ({host})] went away before it had all of {package}."),
+    "receiver_moved": _define(_INFO, 1105, "{peer}[ ({host})] goes on in speed class {to_class}: {reason}."),
+    "receiver_kicked": _define(_WARNING, 1106, "{peer}[ ({host})] was taken out of session {session}: {reason}."),
+    # ---- 2000: jobs
+    "job.queued": _define(_INFO, 2001, "Job {job} ({kind}[ {package_id}]) is queued."),
+    "job.running": _define(_INFO, 2002, "Job {job} ({kind}[ {package_id}]) runs."),
+    "job.waiting": _define(_INFO, 2003, "Job {job} ({kind}[ {package_id}]) waits for its next try[: {error}]."),
+    "job.done": _define(_INFO, 2004, "Job {job} ({kind}[ {package_id}]) is done."),
+    "job.failed": _define(_ERROR, 2005, "Job {job} ({kind}[ {package_id}]) failed[: {error}]."),
+    "job.cancelled": _define(_INFO, 2006, "Job {job} ({kind}[ {package_id}]) was cancelled."),
+    "job.cancelling": _define(_INFO, 2007, "Job {job} ({kind}[ {package_id}]) is to end[: {why}]."),
+    "maintenance.on": _define(_WARNING, 2101, "Maintenance: {reason}."),
+    "maintenance.off": _define(_INFO, 2102, "Maintenance is over[ ({reason})]."),
+    # ---- 3000: content
+    "content.state": _define(_INFO, 3001, "{package_id} is now {state}[, was {was}]."),
+    "content.arrived": _define(_INFO, 3002, "{package_id} version {source_version} arrived[ ({size_bytes} bytes)]."),
+    "content.removed": _define(_INFO, 3003, "{package_id} version {source_version} was removed."),
+    "content.imported": _define(_INFO, 3004, "{package_id} version {source_version} came from a bundle."),
+    "content.pulled": _define(_INFO, 3005, "{package_id} version {source_version} was pulled in {seconds} s."),
+    "content.missing": _define(_WARNING, 3006, "A client asked for {package_id}[ version {source_version}], which is not here; job {job} fetches it."),
+    "content.damaged": _define(_ERROR, 3007, "{package_id} version {source_version} is damaged: {reason}."),
+    "content.repaired": _define(_INFO, 3008, "{package_id} version {source_version} is whole again[, from {origin}]."),
+    "content.not_repaired": _define(_ERROR, 3009, "{package_id} version {source_version} could not be repaired: {reason}."),
+    "content.manifest_renewed": _define(_WARNING, 3010, "The manifest of {package_id} version {source_version} was damaged and made anew."),
+    "content.mixed": _define(_WARNING, 3011, "Sources disagree about the file {sha256}: {why}."),
+    "content.delta_failed": _define(_WARNING, 3012, "The file {sha256} is fetched whole, since its changes alone did not do: {why}."),
+    "bundle.exported": _define(_INFO, 3101, "A bundle of {packages} packages was written to {path}."),
+    "root.drained": _define(_INFO, 3102, "The library's root[ {root}] was emptied."),
+    "library.collected": _define(_INFO, 3103, "What no package uses was removed from the library: {freed_bytes} bytes."),
+    "source.failed": _define(_WARNING, 3201, "The source {source} could not give what was asked ({outcome}): {why}."),
+    "source.lied": _define(_ERROR, 3202, "The source {source} gave wrong bytes: {why}."),
+    # ---- 4000: network boots
+    # ---- 5000: the daemon and the messages themselves
+    "messages.dropped": _define(_WARNING, 5101, "{count} status messages, {first} to {last}, made room for newer ones before {readers} had them."),
+    "messages.lost": _define(_ERROR, 5102, "{count} status messages could not be written and are lost, between {first_at} and {last_at} (seconds since the epoch)[: {error}]."),
+}  # fmt: skip
+# Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server.
+
+UNKNOWN: Final = Definition(0, Severity.INFO, "")
+
+
+def definition_of(event: str) -> Definition:
+    """What the catalogue says; number 0 for an event that it does not have."""
+    return CATALOGUE.get(event, UNKNOWN)
+
+
+def sentence_of(event: str, fields: Mapping[str, Value]) -> str:
+    """The event in words, one line."""
+    sentence = definition_of(event).sentence
+    if not sentence:
+        shown = " ".join(f"{name}={value}" for name, value in fields.items() if value != "")
+        return f"{event.replace('_', ' ')} {shown}".strip()
+
+    def part(found: re.Match[str]) -> str:
+        has_all = all(fields.get(name, "") != "" for name in _FIELD.findall(found[1]))
+        return found[1] if has_all else ""
+
+    return _FIELD.sub(lambda found: _shown(fields.get(found[1], "?")), _OPTIONAL.sub(part, sentence))
+
+
+def _shown(value: Value) -> str:
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def as_dict(message: StatusMessage) -> dict[str, object]:
+    """For JSON, with the sentence, so that who reads it needs no catalogue."""
+    return {
+        "sequence": message.sequence,
+        "at": message.at,
+        "event": message.event,
+        "message_id": message.message_id,
+        "severity": message.severity.value,
+        "text": message.text,
+        "fields": message.fields,
+    }
+
+
+def from_dict(given: object) -> StatusMessage:
+    """What `as_dict` made, perhaps of a newer dpd: keys that are not known are left out. Raises MalformedStatusMessage."""
+    if not isinstance(given, dict):
+        raise MalformedStatusMessage(f"a status message is an object, not {type(given).__name__}")
+    fields = _expect(given, "fields", dict)
+    if not all(isinstance(name, str) and isinstance(value, Value) for name, value in fields.items()):
+        raise MalformedStatusMessage("fields: expected names with texts, numbers, true or false")
+    severity = _expect(given, "severity", str)
+    if severity not in SEVERITIES:
+        raise MalformedStatusMessage(f"severity: expected one of {', '.join(SEVERITIES)}")
+    return StatusMessage(
+        _expect(given, "sequence", int),
+        float(_expect(given, "at", int, float)),
+        _expect(given, "event", str),
+        _expect(given, "message_id", int),
+        Severity(severity),
+        fields,
+    )
+
+
+def _expect(given: Mapping[str, object], name: str, *types: type) -> Any:
+    value = given.get(name)
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise MalformedStatusMessage(f"{name}: expected {' or '.join(each.__name__ for each in types)}")
+    return value
