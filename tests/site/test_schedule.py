@@ -7,7 +7,7 @@ from typing import Any
 
 from dpd.site.decision import Cause
 from dpd.site.records import Deployment, Purpose
-from dpd.site.schedule import Choice, choose
+from dpd.site.schedule import Choice, choose, ranked
 
 NOW = 1000.0
 
@@ -21,7 +21,7 @@ def available(id: int, target: str = "PC1", **rest: Any) -> Deployment:
 
 
 def chosen(*deployments: Deployment, run: tuple[int, ...] = (), unfit: tuple[int, ...] = ()) -> Choice:
-    return choose(deployments, NOW, has_run=lambda d: d.id in run, fits=lambda d: d.id not in unfit)
+    return choose(ranked(deployments), NOW, has_run=lambda d: d.id in run, fits=lambda d: d.id not in unfit)
 
 
 def test_nothing_is_deployed() -> None:
@@ -36,6 +36,11 @@ def test_the_higher_priority_wins_whatever_else_is_said() -> None:
 
 def test_what_names_the_computer_wins_over_what_is_for_all() -> None:
     assert chosen(required(2, "all"), available(1)) == Choice(Cause.AVAILABLE, available(1))
+
+
+def test_what_names_a_collection_is_between_the_computer_and_all() -> None:
+    own, collection, everybody = available(1), required(2, "collection:lab"), required(3, "all")
+    assert ranked((everybody, collection, own)) == (own, collection, everybody)
 
 
 def test_required_wins_over_available_and_the_newer_over_the_older() -> None:

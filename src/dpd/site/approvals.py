@@ -29,7 +29,7 @@ class ApprovalBook:
         now = database.clock()
         database.write(lambda c: c.execute("DELETE FROM verdicts WHERE expires_at BETWEEN 0.001 AND ?", (now,)))
         self._load_verdicts()
-        self._load_rules()
+        self.load_rules()
 
     def verdict(self, mac: str, at: float) -> Verdict | None:
         """What holds for a machine now, None where nobody has said anything."""
@@ -47,6 +47,7 @@ class ApprovalBook:
             mac,
             lambda c: c.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", row),
             self._load_verdicts,
+            own=False,
         )
 
     def take_back(self, mac: str, actor: str) -> None:
@@ -58,6 +59,7 @@ class ApprovalBook:
                 mac,
                 lambda c: c.execute("DELETE FROM verdicts WHERE mac = ?", (mac,)),
                 self._load_verdicts,
+                own=False,
             )
 
     def rule_for(self, request: BootRequest) -> ApprovalRule | None:
@@ -76,7 +78,7 @@ class ApprovalBook:
                 "approval rule added",
                 f"{kind} {normal}",
                 lambda c: c.execute("INSERT INTO approval_rules VALUES (NULL, ?, ?, ?)", row),
-                self._load_rules,
+                self.load_rules,
             )
             return self.rules[-1]
 
@@ -91,7 +93,7 @@ class ApprovalBook:
                 "approval rule removed",
                 f"{found.kind} {found.value}",
                 lambda c: c.execute("DELETE FROM approval_rules WHERE id = ?", (id,)),
-                self._load_rules,
+                self.load_rules,
             )
             return found
 
@@ -99,7 +101,7 @@ class ApprovalBook:
         rows = self._database.rows("SELECT mac, verdict, expires_at, decided_at, actor FROM verdicts")
         self.verdicts = {row[0]: MachineVerdict(row[0], Verdict(row[1]), *row[2:]) for row in rows}
 
-    def _load_rules(self) -> None:
+    def load_rules(self) -> None:
         rows = self._database.rows("SELECT id, kind, value, added_at FROM approval_rules ORDER BY id")
         self.rules = tuple(ApprovalRule(row[0], RuleKind(row[1]), row[2], row[3]) for row in rows)
 

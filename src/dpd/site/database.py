@@ -3,55 +3,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
 import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dpd.site.records import AuditEntry, SiteError
+from dpd.site.records import AuditEntry, Authority, SiteConflict, SiteError
+from dpd.site.schema import prepare
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 5.0
 AUDIT_ENTRIES = 100_000
 
 _T = TypeVar("_T")
-
-_TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE computers (
-  name TEXT PRIMARY KEY COLLATE NOCASE, guid TEXT NOT NULL, boot_image TEXT NOT NULL, added_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX computers_by_guid ON computers (guid) WHERE guid <> '';
-CREATE TABLE computer_macs (
-  mac TEXT PRIMARY KEY, place INTEGER NOT NULL,
-  name TEXT NOT NULL COLLATE NOCASE REFERENCES computers (name) ON DELETE CASCADE
-) WITHOUT ROWID;
-CREATE INDEX computer_macs_by_name ON computer_macs (name);
-CREATE TABLE deployments (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL COLLATE NOCASE, boot_image TEXT NOT NULL, purpose TEXT NOT NULL,
-  priority INTEGER NOT NULL, available_from REAL NOT NULL, expires_at REAL NOT NULL, added_at REAL NOT NULL
-);
-CREATE TABLE runs (
-  deployment INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE, machine TEXT NOT NULL, mac TEXT NOT NULL,
-  started_at REAL NOT NULL, finished_at REAL NOT NULL, PRIMARY KEY (deployment, machine)
-) WITHOUT ROWID;
-CREATE TABLE required_boots (id INTEGER PRIMARY KEY, at REAL NOT NULL);
-CREATE TABLE verdicts (
-  mac TEXT PRIMARY KEY, verdict TEXT NOT NULL, expires_at REAL NOT NULL, decided_at REAL NOT NULL, actor TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE approval_rules (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, value TEXT NOT NULL, added_at REAL NOT NULL, UNIQUE (kind, value)
-);
-CREATE TABLE audit (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL,
-  policy_version INTEGER NOT NULL
-);
-"""
 
 
 class SiteDatabase:
@@ -69,7 +38,8 @@ class SiteDatabase:
                 f"{path}: cannot be used as the site store: {error}; move it away to begin anew, or put its last copy back"
             ) from None
         weakref.finalize(self, self._connection.close)
-        self.facts = dict(self._connection.execute("SELECT name, value FROM facts"))
+        self._watchers: list[Callable[[], None]] = []
+        self.load_facts()
         self.policy_version = int(self.facts["policy_version"])
 
     def close(self) -> None:
@@ -104,9 +74,17 @@ class SiteDatabase:
         return result
 
     def change(
-        self, actor: str, action: str, detail: str, work: Callable[[sqlite3.Connection], _T], follow: Callable[[], None]
+        self,
+        actor: str,
+        action: str,
+        detail: str,
+        work: Callable[[sqlite3.Connection], _T],
+        follow: Callable[[], None],
+        *,
+        own: bool = True,
     ) -> _T:
-        """A change of policy: `work` and its line in the audit in one transaction, then `follow` renews the copy in memory."""
+        """A change of policy: `work` and its line in the audit in one transaction, then `follow` renews the copy in memory. What
+        is `own` to policy is refused by SiteConflict where policy comes from a site."""
 
         def signed(connection: sqlite3.Connection) -> _T:
             result = work(connection)
@@ -116,11 +94,34 @@ class SiteDatabase:
             return result
 
         with self.lock:
+            if own:
+                self.check_own()
             version = self.policy_version + 1
             result = self.write(signed)
             follow()
             self.policy_version = version
-            return result
+        for heard in self._watchers:
+            heard()
+        return result
+
+    def watch(self, heard: Callable[[], None]) -> None:
+        """`heard` is called behind each change, in whatever thread made it; it neither raises nor takes long."""
+        self._watchers.append(heard)
+
+    # ---- facts
+
+    def load_facts(self) -> None:
+        """Read them anew, after a change that wrote some."""
+        self.facts = dict(self.rows("SELECT name, value FROM facts"))
+        said = self.facts["authority"]
+        self.authority = Authority(**json.loads(said)) if said else None
+
+    def check_own(self) -> None:
+        """Raises SiteConflict where this policy is another's."""
+        if self.authority is not None:
+            raise SiteConflict(
+                f"policy of this point comes from site {self.authority.site}; change it there, or make it this point's own: `dpd policy release`"
+            )
 
     def audit(self, limit: int) -> list[AuditEntry]:
         """The last changes, oldest first."""
@@ -135,6 +136,16 @@ class SiteDatabase:
         )
 
 
+def write_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Within a change."""
+    connection.execute("UPDATE facts SET value = ? WHERE name = ?", (value, name))
+
+
+def write_authority(connection: sqlite3.Connection, authority: Authority | None) -> None:
+    """Within a change; None makes policy this store's own."""
+    write_fact(connection, "authority", "" if authority is None else json.dumps(asdict(authority)))
+
+
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         # It holds the key of the codes on screens; sqlite itself would leave its mode to the umask.
@@ -143,25 +154,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
         ":memory:" if path is None else path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        _prepare(connection, path)
+        prepare(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    # A commit is with the kernel when it returns: kill -9 loses nothing, a power cut may lose the last seconds.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise SiteError(
-            f"{path}: written by a newer dpd (schema {version}, expected at most {SCHEMA_VERSION}); install that one"
-        )
-    if version == 0:
-        facts = f"('code_key', '{secrets.token_hex(32)}'), ('policy_version', '0'), ('maintenance', '')"
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_TABLES} INSERT INTO facts VALUES {facts}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )

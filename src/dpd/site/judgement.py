@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.records import ALL_COMPUTERS, UNKNOWN_COMPUTERS, Computer, Deployment, Verdict
+from dpd.site.records import Computer, Deployment, Verdict
 from dpd.site.run_book import HOUR_S
 from dpd.site.schedule import choose
 from dpd.site.stance import Stance, unknown_computers_at
@@ -89,7 +89,7 @@ class _Case:
         store = self.judge.store
         if not store.deployments:
             return self._boot_default(_CAUSE_DEFAULT, computer)
-        return self._decide_deployed(store.aimed_at(computer.name.lower()) + store.aimed_at(ALL_COMPUTERS), computer)
+        return self._decide_deployed(store.aims.of_computer(computer.name.lower()), computer)
 
     def _decide_unknown(self) -> Decision:
         store, request = self.judge.store, self.request
@@ -99,7 +99,7 @@ class _Case:
         approved = verdict is Verdict.ALLOWED or store.approvals.rule_for(request) is not None
         if not approved and (refused := self._refuse_unknown()) is not None:
             return refused
-        if deployments := store.aimed_at(UNKNOWN_COMPUTERS):
+        if deployments := store.aims.of_unknown:
             return self._decide_deployed(deployments, None)
         return self._boot_default(Cause.UNKNOWN_ALLOWED if approved or store.deployments else Cause.DEFAULT, None)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dpd.site.records import ApprovalRule, Boundary, Collection, Computer, Deployment, Point, SiteError
+from dpd.site.records import AffinityMode, ApprovalRule, Boundary, Collection, Computer, Deployment, Point, SiteError
 
 
 @dataclass(frozen=True, slots=True)
 class SiteModel:
-    """Each part in the order of its names or ids. `maintenance` "" is none."""
+    """Each part in the order of its names or ids; an id 0 is one that is still to be given. `maintenance` "" is none."""
 
     computers: tuple[Computer, ...] = ()
     collections: tuple[Collection, ...] = ()
@@ -21,6 +21,7 @@ class SiteModel:
     points: tuple[Point, ...] = ()
     rules: tuple[ApprovalRule, ...] = ()
     maintenance: str = ""
+    affinity_mode: AffinityMode = AffinityMode.NONE
 
 
 def encode_model(model: SiteModel) -> bytes:

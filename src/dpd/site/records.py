@@ -14,6 +14,7 @@ from enum import StrEnum
 from dpd.errors import DpdError
 
 ALL_COMPUTERS, UNKNOWN_COMPUTERS = "all", "unknown"  # targets beside the names of computers
+COLLECTION_TARGET = "collection:"  # and a collection's name: a target too
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,5}")
@@ -73,6 +74,14 @@ class RuleKind(StrEnum):
     CIRCUIT = "circuit"
 
 
+class AffinityMode(StrEnum):
+    """What becomes of the user whom a booted machine names as its own, in Configuration Manager's words."""
+
+    NONE = "none"
+    PENDING = "pending"  # somebody has to approve it
+    AUTO = "auto"
+
+
 class Verdict(StrEnum):
     """What was said about an unknown machine."""
 
@@ -107,6 +116,12 @@ class Deployment:
     name: str = ""
     audience: Audience = Audience.ALL
     rerun: Rerun = Rerun.NEVER
+
+    @property
+    def collection(self) -> str:
+        """The name of the collection that it is for, "" where it is for something else."""
+        is_one = self.target[: len(COLLECTION_TARGET)].lower() == COLLECTION_TARGET
+        return self.target[len(COLLECTION_TARGET) :] if is_one else ""
 
     def has_begun(self, at: float) -> bool:
         return at >= self.available_from
@@ -155,6 +170,15 @@ class Point:
     groups: tuple[str, ...] = ()
     url: str = ""
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Whose policy this is: the site that a distribution point mirrors, the version of its policy, and when that came."""
+
+    site: str
+    version: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

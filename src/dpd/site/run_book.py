@@ -82,7 +82,7 @@ class RunBook:
                     f"{machine} has not run deployment {deployment}; `dpd deployment show {deployment}` shows who has"
                 )
             detail = f"deployment {deployment}, {machine or 'every machine'}: {len(gone)}"
-            self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load)  # fmt: skip
+            self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load, own=False)  # fmt: skip
             return len(gone)
 
     def started_since(self, at: float) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpd.site.decision import Cause
@@ -35,12 +35,12 @@ def choose(
     has_run: Callable[[Deployment], bool],
     fits: Callable[[Deployment], bool],
 ) -> Choice:
-    """The deployment that counts. Higher priority first, then what names the computer itself, then required, then the newer one.
+    """The deployment that counts: the first of these, in the order of `ranked`, against which nothing stands.
 
     `has_run` tells whether the machine has run a required one, `fits` whether its boot image has the machine's architecture.
     """
     cause = Cause.NOTHING_DEPLOYED
-    for each in deployments if len(deployments) < 2 else sorted(deployments, key=_rank):
+    for each in deployments:
         why = _EXPIRED if each.has_ended(at) else None if each.has_begun(at) else Cause.NOT_YET
         if why is None and not fits(each):
             why = Cause.NO_IMAGE_FOR_ARCH
@@ -52,6 +52,12 @@ def choose(
     return Choice(cause)
 
 
-def _rank(deployment: Deployment) -> tuple[int, bool, bool, int]:
-    names_all = deployment.target == ALL_COMPUTERS
-    return -deployment.priority, names_all, deployment.purpose is not Purpose.REQUIRED, -deployment.id
+def ranked(deployments: Iterable[Deployment]) -> tuple[Deployment, ...]:
+    """Higher priority first, then what names the computer itself, then what names a collection of it, then what is for all;
+    then required, then the newer one."""
+    return tuple(sorted(deployments, key=_rank))
+
+
+def _rank(deployment: Deployment) -> tuple[int, int, bool, int]:
+    width = 2 if deployment.target == ALL_COMPUTERS else 1 if deployment.collection else 0
+    return -deployment.priority, width, deployment.purpose is not Purpose.REQUIRED, -deployment.id

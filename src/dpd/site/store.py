@@ -6,18 +6,41 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dpd.site.aims import Aims
 from dpd.site.approvals import ApprovalBook
-from dpd.site.database import SiteDatabase
+from dpd.site.boundaries import BoundaryMap
+from dpd.site.database import SiteDatabase, write_authority, write_fact
 from dpd.site.known_computers import KnownComputers, Plan, plan_changes
+from dpd.site.membership import Membership
+from dpd.site.model import SiteModel
+from dpd.site.model_checks import normal_boundary, normal_collection, normal_deployment, normal_model, normal_point
+from dpd.site.model_rows import (
+    read_boundaries,
+    read_collections,
+    read_computers,
+    read_deployments,
+    read_points,
+    remove_computers,
+    write_boundary,
+    write_collection,
+    write_computers,
+    write_deployment,
+    write_model,
+    write_point,
+)
 from dpd.site.records import (
-    ALL_COMPUTERS,
-    UNKNOWN_COMPUTERS,
+    COLLECTION_TARGET,
+    AffinityMode,
     AuditEntry,
+    Authority,
+    Boundary,
+    Collection,
     Computer,
     Deployment,
-    Purpose,
+    Point,
     SiteConflict,
     SiteError,
     SiteNotFound,
@@ -29,20 +52,23 @@ NAMED_IN_AUDIT = 20
 
 
 class SiteStore:
-    """`computers` and `deployments` (by id, the oldest first) are replaced as wholes. Safe to use from any thread."""
+    """`computers`, `membership`, `deployments` (by id, the oldest first), `aims`, `points` and `boundaries` are replaced as wholes.
+    What changes the model is refused by SiteConflict where it is a site's (`authority`). Safe to use from any thread."""
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._database = SiteDatabase(path, clock)
         self._clock = clock
         self.code_key = bytes.fromhex(self._database.facts["code_key"])
-        self.maintenance: str = self._database.facts["maintenance"]
         self.runs = RunBook(self._database)
         self.approvals = ApprovalBook(self._database)
         self.computers = KnownComputers()
+        self.membership = Membership()
         self.deployments: Mapping[int, Deployment] = {}
-        self._aimed: Mapping[str, tuple[Deployment, ...]] = {}
-        self._load_computers()
-        self._load_deployments()
+        self.aims = Aims()
+        self.points: Mapping[str, Point] = {}
+        self.boundaries: Mapping[str, Boundary] = {}
+        self.boundary_map = BoundaryMap()
+        self._load()
         self._database.trim_audit()
 
     def close(self) -> None:
@@ -54,6 +80,23 @@ class SiteStore:
         """Goes up with each change of policy."""
         return self._database.policy_version
 
+    def watch(self, heard: Callable[[], None]) -> None:
+        """`heard` is called behind each change of policy, in whatever thread made it; it neither raises nor takes long."""
+        self._database.watch(heard)
+
+    def _load(self) -> None:
+        self._load_facts()
+        self._load_computers()
+        self._load_places()
+        self.approvals.load_rules()
+
+    def _load_facts(self) -> None:
+        self._database.load_facts()
+        facts = self._database.facts
+        self.maintenance = facts["maintenance"] or facts["site_maintenance"]
+        self.site_maintenance = facts["site_maintenance"]
+        self.affinity_mode = AffinityMode(facts["affinity_mode"])
+
     # ---- computers
 
     def plan(self, computers: Sequence[Computer]) -> Plan:
@@ -64,7 +107,7 @@ class SiteStore:
 
     def carry_out(self, computers: Sequence[Computer], actor: str, action: str = "computers imported") -> Plan:
         """Add or change all of these or none. Raises SiteConflict."""
-        with self._database.lock:
+        with self._own():
             plan = self.plan(computers)
             if plan.problems:
                 raise SiteConflict(plan.problems[0].message)
@@ -73,12 +116,12 @@ class SiteStore:
                 return plan
             names = ", ".join(each.name for each in written[:NAMED_IN_AUDIT])
             detail = f"{len(plan.added)} added, {len(plan.changed)} changed: {names}"
-            self._database.change(actor, action, detail, lambda c: _write_computers(c, written), self._load_computers)
+            self._database.change(actor, action, detail, lambda c: write_computers(c, written), self._load_computers)
             return plan
 
     def add_computer(self, computer: Computer, actor: str) -> Computer:
         """Raises SiteError, SiteConflict where its name, a MAC or its GUID is somebody's already."""
-        with self._database.lock:
+        with self._own():
             if computer.name.lower() in self.computers.by_name:
                 raise SiteConflict(
                     f"computer {computer.name}: is there already; `dpd computer show {computer.name}` shows it"
@@ -86,39 +129,83 @@ class SiteStore:
             return self.carry_out([computer], actor, "computer added").added[0]
 
     def remove_computer(self, name: str, actor: str) -> Computer:
-        """With its runs. Its own deployments must have gone before. Raises SiteNotFound, SiteConflict."""
-        with self._database.lock:
+        """With its runs, and out of the collections that name it. Its own deployments must have gone before. Raises SiteNotFound,
+        SiteConflict."""
+        with self._own():
             computer = self.computers.find(name)
-            key = computer.name.lower()
-            if own := self.aimed_at(key):
-                shown = ", ".join(str(each.id) for each in own)
-                raise SiteConflict(
-                    f"computer {computer.name}: deployment {shown} is for it; `dpd deployment remove` takes that out first"
-                )
-
-            def remove(connection: sqlite3.Connection) -> None:
-                connection.execute("DELETE FROM runs WHERE machine = ?", (key,))
-                connection.execute("DELETE FROM computers WHERE name = ?", (computer.name,))
-
-            self._database.change(actor, "computer removed", computer.name, remove, self._load_computers)
+            self._check_no_target(f"computer {computer.name}", computer.name.lower())
+            self._database.change(
+                actor, "computer removed", computer.name, lambda c: remove_computers(c, [computer.name]), self._load_computers
+            )  # fmt: skip
             return computer
 
     def _load_computers(self) -> None:
-        macs: dict[str, list[str]] = {}
-        for name, mac in self._database.rows("SELECT name, mac FROM computer_macs ORDER BY name, place"):
-            macs.setdefault(name.lower(), []).append(mac)
-        rows = self._database.rows("SELECT name, guid, boot_image, added_at FROM computers")
-        self.computers = KnownComputers(
-            Computer(name, tuple(macs.get(name.lower(), ())), guid, boot_image, added_at)
-            for name, guid, boot_image, added_at in rows
-        )
-        self.runs.load()
+        self.computers = KnownComputers(read_computers(self._database))
+        self._load_collections()
+
+    # ---- collections
+
+    def add_collection(self, collection: Collection, actor: str) -> Collection:
+        """Raises SiteError, SiteNotFound for what it speaks of, SiteConflict where there is one of that name."""
+        with self._own():
+            if collection.name.lower() in self.membership.collections:
+                raise SiteConflict(
+                    f"collection {collection.name}: is there already; `dpd collection show {collection.name}` shows it"
+                )
+            return self._write_collection(collection, actor, "collection added")
+
+    def change_collection(self, collection: Collection, actor: str) -> Collection:
+        """The one of that name is from now on so. Raises SiteError, SiteNotFound, SiteConflict for a circle."""
+        with self._own():
+            known = self.membership.find(collection.name)
+            wanted = replace(collection, name=known.name, added_at=known.added_at)
+            return self._write_collection(wanted, actor, "collection changed")
+
+    def plan_collection(self, collection: Collection) -> tuple[Collection, Membership]:
+        """The collection in its normal form, and who would belong where with it. Raises as `add_collection`."""
+        names = {key: each.name for key, each in self.membership.collections.items()}
+        names.setdefault(collection.name.lower(), collection.name)
+        known = {key: each.name for key, each in self.computers.by_name.items()}
+        normal = normal_collection(collection, known, names, self._clock())
+        wanted = {**self.membership.collections, normal.name.lower(): normal}
+        return normal, Membership(wanted.values(), self.computers.by_name, self.membership)
+
+    def _write_collection(self, collection: Collection, actor: str, action: str) -> Collection:
+        normal, membership = self.plan_collection(collection)
+        count = len(membership.keys_in(normal.name))
+        detail = f"{normal.name}: {count} {'member' if count == 1 else 'members'}"
+        self._database.change(actor, action, detail, lambda c: write_collection(c, normal), self._load_collections)
+        return normal
+
+    def remove_collection(self, name: str, actor: str) -> Collection:
+        """Its deployments, and what other collections say of it, must have gone before. Raises SiteNotFound, SiteConflict."""
+        with self._own():
+            found = self.membership.find(name)
+            key = found.name.lower()
+            self._check_no_target(f"collection {found.name}", COLLECTION_TARGET + key)
+            for other in self.membership.collections.values():
+                if key in (each.lower() for each in (*other.include, *other.exclude)):
+                    raise SiteConflict(
+                        f"collection {found.name}: collection {other.name} includes or excludes it; `dpd collection change {other.name}` takes that out first"
+                    )
+            self._database.change(
+                actor,
+                "collection removed",
+                found.name,
+                lambda c: c.execute("DELETE FROM collections WHERE name = ?", (found.name,)),
+                self._load_collections,
+            )
+            return found
+
+    def _load_collections(self) -> None:
+        self.membership = Membership(read_collections(self._database), self.computers.by_name, self.membership)
+        self._load_deployments()
 
     # ---- deployments
 
     def aimed_at(self, target: str) -> tuple[Deployment, ...]:
         """The deployments with exactly this target, which is given in lower case."""
-        return self._aimed.get(target, ())
+        return self.aims.of_target(target)
 
     def deployment(self, id: int) -> Deployment:
         """Raises SiteNotFound."""
@@ -127,35 +214,31 @@ class SiteStore:
             raise SiteNotFound(f"no deployment {id}; `dpd deployment list` shows those there are")
         return found
 
+    def plan_deployment(self, deployment: Deployment) -> Deployment:
+        """In its normal form. Raises as `add_deployment`."""
+        known = {key: each.name for key, each in self.computers.by_name.items()}
+        collections = {key: each.name for key, each in self.membership.collections.items()}
+        normal = normal_deployment(deployment, known, collections, self._clock())
+        if normal.name and normal.name.lower() in (each.name.lower() for each in self.deployments.values()):
+            raise SiteConflict(f"deployment {normal.name}: is there already; `dpd deployment list` shows it")
+        return normal
+
     def add_deployment(self, deployment: Deployment, actor: str) -> Deployment:
-        """It gets an id. Raises SiteNotFound where its target is no computer, SiteError where it ends before it begins."""
-        with self._database.lock:
-            target = deployment.target.lower()
-            if target not in (ALL_COMPUTERS, UNKNOWN_COMPUTERS):
-                target = self.computers.find(deployment.target).name
-            if 0 < deployment.expires_at <= deployment.available_from:
-                raise SiteError("expires_at: expected a moment after available_from")
-            row = (
-                target,
-                deployment.boot_image,
-                deployment.purpose.value,
-                deployment.priority,
-                deployment.available_from,
-                deployment.expires_at,
-                self._clock(),
-            )
-            self._database.change(
+        """It gets an id. Raises SiteNotFound where its target is not there, SiteError where it ends before it begins."""
+        with self._own():
+            normal = self.plan_deployment(replace(deployment, id=0, added_at=0.0))
+            id = self._database.change(
                 actor,
                 "deployment added",
-                f"{deployment.purpose} {deployment.boot_image or 'the default image'} for {target}",
-                lambda c: c.execute("INSERT INTO deployments VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row),
+                f"{normal.purpose} {normal.boot_image or 'the default image'} for {normal.target}",
+                lambda c: write_deployment(c, normal),
                 self._load_deployments,
             )
-            return self.deployments[max(self.deployments)]
+            return self.deployments[id]
 
     def remove_deployment(self, id: int, actor: str) -> Deployment:
         """With its runs. Raises SiteNotFound."""
-        with self._database.lock:
+        with self._own():
             deployment = self.deployment(id)
             self._database.change(
                 actor,
@@ -166,50 +249,256 @@ class SiteStore:
             )
             return deployment
 
+    def _check_no_target(self, words: str, target: str) -> None:
+        if own := self.aimed_at(target):
+            shown = ", ".join(str(each.id) for each in own)
+            raise SiteConflict(f"{words}: deployment {shown} is for it; `dpd deployment remove` takes that out first")
+
     def _load_deployments(self) -> None:
-        rows = self._database.rows("SELECT * FROM deployments ORDER BY id")
-        found = [Deployment(row[0], row[1], row[2], Purpose(row[3]), *row[4:]) for row in rows]
-        aimed: dict[str, tuple[Deployment, ...]] = {}
-        for each in found:
-            aimed[each.target.lower()] = (*aimed.get(each.target.lower(), ()), each)
-        self.deployments, self._aimed = {each.id: each for each in found}, aimed
+        found = read_deployments(self._database)
+        self.aims = Aims(found, self.membership)
+        self.deployments = {each.id: each for each in found}
         self.runs.load()
+
+    # ---- points and boundaries
+
+    def add_point(self, point: Point, actor: str) -> Point:
+        """Raises SiteError, SiteConflict where there is one of that name."""
+        with self._own():
+            normal = normal_point(point)
+            if normal.name.lower() in self.points:
+                raise SiteConflict(f"point {normal.name}: is there already; `dpd point show {normal.name}` shows it")
+            return self._write_point(normal, actor, "point added")
+
+    def change_point(self, point: Point, actor: str) -> Point:
+        """The one of that name is from now on so. Raises SiteError, SiteNotFound."""
+        with self._own():
+            return self._write_point(
+                replace(normal_point(point), name=self.point(point.name).name), actor, "point changed"
+            )
+
+    def _write_point(self, point: Point, actor: str, action: str) -> Point:
+        self._database.change(actor, action, point.name, lambda c: write_point(c, point), self._load_places)
+        return point
+
+    def point(self, name: str) -> Point:
+        """By name, in any case. Raises SiteNotFound."""
+        found = self.points.get(name.lower())
+        if found is None:
+            raise SiteNotFound(f"no point {name[:70]}; `dpd point list` shows those there are")
+        return found
+
+    def remove_point(self, name: str, actor: str) -> Point:
+        """No boundary may name it any more. Raises SiteNotFound, SiteConflict."""
+        with self._own():
+            point = self.point(name)
+            naming = [each.network for each in self.boundaries.values() if point.name in each.points]
+            if naming:
+                raise SiteConflict(
+                    f"point {point.name}: boundary {naming[0]} names it; `dpd boundary change {naming[0]}` takes that out first"
+                )
+            self._database.change(
+                actor,
+                "point removed",
+                point.name,
+                lambda c: c.execute("DELETE FROM points WHERE name = ?", (point.name,)),
+                self._load_places,
+            )
+            return point
+
+    def add_boundary(self, boundary: Boundary, actor: str) -> Boundary:
+        """Raises SiteError, SiteNotFound for a point that is not there, SiteConflict where there is one of that network."""
+        with self._own():
+            normal = self._normal_boundary(boundary)
+            if normal.network in self.boundaries:
+                raise SiteConflict(
+                    f"boundary {normal.network}: is there already; `dpd boundary change {normal.network}` changes it"
+                )
+            return self._write_boundary(normal, actor, "boundary added")
+
+    def change_boundary(self, boundary: Boundary, actor: str) -> Boundary:
+        """The one of that network is from now on so. Raises SiteError, SiteNotFound."""
+        with self._own():
+            normal = self._normal_boundary(boundary)
+            self.boundary(normal.network)
+            return self._write_boundary(normal, actor, "boundary changed")
+
+    def _normal_boundary(self, boundary: Boundary) -> Boundary:
+        return normal_boundary(boundary, {key: each.name for key, each in self.points.items()})
+
+    def _write_boundary(self, boundary: Boundary, actor: str, action: str) -> Boundary:
+        detail = f"{boundary.network}: {', '.join(boundary.points)}"
+        self._database.change(actor, action, detail, lambda c: write_boundary(c, boundary), self._load_places)
+        return boundary
+
+    def boundary(self, network: str) -> Boundary:
+        """By its network in normal form. Raises SiteNotFound."""
+        found = self.boundaries.get(network)
+        if found is None:
+            raise SiteNotFound(f"no boundary {network[:70]}; `dpd boundary list` shows those there are")
+        return found
+
+    def remove_boundary(self, network: str, actor: str) -> Boundary:
+        """Raises SiteNotFound."""
+        with self._own():
+            boundary = self.boundary(network)
+            self._database.change(
+                actor,
+                "boundary removed",
+                boundary.network,
+                lambda c: c.execute("DELETE FROM boundaries WHERE network = ?", (boundary.network,)),
+                self._load_places,
+            )
+            return boundary
+
+    def points_for(self, address: str) -> tuple[str, ...]:
+        """Where an address is to fetch content, the best first. Raises SiteError for what is no address."""
+        return self.boundary_map.points_for(address)
+
+    def _load_places(self) -> None:
+        self.points = {each.name.lower(): each for each in read_points(self._database)}
+        self.boundaries = {each.network: each for each in read_boundaries(self._database)}
+        self.boundary_map = BoundaryMap(self.boundaries.values())
 
     # ---- the whole
 
+    def model(self) -> SiteModel:
+        """All that the site says: one moment of it."""
+        with self._database.lock:
+            facts = self._database.facts
+            return SiteModel(
+                tuple(self.computers.by_name.values()),
+                tuple(self.membership.collections.values()),
+                tuple(self.deployments.values()),
+                tuple(self.boundaries.values()),
+                tuple(self.points.values()),
+                self.approvals.rules,
+                facts["maintenance" if self.authority is None else "site_maintenance"],
+                self.affinity_mode,
+            )
+
+    def replace_model(self, model: SiteModel, actor: str, *, version: int | None = None, detail: str = "") -> None:
+        """This is from now on all that the site says; what keeps its id keeps its runs, id 0 gets one. With `version`, only as
+        long as policy is of that version. Raises SiteError for what cannot be, SiteConflict where policy has changed since."""
+        with self._own():
+            if version is not None and version != self.policy_version:
+                raise SiteConflict(
+                    f"policy has changed since: it is version {self.policy_version} now and was {version}; look at the plan once more, then ask again"
+                )
+            old, new = self.model(), normal_model(model, now=self._clock())
+
+            def work(connection: sqlite3.Connection) -> None:
+                write_model(connection, old, new)
+                write_fact(connection, "maintenance", new.maintenance)
+
+            self._database.change(actor, "model replaced", detail or _counts(new), work, self._load)
+
+    @property
+    def authority(self) -> Authority | None:
+        """The site whose policy this is; None where it is the store's own."""
+        return self._database.authority
+
+    def mirror(self, site: str, version: int, model: SiteModel, at: float) -> bool:
+        """From now on policy is what that site says; False where a later word of the same site is here already. What was run of
+        other policies' deployments is forgotten with them. Raises SiteError for a model that cannot be."""
+        new = normal_model(model, now=at)
+        with self._database.lock:
+            held = self.authority
+            is_same = held is not None and held.site == site
+            if held is not None and is_same and version < held.version:
+                return False
+            old = self.model()
+            if held is not None and is_same and version == held.version and old == new:
+                return True
+
+            def work(connection: sqlite3.Connection) -> None:
+                if not is_same:  # numbers of another policy mean other deployments
+                    connection.execute("DELETE FROM deployments")
+                write_model(connection, old, new)
+                write_fact(connection, "site_maintenance", new.maintenance)
+                write_authority(connection, Authority(site, version, at))
+
+            detail = f"version {version}: {_counts(new)}"
+            self._database.change(f"site {site}", "policy mirrored", detail, work, self._load, own=False)
+            return True
+
+    def release(self, actor: str) -> Authority:
+        """Policy stays as the site last said it, and is this store's own from now on. Raises SiteConflict where it is already."""
+        with self._database.lock:
+            held = self.authority
+            if held is None:
+                raise SiteConflict("policy is this point's own already")
+
+            def work(connection: sqlite3.Connection) -> None:
+                write_authority(connection, None)
+                write_fact(connection, "site_maintenance", "")
+                write_fact(connection, "maintenance", self.maintenance)
+
+            detail = f"of site {held.site}, version {held.version}"
+            self._database.change(actor, "policy released", detail, work, self._load_facts, own=False)
+            return held
+
+    def _own(self) -> _Owned:
+        return _Owned(self._database)
+
     def set_maintenance(self, reason: str, actor: str) -> None:
-        """With a reason no machine is answered; "" ends that."""
+        """With a reason no machine is answered; "" ends that. It is a matter of this store, whosever policy it has; but what the
+        site says of it only the site ends. Raises SiteConflict."""
+        with self._database.lock:
+            if not reason and self.site_maintenance and not self._database.facts["maintenance"]:
+                site = self.authority.site if self.authority is not None else ""
+                raise SiteConflict(f"site {site} is in maintenance ({self.site_maintenance}); it ends there")
+            self._database.change(
+                actor,
+                "maintenance on" if reason else "maintenance off",
+                reason,
+                lambda c: write_fact(c, "maintenance", reason),
+                self._load_facts,
+                own=False,
+            )
 
-        def follow() -> None:
-            self.maintenance = reason
-
-        self._database.change(
-            actor,
-            "maintenance on" if reason else "maintenance off",
-            reason,
-            lambda c: c.execute("UPDATE facts SET value = ? WHERE name = 'maintenance'", (reason,)),
-            follow,
-        )
+    def set_affinity_mode(self, mode: AffinityMode, actor: str) -> None:
+        """What booted machines are told of the users they name; no change where it is so."""
+        with self._own():
+            if mode is not self.affinity_mode:
+                self._database.change(
+                    actor, "affinity mode", mode.value, lambda c: write_fact(c, "affinity_mode", mode.value), self._load_facts
+                )  # fmt: skip
 
     def note_change(self, actor: str, action: str) -> None:
         """Policy has changed that is kept elsewhere, such as in the settings."""
-        self._database.change(actor, action, "", lambda c: None, lambda: None)
+        self._database.change(actor, action, "", lambda c: None, lambda: None, own=False)
 
     def audit(self, limit: int) -> list[AuditEntry]:
         """The last changes, oldest first."""
         return self._database.audit(limit)
 
 
-def _write_computers(connection: sqlite3.Connection, computers: Sequence[Computer]) -> None:
-    """MACs and GUIDs are let go of first, since they may move from one of these computers to another."""
-    for each in computers:
-        connection.execute("DELETE FROM computer_macs WHERE name = ?", (each.name,))
-        connection.execute("UPDATE computers SET guid = '' WHERE name = ?", (each.name,))
-    for each in computers:
-        connection.execute(
-            "INSERT INTO computers VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET guid = ?2, boot_image = ?3",
-            (each.name, each.guid, each.boot_image, each.added_at),
-        )
-        connection.executemany(
-            "INSERT INTO computer_macs VALUES (?, ?, ?)", ((mac, i, each.name) for i, mac in enumerate(each.macs))
-        )
+class _Owned:
+    """The database's lock, for who may change policy. Raises SiteConflict where policy is a site's."""
+
+    def __init__(self, database: SiteDatabase) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.lock.acquire()
+        try:
+            self._database.check_own()
+        except SiteError:
+            self._database.lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._database.lock.release()
+
+
+def _counts(model: SiteModel) -> str:
+    parts = (
+        ("computers", model.computers),
+        ("collections", model.collections),
+        ("deployments", model.deployments),
+        ("boundaries", model.boundaries),
+        ("points", model.points),
+        ("rules", model.rules),
+    )
+    return ", ".join(f"{len(items)} {kind}" for kind, items in parts)
