@@ -74,7 +74,9 @@ WRONG = [
     ("[multicast]\nport_low = 64000", "multicast.port_low = 64000: expected at most multicast.port_high = 63999"),
     ("[control]\ncertificate = '/c.pem'", 'control.private_key = "": expected a PEM file, since its counterpart is set'),
     ("[control]\nprivate_key = '/k.pem'", 'control.certificate = "": expected a PEM file, since its counterpart is set'),
-    ("[control]\nlisten = '127.0.0.1:1'", 'control.token_file = "": expected a token file, since control.listen opens the API on TCP'),
+    ("[control]\nlisten = '127.0.0.1:1'", 'control.token_file = "": expected a token file, or control.roles_file, since control.listen opens the API on TCP'),
+    ("[control]\nclient_ca_file = '/ca'", 'control.certificate = "": expected a file, since control.client_ca_file lets clients in by certificate'),
+    ("[control]\nclient_ca_file = '/ca'\ncertificate = '/c'\nprivate_key = '/k'", 'control.roles_file = "": expected a file, since control.client_ca_file lets clients in by certificate'),
     ("[control]\nlisten = '10.0.0.1:1'\ntoken_file = '/t'", 'control.listen = "10.0.0.1:1": expected a loopback address, or control.certificate and control.private_key for TLS'),
 ]  # fmt: skip
 

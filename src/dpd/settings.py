@@ -282,7 +282,7 @@ def _check_combinations(settings: Settings, path: str) -> None:
         raise SettingsError(
             f"{path}: multicast.port_low = {multicast.port_low}: expected at most multicast.port_high = {multicast.port_high}"
         )
-    for table, keys in (("control", control), ("http", http), ("bus", settings.bus)):
+    for table, keys in (("control", control), ("http", http), ("bus", settings.bus), ("console", settings.console)):
         if bool(keys.certificate) != bool(keys.private_key):
             missing = f"{table}.private_key" if keys.certificate else f"{table}.certificate"
             raise SettingsError(f'{path}: {missing} = "": expected a PEM file, since its counterpart is set')
@@ -290,13 +290,34 @@ def _check_combinations(settings: Settings, path: str) -> None:
         raise SettingsError(
             f'{path}: http.certificate = "": expected a PEM file, since multicast.encryption hands its keys out over TLS'
         )
-    if control.listen and not control.token_file:
+    if control.listen and not control.token_file and not control.roles_file:
         raise SettingsError(
-            f'{path}: control.token_file = "": expected a token file, since control.listen opens the API on TCP'
+            f'{path}: control.token_file = "": expected a token file, or control.roles_file, since control.listen opens the API on TCP'
         )
+    for needed in ("certificate", "roles_file"):
+        if control.client_ca_file and not getattr(control, needed):
+            raise SettingsError(
+                f'{path}: control.{needed} = "": expected a file, since control.client_ca_file lets clients in by certificate'
+            )
     if control.listen and not control.certificate and not _is_loopback(control.listen):
         raise SettingsError(
             f'{path}: control.listen = "{control.listen}": expected a loopback address, or control.certificate and control.private_key for TLS'
+        )
+    _check_console(settings, path)
+
+
+def _check_console(settings: Settings, path: str) -> None:
+    """A page that nobody could look at."""
+    console, control = settings.console, settings.control
+    if not console.listen or console.anonymous:
+        return
+    if not console.certificate and not _is_loopback(console.listen):
+        raise SettingsError(
+            f'{path}: console.certificate = "": expected a PEM file, since console.anonymous = false asks for tokens, which go over TLS alone'
+        )
+    if not control.token_file and not control.roles_file:
+        raise SettingsError(
+            f'{path}: control.roles_file = "": expected a file, or control.token_file, since console.anonymous = false asks for tokens'
         )
 
 

@@ -16,6 +16,7 @@ from yarl import URL
 from dpd.control.application import MAX_JSON_BYTES, make_application
 from dpd.control.network_door import NetworkDoor
 from dpd.control.operations import Operations
+from dpd.settings import ControlSettings
 
 PACKAGE = "package_id: expected 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit, such as LAB00001"
 VERSION = "source_version: Expected `int` >= 1"
@@ -123,9 +124,12 @@ async def test_while_draining_new_work_is_refused_and_looking_is_not(
 
 
 @pytest.fixture
-async def guarded(operations: Operations) -> AsyncIterator[TestClient[Any, Any]]:
+async def guarded(operations: Operations, tmp_path: Path) -> AsyncIterator[TestClient[Any, Any]]:
     """The API as TCP clients meet it, behind a token."""
-    async with TestClient(TestServer(make_application(operations, NetworkDoor("0123456789abcdef")))) as client:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
+    door = NetworkDoor(ControlSettings(token_file=str(tmp_path / "token")))
+    async with TestClient(TestServer(make_application(operations, door))) as client:
         yield client
 
 
@@ -140,6 +144,7 @@ async def guarded(operations: Operations) -> AsyncIterator[TestClient[Any, Any]]
         ("Basic 0123456789abcdef", 401),
         ("Bearer \xe9", 401),
         ("Bearer 0123456789abcdef", 200),
+        ("bearer  0123456789abcdef", 200),
     ],
 )
 async def test_the_token_opens_the_door(guarded: TestClient[Any, Any], header: str | None, status: int) -> None:

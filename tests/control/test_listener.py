@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from dpd.control.application import make_application
-from dpd.control.listener import ControlListener, bind_tcp, read_token
+from dpd.control.listener import ControlListener, bind_tcp
 from dpd.control.operations import Operations
 from dpd.errors import DpdError, ServiceError, SettingsError
 from dpd.settings import MAX_SOCKET_PATH_BYTES, ControlSettings, Settings
@@ -130,29 +130,6 @@ def test_a_port_in_use_is_told_with_the_command_that_names_its_owner() -> None:
         with pytest.raises(ServiceError) as caught:
             bind_tcp(f"127.0.0.1:{port}", "metrics")
     assert str(caught.value).startswith(f"metrics (127.0.0.1 TCP {port}): port {port} is in use; `ss -Htlpn")
-
-
-# ---- token
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "problem"),
-    [
-        (None, 0, "No such file or directory; `openssl rand -hex 32` makes a token"),
-        (TOKEN, 0o644, "readable by everyone; `chmod o= {path}`"),
-        ("short", 0o600, "expected one line of at least 16 characters without blanks; `openssl rand -hex 32` makes one"),
-        (f"{TOKEN}\n{TOKEN}", 0o600, "expected one line of at least 16 characters without blanks; `openssl rand -hex 32` makes one"),
-        ("é" * 16, 0o600, "expected one line of ASCII"),
-    ],
-)  # fmt: skip
-def test_a_token_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | None, mode: int, problem: str) -> None:
-    path = tmp_path / "token"
-    if content is not None:
-        path.write_text(content)
-        path.chmod(mode)
-    with pytest.raises(SettingsError) as caught:
-        read_token(path)
-    assert str(caught.value) == f'control.token_file = "{path}": {problem.format(path=path)}'
 
 
 # ---- TLS

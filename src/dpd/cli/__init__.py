@@ -31,6 +31,7 @@ from dpd.cli import (
     session,
     source,
     status,
+    token,
     validation,
     wim,
 )
@@ -64,6 +65,7 @@ app.add_typer(pxe.app, name="pxe")
 pxe_approval.register(pxe.app)
 app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(token.app, name="token")
 status.register(app)
 events.register(app)
 # A command with a front of its own (`receive`, `demo`) registers here, by `register(app)` in its module.

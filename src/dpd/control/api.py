@@ -10,6 +10,7 @@ from aiohttp import web
 
 import dpd
 from dpd.control.bundle_api import ROUTES as BUNDLE_ROUTES
+from dpd.control.caller_api import ROUTES as CALLER_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
@@ -130,6 +131,7 @@ _FULL, _BUSY = HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE
 
 ROUTES = (
     Route("GET", "/v1/status", "The daemon at a glance", Api.status, Status),
+    *CALLER_ROUTES,
     *CONTENT_ROUTES,
     Route("GET", "/v1/sessions", "Every multicast session, oldest first", Api.list_sessions, SessionList),
     Route(

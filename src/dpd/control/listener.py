@@ -19,7 +19,7 @@ from dpd.control.access import Door
 from dpd.control.actor import local_user
 from dpd.control.network_door import NetworkDoor
 from dpd.errors import ServiceError, SettingsError
-from dpd.service.certificate import read_context
+from dpd.service.certificate import Certificate
 from dpd.service.udp import explain_bind
 from dpd.setting_rules import split_endpoint
 from dpd.settings import ControlSettings
@@ -27,7 +27,6 @@ from dpd.settings import ControlSettings
 log = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 2.0
-MIN_TOKEN_CHARACTERS = 16
 READ_BUFFER_BYTES = 1 << 20  # uploads arrive in pieces of at most this, so that a piece is worth its thread hop
 SOCKET_MODE = 0o660
 
@@ -39,6 +38,8 @@ class ControlListener:
         self.ports: dict[str, int] = {}
         self._settings = settings
         self._make = make
+        self._door: NetworkDoor | None = None
+        self._certificate: Certificate | None = None
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
@@ -55,6 +56,17 @@ class ControlListener:
         """Close every door, giving open requests a moment; idempotent."""
         await self._open.aclose()
 
+    def read_again(self) -> None:
+        """At a reload: the certificate, the authority of clients' and who may ask. Open connections go on; what cannot be
+        read is told, and stays as it was."""
+        if self._door is not None:
+            self._door.read_again()
+        try:
+            if self._certificate is not None:
+                self._certificate.read_again()
+        except SettingsError as error:
+            log.error("certificate kept as it was", extra={"error": str(error)})
+
     async def _open_unix(self) -> None:
         path = Path(self._settings.socket)
         sock, inode = _bind_unix(path, self._settings.socket_group)
@@ -63,13 +75,18 @@ class ControlListener:
         await serve(self._open, self._make(local_user), sock)
 
     async def _open_tcp(self) -> None:
-        token = read_token(Path(self._settings.token_file))
         settings = self._settings
-        tls = read_context("control", settings.certificate, settings.private_key) if settings.certificate else None
+        door = NetworkDoor(settings)
+        if settings.certificate:
+            self._certificate = Certificate(
+                "control", settings.certificate, settings.private_key, settings.client_ca_file
+            )
         sock = bind_tcp(self._settings.listen, "control API")
         self._open.callback(sock.close)
         self.ports["tcp"] = sock.getsockname()[1]
-        await serve(self._open, self._make(NetworkDoor(token)), sock, tls)
+        tls = self._certificate.context if self._certificate is not None else None
+        await serve(self._open, self._make(door), sock, tls)
+        self._door = door
 
 
 async def serve(
@@ -170,21 +187,3 @@ def _give_to_group(path: Path, group: str) -> None:
         raise SettingsError(
             f"{wrong}: the user of dpd is no member; `usermod -aG {group} dpd` makes it one at the next start"
         ) from None
-
-
-def read_token(path: Path) -> str:
-    """The token of TCP clients. Raises SettingsError if the file is missing, open to others or too short."""
-    setting = f'control.token_file = "{path}"'
-    try:
-        if path.stat().st_mode & stat.S_IROTH:
-            raise SettingsError(f"{setting}: readable by everyone; `chmod o= {path}`")
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SettingsError(f"{setting}: {error.strerror}; `openssl rand -hex 32` makes a token") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{setting}: expected one line of ASCII") from None
-    if len(token) < MIN_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
-        raise SettingsError(
-            f"{setting}: expected one line of at least {MIN_TOKEN_CHARACTERS} characters without blanks; `openssl rand -hex 32` makes one"
-        )
-    return token

@@ -21,11 +21,15 @@ TITLE = "dpd control API"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 ABOUT = (
-    "What the operator and the site server may ask of one distribution point. The door is a Unix socket; over TCP each "
-    "request carries `Authorization: Bearer TOKEN`. Replies of type application/x-ndjson are one JSON object a line: "
+    "What the operator and the site server may ask of one distribution point. The door is a Unix socket, whose users are "
+    "admins; over TCP a request carries `Authorization: Bearer TOKEN`, or its connection a client certificate, and the role "
+    "of that token or certificate counts: `x-dpd-role` is the role that an operation needs, `x-dpd-role-of-json` the one for "
+    "a JSON body where bytes may be sent instead (it names files of the daemon's machine). Each role may what those before "
+    "it may: viewer, operator, admin. Replies of type application/x-ndjson are one JSON object a line: "
     "`progress` lines while the work runs, then one line with `content` or `error`. What can be refused at once has a "
     "status of its own; what fails on the way, after the 200, ends in the `error` line."
 )
+SECURITY = {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 Verb = Callable[[Any, web.Request, Any, Any], Awaitable[Any]]
@@ -79,9 +83,9 @@ def describe(routes: Sequence[Route], failure: type, version: str) -> dict[str, 
         "openapi": "3.1.0",
         "info": {"title": TITLE, "version": version, "description": ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "servers": [{"url": "/"}],
-        "security": [{}, {"token": []}],
+        "security": [{}, {"token": []}, {"certificate": []}],
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": components, "securitySchemes": SECURITY},
     }  # fmt: skip
 
 

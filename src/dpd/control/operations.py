@@ -144,6 +144,7 @@ class Operations:
         self.state = "starting"
         self.draining = asyncio.Event()
         self.ending = asyncio.Event()
+        self.at_reload: list[Callable[[], object]] = []
         self._library = library
         self._boot_files = boot_files
         self._chain = chain
@@ -303,6 +304,8 @@ class Operations:
             service.apply(new)
         if self._opened is not None:
             self._opened.apply(new)
+        for read_again in self.at_reload:
+            read_again()
         log.info("reloaded", extra={"path": new.path, "boot_files": files})
         return sound
 

@@ -27,10 +27,11 @@ class Certificate:
     listener's hands each connection over to the latest (OpenSSL asks at every handshake, with a server name or without).
     """
 
-    def __init__(self, table: str, certificate: str, private_key: str) -> None:
-        """The files that [table] names. Raises SettingsError."""
-        self._files = (table, certificate, private_key)
-        self.context = self._latest = read_context(table, certificate, private_key)
+    def __init__(self, table: str, certificate: str, private_key: str, client_ca_file: str = "") -> None:
+        """The files that [table] names. With a client_ca_file, clients may show a certificate, which must then be of that
+        authority. Raises SettingsError."""
+        self._files = (table, certificate, private_key, client_ca_file)
+        self.context = self._latest = read_context(*self._files)
         self.context.sni_callback = self._hand_over
 
     def read_again(self) -> None:
@@ -41,7 +42,7 @@ class Certificate:
         connection.context = self._latest
 
 
-def read_context(table: str, certificate: str, private_key: str) -> ssl.SSLContext:
+def read_context(table: str, certificate: str, private_key: str, client_ca_file: str = "") -> ssl.SSLContext:
     """A server's context for TLS 1.2 and later. Raises SettingsError that names the key in [table]."""
     for key, path in (("certificate", certificate), ("private_key", private_key)):
         if not os.access(path, os.R_OK):
@@ -57,7 +58,23 @@ def read_context(table: str, certificate: str, private_key: str) -> ssl.SSLConte
         raise SettingsError(
             f'{table}.certificate = "{certificate}": expected a PEM chain that fits {table}.private_key, without a passphrase: {error}'
         ) from None
+    if client_ca_file:
+        _ask_for_certificates(context, table, client_ca_file)
     return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, table: str, client_ca_file: str) -> None:
+    """A connection that resumes another would go on with a certificate that a newer authority may not have issued, so
+    none is invited to."""
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    try:
+        context.load_verify_locations(cafile=client_ca_file)
+    except OSError as error:
+        raise SettingsError(
+            f'{table}.client_ca_file = "{client_ca_file}": expected a PEM file with certificates of authorities: {error.strerror or error}'
+        ) from None
 
 
 def _offer_finite_field(context: ssl.SSLContext) -> None:
