@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened in the sessions, for whoever follows: a bounded log in memory with increasing ids, and the daemon's log."""
+"""What happened, for whoever follows: a bounded log in memory with increasing ids, the daemon's log, and the spool on disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dpd.telemetry.log import LEVELS
+from dpd.telemetry.spool import Spool
+from dpd.telemetry.status_messages import Value as Value
+from dpd.telemetry.status_messages import definition_of
+
 log = logging.getLogger(__name__)
 
 CAPACITY = 10_000  # some 5 MB; a room of 1000 machines makes 2000 by joining and completing
 MAX_EVENTS = 1000  # in one answer
-
-Value = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,13 @@ class Event:
 
 
 class EventLog:
-    """The last `capacity` events. Safe to use from any thread; followers wait on their own loops."""
+    """The last `capacity` events; all of them go to the spool too, where there is one. Safe to use from any thread; followers
+    wait on their own loops."""
 
-    def __init__(self, capacity: int = CAPACITY, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, capacity: int = CAPACITY, *, spool: Spool | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.spool = spool
         self._clock = clock
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=capacity)
@@ -45,17 +52,29 @@ class EventLog:
         return self._latest
 
     def note(self, event: str, **fields: Value) -> Event:
-        """Add an event, and a line to the log; followers wake up."""
+        """Add an event, and a line of its severity to the log; followers wake up."""
+        noted = self.keep(event, **fields)
+        log.log(LEVELS[definition_of(event).severity], event.replace("_", " "), extra=fields)
+        return noted
+
+    def keep(self, event: str, **fields: Value) -> Event:
+        """Add an event that has its line in the log already."""
         with self._lock:
             self._latest += 1
-            noted = Event(self._latest, self._clock(), event, fields)
-            self._events.append(noted)
-        self.release()
-        log.info(event.replace("_", " "), extra=fields)
-        return noted
+            kept = Event(self._latest, self._clock(), event, fields)
+            self._events.append(kept)
+            if self.spool is not None:  # under the lock, so that both have one order
+                self.spool.put(event, fields, kept.at)
+        self._wake()
+        return kept
 
     def release(self) -> None:
         """Let those who wait have their answer, also where there is nothing to tell."""
+        self._wake()
+        if self.spool is not None:
+            self.spool.release()
+
+    def _wake(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for news, loop in waiting.items():

@@ -14,11 +14,12 @@ ignored                  why nothing was answered: reason, detail; lease_request
 ticket                   id, boot_image, expires_in_s
 tftp, http               one transfer: file, verdict (tftp) or step (http), detail, bytes, blksize, windowsize, retransmits, answered,
                          sha256 (of loaders)
+image_fetched            the machine has all of its boot image: file, the last of it
 refused_file             file, reason: no_ticket, ticket_expired, other_image, bad_name, chain_broken; detail
 loader_fault             a loader that is served and will not start: file, detail; before its tftp or http event
 loader_fault             why a loader that is asked for cannot start everywhere: file, detail
 send_failed              destination
-approval                 state: pending, approved, denied; by
+approval                 state: pending, approved, denied; by; code, of who waits
 foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
 wire_request             a TFTP request of this machine that reached the network card: file, server
 conflict                 kind: duplicate_guid (guid, others)
@@ -87,6 +88,8 @@ class BootJournal:
         self._macs_by_guid: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._relays: OrderedDict[str, float] = OrderedDict()
         self._on_duplicate: Callable[[], None] = lambda: None
+        self._touched: set[str] | None = None  # machines with something new, where somebody watches
+        self._on_news: Callable[[], None] = lambda: None
 
     def note(self, mac: str, event: str, **fields: str | int) -> None:
         """Add a step to a machine's story."""
@@ -109,6 +112,7 @@ class BootJournal:
             if entry is not None and story and story[-1] is entry:
                 entry.steps += (event, values, tell)
                 self._event_count += 1
+                self._touch(mac)
             else:
                 self._add(mac, Entry(self._clock(), event, values, tell))
 
@@ -159,6 +163,27 @@ class BootJournal:
         """Have each further MAC of a GUID told. The callback must not come back to the journal."""
         self._on_duplicate = on_duplicate
 
+    def watch(self, on_news: Callable[[], None]) -> None:
+        """From now on remember which machines have something new, for one watcher, who is told when the first has. The callback
+        is called under the lock, by whoever notes: it must be quick and not come back to the journal."""
+        with self._lock:
+            self._touched, self._on_news = set(), on_news
+
+    def take_touched(self) -> list[str]:
+        """The machines that have something new since this was asked before."""
+        with self._lock:
+            touched = list(self._touched or ())
+            if self._touched is not None:
+                self._touched = set()
+            return touched
+
+    def _touch(self, mac: str) -> None:
+        touched = self._touched
+        if touched is not None:
+            if not touched:
+                self._on_news()
+            touched.add(mac)
+
     def _note(self, mac: str, event: str, fields: Fields) -> None:
         now = self._clock()
         self._add(mac, Entry(now, event, fields, _as_they_are))
@@ -201,11 +226,14 @@ class BootJournal:
             self._event_count -= len(story[0])
         self._event_count += 1
         story.append(entry)
+        self._touch(mac)
         while len(self._stories) > self._capacity or self._event_count > self._capacity * EVENTS_PER_CAPACITY:
             if len(self._stories) == 1:
                 return
-            _, dropped = self._stories.popitem(last=False)
+            forgotten, dropped = self._stories.popitem(last=False)
             self._event_count -= sum(map(len, dropped))
+            if self._touched is not None:
+                self._touched.discard(forgotten)
 
 
 def _as_they_are(fields: Fields) -> Fields:

@@ -119,7 +119,18 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "source.failed": _define(_WARNING, 3201, "The source {source} could not give what was asked ({outcome}): {why}."),
     "source.lied": _define(_ERROR, 3202, "The source {source} gave wrong bytes: {why}."),
     # ---- 4000: network boots
+    "boot.granted": _define(_INFO, 4001, "{mac}[ ({computer})] may boot[ {boot_image}]: {cause}[, deployment {deployment}]."),
+    "boot.refused": _define(_INFO, 4002, "{mac}[ ({computer})] is not to boot: {cause}[, deployment {deployment}]."),
+    "boot.waiting": _define(_WARNING, 4003, "{mac} is unknown and waits for approval[; its screen shows {code}]."),
+    "boot.approved": _define(_INFO, 4004, "{mac} was approved by {by}."),
+    "boot.denied": _define(_INFO, 4005, "{mac} was denied by {by}."),
+    "boot.loader_fetched": _define(_INFO, 4006, "{mac}[ ({computer})] has fetched {file}."),
+    "boot.finished": _define(_INFO, 4007, "{mac}[ ({computer})] has all of its boot image[ {boot_image}]."),
+    "boot.failed": _define(_ERROR, 4008, "{mac}[ ({computer})] did not boot: {sentence}[ {next_step}]"),
+    "boot.unreported": _define(_WARNING, 4101, "{count} more boots began than status messages tell of: too many in a short time."),
     # ---- 5000: the daemon and the messages themselves
+    "daemon.ready": _define(_INFO, 5001, "dpd {version} is ready."),
+    "daemon.draining": _define(_INFO, 5002, "dpd is shutting down and takes no new work."),
     "messages.dropped": _define(_WARNING, 5101, "{count} status messages, {first} to {last}, made room for newer ones before {readers} had them."),
     "messages.lost": _define(_ERROR, 5102, "{count} status messages could not be written and are lost, between {first_at} and {last_at} (seconds since the epoch)[: {error}]."),
 }  # fmt: skip
