@@ -43,8 +43,11 @@ from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
+from dpd.telemetry.spool import Spool
 
 log = logging.getLogger(__name__)
+
+SITE_READER = "site"  # who ships status messages over the bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Stores:
     images: BootImageStore
     events: EventLog
     distribution: OpenDistribution
+    spool: Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ class Daemon:
         registry.add("control_loop", self._loop_lag)
         boot_files = stores.boot_files
         stores.distribution.add_metrics(registry)
+        registry.add("spool", stores.spool.stats)
         registry.add_gauge(
             "boot_files", "refused", "Boot files of a broken Secure Boot chain", boot_files.refused_count
         )
@@ -230,6 +235,8 @@ async def _drain_service(service: Service) -> None:
 def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     state_dir = Path(settings.daemon.state_dir)
     check_state_dir(state_dir)
+    spool = Spool(state_dir / "messages.db", readers=(SITE_READER,) if settings.bus.url else ())
+    stack.push_async_callback(asyncio.to_thread, spool.close)  # last, since whatever ends may have something to tell
     library = Library(state_dir / "library", slab_bytes=SLAB_BYTES)
     stack.push_async_callback(asyncio.to_thread, library.close)  # it waits for publishes to notice
     directory = Path(settings.boot.directory)
@@ -243,7 +250,7 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     store = SiteStore(state_dir / "site.db")
     stack.callback(store.close)
     policy = BootPolicy(settings, store=store, journal=journal, archs_of=images.arches, mac_at=mac_at)
-    events = EventLog()
+    events = EventLog(spool=spool)
     distribution = OpenDistribution(settings, library, state_dir, events)
     stack.push_async_callback(asyncio.to_thread, distribution.stop)  # before the library, which its jobs use
-    return Stores(library, boot_files, journal, chain, policy, images, events, distribution)
+    return Stores(library, boot_files, journal, chain, policy, images, events, distribution, spool)
