@@ -69,6 +69,14 @@ class Link:
         self._stats.acked += 1
         return ack.seq
 
+    async def replace(self, subject: str, data: bytes, revision: int) -> int:
+        """Put a key's value where its last revision is this one, 0 for none; its new revision."""
+        self._stats.sent += 1
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        ack = await self.jetstream.publish(subject, data, headers=headers)
+        self._stats.acked += 1
+        return ack.seq
+
     async def bucket(self, name: str) -> KeyValue:
         """A key-value bucket that exists."""
         return await self.jetstream.key_value(name)
