@@ -40,6 +40,11 @@ _DECISIONS: dict[str, tuple[BootCause, str, str]] = {
         "Nothing is deployed to {computer}, so it was sent on to its next boot device.",
         "Deploy something: `dpd deployment add`.",
     ),
+    Cause.NOT_FOR_PXE: (
+        BootCause.NOT_FOR_PXE,
+        "Every deployment to {computer} is for its running operating system alone (audience clients).",
+        "Deploy something with another audience: `dpd deployment add --audience media_and_pxe`.",
+    ),
     Cause.ALREADY_RUN: (
         BootCause.ALREADY_RUN,
         "The required deployment {deployment} has already run on {computer}; it runs once until it is cleared.",

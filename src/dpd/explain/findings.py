@@ -27,6 +27,7 @@ class BootCause(StrEnum):
     UNKNOWN_PENDING = "unknown_pending"
     PIN_MISSING = "pin_missing"
     NOTHING_DEPLOYED = "nothing_deployed"
+    NOT_FOR_PXE = "not_for_pxe"
     ALREADY_RUN = "already_run"
     NOT_YET = "not_yet"
     DEPLOYMENT_EXPIRED = "deployment_expired"

@@ -24,6 +24,7 @@ class Cause(StrEnum):
     REQUIRED = "required"
     AVAILABLE = "available"
     NOTHING_DEPLOYED = "nothing_deployed"
+    NOT_FOR_PXE = "not_for_pxe"  # every deployment is for running operating systems alone
     ALREADY_RUN = "already_run"  # a required deployment, until somebody clears it
     NOT_YET = "not_yet"  # every deployment starts later
     EXPIRED = "expired"  # every deployment has ended

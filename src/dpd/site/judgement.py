@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.records import Computer, Deployment, Verdict
+from dpd.site.records import Computer, Deployment, Rerun, Run, Verdict
 from dpd.site.run_book import HOUR_S
 from dpd.site.schedule import choose
 from dpd.site.stance import Stance, unknown_computers_at
@@ -26,9 +26,11 @@ SAME_BOOT_S = 180.0
 
 # Under names of their own, see `protocol.pxe.rules`.
 _CAUSE_REQUIRED, _CAUSE_DEFAULT = Cause.REQUIRED, Cause.DEFAULT
+_ALWAYS, _IF_FAILED, _IF_SUCCEEDED = Rerun.ALWAYS, Rerun.IF_FAILED, Rerun.IF_SUCCEEDED
 _OUTCOMES = {Cause.REQUIRED: Outcome.BOOT, Cause.AVAILABLE: Outcome.PROMPT}
 _MESSAGES = {
     Cause.NOTHING_DEPLOYED: "Nothing is deployed to this computer.",
+    Cause.NOT_FOR_PXE: "Nothing is deployed to this computer for a network boot.",
     Cause.ALREADY_RUN: "This computer has run its required deployment already.",
     Cause.NOT_YET: "The deployment to this computer has not begun yet.",
     Cause.EXPIRED: "The deployment to this computer has ended.",
@@ -147,14 +149,15 @@ class _Case:
         if self.under_way is not None and self.under_way.deployment == deployment.id:
             return False
         run = self.judge.store.runs.find(deployment.id, machine_key(self.request, computer))
-        if run is None:
+        if run is None or is_same_boot(run, self.at):
             return False
-        return bool(run.finished_at) or not 0 <= self.at - run.started_at < SAME_BOOT_S
+        return not runs_again(deployment, run)
 
     def _is_braked(self, deployment: Deployment, computer: Computer | None) -> bool:
         """Whether one more would be too many; a boot that has begun goes on."""
         runs, most = self.judge.store.runs, self.judge.stance.max_required_boots_per_hour
-        if self.under_way is not None or runs.find(deployment.id, machine_key(self.request, computer)) is not None:
+        run = runs.find(deployment.id, machine_key(self.request, computer))
+        if self.under_way is not None or (run is not None and is_same_boot(run, self.at)):
             return False
         return runs.is_full or (most > 0 and runs.started_since(self.at - HOUR_S) >= most)
 
@@ -170,6 +173,19 @@ class _Case:
     ) -> Decision:
         message = _MESSAGES.get(cause, "")
         return Decision(outcome, cause, computer, deployment, boot_image, "", message, self.version, asks_pin)
+
+
+def is_same_boot(run: Run, at: float) -> bool:
+    """Whether a machine that asks at a moment is still in the boot in which it was given a deployment."""
+    return not run.finished_at and 0 <= at - run.started_at < SAME_BOOT_S
+
+
+def runs_again(deployment: Deployment, run: Run) -> bool:
+    """Whether a machine that was given a deployment in an earlier boot is to have it once more."""
+    rerun = deployment.rerun
+    if rerun is _IF_FAILED:
+        return not run.finished_at
+    return rerun is _ALWAYS or (rerun is _IF_SUCCEEDED and bool(run.finished_at))
 
 
 def machine_key(request: BootRequest, computer: Computer | None) -> str:

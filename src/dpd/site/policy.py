@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.judgement import ArchsOf, Judge, UnderWay
+from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_same_boot, runs_again
 from dpd.site.pin import PinAnswer, PinDesk
 from dpd.site.records import Computer, Run, SiteNotFound, Verdict, normal_mac_prefix
 from dpd.site.stance import FileWatch, read_stance
@@ -144,9 +144,11 @@ class BootPolicy:
 
     def _note_run(self, request: BootRequest, decision: Decision, at: float) -> None:
         deployment, machine = int(decision.deployment), decision.computer.lower() or request.mac
-        if self.store.runs.find(deployment, machine) is None:
+        run, known = self.store.runs.find(deployment, machine), self.store.deployments.get(deployment)
+        again = run is not None and known is not None and not is_same_boot(run, at) and runs_again(known, run)
+        if run is None or again:
             self.stats.required_boots += 1
-            self.store.runs.start(Run(deployment, machine, request.mac, at))
+            self.store.runs.start(Run(deployment, machine, request.mac, at), again=again)
 
     def _tell_ticket(self, ticket: BootTicket) -> None:
         self.stats.tickets += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dpd.site.database import SiteDatabase
@@ -20,18 +21,21 @@ MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
 
 
 class RunBook:
-    """Runs are added to in place; a machine's first one counts until somebody clears it."""
+    """Runs are added to in place; the last one that a machine was given counts until somebody clears it."""
 
     def __init__(self, database: SiteDatabase) -> None:
         self._database = database
         long_ago = database.clock() - HOUR_S
         database.write(lambda c: c.execute("DELETE FROM required_boots WHERE at < ?", (long_ago,)))
         self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
+        self.revision = 0  # goes up with each change
+        self.before_clear: Callable[[Sequence[Run]], None] = lambda runs: None  # whoever is to tell others of it
         self.load()
 
     def load(self) -> None:
         """Read the runs anew, after something else of the store has gone and taken its runs with it."""
         self._runs = {(row[0], row[1]): Run(*row) for row in self._database.rows("SELECT * FROM runs")}
+        self.revision += 1
 
     def find(self, deployment: int, machine: str) -> Run | None:
         """None where the machine has not been given it. `machine`: a computer's name in lower case, or an unknown one's MAC."""
@@ -46,13 +50,15 @@ class RunBook:
         found = [run for run in self.all() if run.deployment == deployment]
         return sorted(found, key=lambda run: run.started_at)
 
-    def start(self, run: Run) -> None:
-        """A machine is given a required deployment. Where the disk refuses, memory remembers until the daemon ends."""
+    def start(self, run: Run, *, again: bool = False) -> None:
+        """A machine is given a required deployment; what it was given before stands, unless this is `again`. Where the disk
+        refuses, memory remembers until the daemon ends."""
         key = run.deployment, run.machine
         with self._database.lock:
-            if key in self._runs:
+            if key in self._runs and not again:
                 return
             self._runs[key] = run
+            self.revision += 1
             insort(self._boots, run.started_at)
             del self._boots[:-MAX_BOOTS]
             try:
@@ -67,6 +73,7 @@ class RunBook:
             if run is None or run.finished_at:
                 return
             self._runs[deployment, machine] = replace(run, finished_at=at)
+            self.revision += 1
             values = at, deployment, machine
             try:
                 self._database.write(lambda c: c.execute("UPDATE runs SET finished_at = ? WHERE deployment = ? AND machine = ?", values))  # fmt: skip
@@ -82,6 +89,7 @@ class RunBook:
                     f"{machine} has not run deployment {deployment}; `dpd deployment show {deployment}` shows who has"
                 )
             detail = f"deployment {deployment}, {machine or 'every machine'}: {len(gone)}"
+            self.before_clear([self._runs[key] for key in gone])
             self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load, own=False)  # fmt: skip
             return len(gone)
 
@@ -95,7 +103,10 @@ class RunBook:
         return len(self._runs) >= CAPACITY
 
 
+def _row(run: Run) -> tuple[object, ...]:
+    return run.deployment, run.machine, run.mac, run.started_at, run.finished_at
+
+
 def _insert(connection: sqlite3.Connection, run: Run) -> None:
-    values = run.deployment, run.machine, run.mac, run.started_at, run.finished_at
-    connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", values)
+    connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", _row(run))
     connection.execute("INSERT INTO required_boots VALUES (NULL, ?)", (run.started_at,))

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dpd.site.decision import Cause
-from dpd.site.records import ALL_COMPUTERS, Deployment, Purpose
+from dpd.site.records import ALL_COMPUTERS, Audience, Deployment, Purpose
 
 _REASONS = (
     Cause.NOTHING_DEPLOYED,
+    Cause.NOT_FOR_PXE,
     Cause.EXPIRED,
     Cause.NOT_YET,
     Cause.NO_IMAGE_FOR_ARCH,
     Cause.ALREADY_RUN,
 )  # the last counts
 # Under names of their own: each PXE answer comes this way, and see `protocol.pxe.rules` for what the others cost.
-_EXPIRED, _REQUIRED, _AVAILABLE = Cause.EXPIRED, Cause.REQUIRED, Purpose.AVAILABLE
+_EXPIRED, _REQUIRED, _AVAILABLE, _CLIENTS = Cause.EXPIRED, Cause.REQUIRED, Purpose.AVAILABLE, Audience.CLIENTS
 
 
 @dataclass(slots=True)
@@ -37,11 +38,13 @@ def choose(
 ) -> Choice:
     """The deployment that counts: the first of these, in the order of `ranked`, against which nothing stands.
 
-    `has_run` tells whether the machine has run a required one, `fits` whether its boot image has the machine's architecture.
+    `has_run` tells whether the machine has run a required one so that it is not to run it again, `fits` whether its boot image has the machine's architecture.
     """
     cause = Cause.NOTHING_DEPLOYED
     for each in deployments:
         why = _EXPIRED if each.has_ended(at) else None if each.has_begun(at) else Cause.NOT_YET
+        if each.audience is _CLIENTS:
+            why = Cause.NOT_FOR_PXE
         if why is None and not fits(each):
             why = Cause.NO_IMAGE_FOR_ARCH
         if why is None and each.purpose is _AVAILABLE:
