@@ -23,7 +23,8 @@ from dpd.errors import (
     SourceUnavailable,
     Unavailable,
 )
-from dpd.site.records import SiteConflict, SiteNotFound
+from dpd.site.records import NotConfirmed, SiteConflict, SiteNotFound
+from dpd.urls import without_secrets
 
 
 class RequestRefused(DpdError):
@@ -42,6 +43,7 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (SessionNotFound, HTTPStatus.NOT_FOUND, "session_not_found"),
     (MachineUnknown, HTTPStatus.NOT_FOUND, "machine_unknown"),
     (SiteNotFound, HTTPStatus.NOT_FOUND, "site_not_found"),
+    (NotConfirmed, HTTPStatus.CONFLICT, "not_confirmed"),
     (SiteConflict, HTTPStatus.CONFLICT, "site_conflict"),
     (LibraryFull, HTTPStatus.INSUFFICIENT_STORAGE, "library_full"),
     (ContentCorrupt, HTTPStatus.UNPROCESSABLE_ENTITY, "content_corrupt"),
@@ -58,7 +60,7 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
 def classify(error: DpdError) -> tuple[HTTPStatus, Failure]:
     """The status and the body of an error that was raised on purpose."""
     status, code = next((status, code) for kind, status, code in _STATUSES if isinstance(error, kind))
-    return status, Failure(code, str(error))
+    return status, Failure(code, without_secrets(str(error)))
 
 
 def refuse(status: int, failure: Failure, headers: dict[str, str] | None = None) -> web.Response:

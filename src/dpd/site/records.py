@@ -33,6 +33,14 @@ class SiteConflict(SiteError):
     """It would contradict what is there: a name, MAC or GUID that another computer has."""
 
 
+class NotConfirmed(SiteConflict):
+    """It would reach more computers than are reached without being asked once more; `computers` is how many."""
+
+    def __init__(self, message: str, computers: int) -> None:
+        super().__init__(message)
+        self.computers = computers
+
+
 class Purpose(StrEnum):
     """What a deployment is for, in Configuration Manager's words."""
 
