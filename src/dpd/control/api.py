@@ -12,6 +12,7 @@ import dpd
 from dpd.control.bundle_api import ROUTES as BUNDLE_ROUTES
 from dpd.control.caller_api import ROUTES as CALLER_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
+from dpd.control.event_api import ROUTES as MESSAGE_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
 from dpd.control.messages import (
@@ -57,6 +58,7 @@ class Api:
         self.jobs = operations.jobs
         self.roots = operations.roots
         self.wims = operations.wims
+        self.messages = operations.messages
         self.sources = operations.sources
         self.bundles = operations.bundles
         self.validation = operations.validation
@@ -234,6 +236,7 @@ ROUTES = (
         EventList,
         parameters=EventParameters,
     ),
+    *MESSAGE_ROUTES,
     Route("GET", "/v1/pxe/machines", "MACs of machines that asked for a network boot", Api.list_machines, MachineList),
     Route(
         "GET",

@@ -28,6 +28,7 @@ from dpd.control.bundle_operations import BundleOperations
 from dpd.control.content_operations import ContentOperations
 from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
+from dpd.control.message_operations import MessageOperations
 from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
 from dpd.control.source_operations import SourceOperations
@@ -155,6 +156,7 @@ class Operations:
         self._multicast = multicast
         self._opened = opened
         self._events = events or (multicast.events if multicast is not None else EventLog())
+        self.messages = MessageOperations(self._events.spool, self.draining.is_set)
         self._config_path = config_path
         self._started_at = time.time()
         self._jobs = 0
@@ -323,6 +325,8 @@ class Operations:
         """Take no new work and end when what runs has ended; asked a second time, end now."""
         if self.draining.is_set():
             self.ending.set()
+        else:
+            self._events.keep("daemon.draining")
         self.state = "draining"
         self.draining.set()
         self._events.release()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dpd.database import Database
-from dpd.errors import DpdError
+from dpd.errors import Unavailable
 from dpd.telemetry.status_messages import (
     MAX_VALUE_CHARACTERS,
     SEVERITIES,
@@ -46,8 +46,8 @@ Put: TypeAlias = tuple[float, str, Mapping[str, Value]]  # at, event, fields
 _Row: TypeAlias = tuple[float, str, int, int, str]
 
 
-class SpoolError(DpdError):
-    """The spool's file cannot be used."""
+class SpoolError(Unavailable):
+    """The spool's file cannot be used now."""
 
 
 class SpoolFull(SpoolError):

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API's routes to status messages: history, and following what comes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from dpd.control.event_messages import MessageList, MessageParameters, MessageReply, StreamParameters, list_of
+from dpd.control.event_stream import EVENT_STREAM, Asked, stream_messages
+from dpd.control.openapi import Route
+
+
+async def list_messages(api: Asked, request: web.Request, parameters: MessageParameters, body: None) -> MessageList:
+    messages = api.messages
+    if parameters.after is None:
+        return list_of(await messages.newest(parameters.limit, parameters.severity))
+    behind = messages.position(parameters.after)
+    return list_of(await messages.page(behind, parameters.limit, parameters.severity))
+
+
+_BUSY = HTTPStatus.SERVICE_UNAVAILABLE
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/messages",
+        "Status messages on disk: those behind a position, or the newest",
+        list_messages,
+        MessageList,
+        parameters=MessageParameters,
+        refusals=(_BUSY,),
+    ),
+    Route(
+        "GET",
+        "/v1/events/stream",
+        "Status messages as server-sent events, from behind a position on; goes on after a break with Last-Event-ID",
+        stream_messages,
+        MessageReply,
+        parameters=StreamParameters,
+        reply_type=EVENT_STREAM,
+        refusals=(_BUSY,),
+    ),
+)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of status messages: a page of history behind a position, the newest, and a following that ends with the daemon.
+
+A position is the epoch of a series and a sequence in it, so that it stays right when a disk was replaced: of another series
+everything is new. Disks are read in threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dpd.errors import DpdError, Unavailable
+from dpd.telemetry.status_messages import Severity, StatusMessage
+
+PAGE = 500  # messages read at once by who follows
+MAX_FOLLOWERS = 200
+
+_POSITION = re.compile(r"(?:([0-9a-f]{0,16})-)?([0-9]{1,18})")
+
+
+class Series(Protocol):
+    """What messages are read from: `dpd.telemetry.spool.Spool`. `after` and `last` block, and raise DpdError."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def latest(self) -> int: ...
+    @property
+    def oldest(self) -> int: ...
+    def after(self, sequence: int, limit: int, *, severity: Severity) -> list[StatusMessage]: ...
+    def last(self, limit: int, *, severity: Severity) -> list[StatusMessage]: ...
+    async def news(self, sequence: int, wait_s: float) -> bool: ...
+
+
+class PositionRefused(DpdError):
+    """What was given as a position is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Behind which message; the text that names it is for programs to keep and give back, and not to look into."""
+
+    epoch: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages, where to go on behind them, and which sequences were dropped before they could be told: from, to."""
+
+    messages: list[StatusMessage]
+    position: Position
+    missed: tuple[int, int] | None = None
+
+
+class MessageOperations:
+    """The verbs over one series. Without one there is no history, only events in memory."""
+
+    def __init__(self, series: Series | None, is_draining: Callable[[], bool]) -> None:
+        self._series = series
+        self._is_draining = is_draining
+        self._followers = 0
+
+    @property
+    def series(self) -> Series:
+        """Raises Unavailable where this dpd keeps no messages."""
+        if self._series is None:
+            raise Unavailable("this dpd keeps no status messages; start it with `dpd serve`")
+        return self._series
+
+    def position(self, text: str | None) -> Position:
+        """What the text names, or the end for None; of an earlier series the beginning of this one. Raises PositionRefused."""
+        series = self.series
+        if text is None:
+            return Position(series.epoch, series.latest)
+        found = _POSITION.fullmatch(text)
+        if found is None:
+            raise PositionRefused(
+                f"after: {text[:60]!r} is no position; give back the one of a reply, or 0 for the beginning"
+            )
+        if found[1] is not None and found[1] != series.epoch:
+            return Position(series.epoch, 0)
+        return Position(series.epoch, min(int(found[2]), series.latest))  # beyond: the file came from a backup
+
+    async def page(self, behind: Position, limit: int, severity: Severity = Severity.INFO) -> Page:
+        """The messages behind a position, oldest first. Raises DpdError where the disk cannot be read."""
+        series = self.series
+        if behind.epoch != series.epoch:
+            behind = Position(series.epoch, 0)
+        latest = series.latest
+        found = await asyncio.to_thread(series.after, behind.sequence, limit, severity=severity)
+        oldest = series.oldest  # read after the messages, which may have been dropped meanwhile
+        missed = None
+        if behind.sequence + 1 < oldest:
+            last = min(oldest, found[0].sequence if found else oldest) - 1
+            missed = (behind.sequence + 1, last) if last > behind.sequence else None
+        end = found[-1].sequence if len(found) == limit else max(latest, found[-1].sequence if found else 0)
+        return Page(found, Position(behind.epoch, max(end, behind.sequence)), missed)
+
+    async def newest(self, limit: int, severity: Severity = Severity.INFO) -> Page:
+        """The last messages, oldest of them first; to go on behind them."""
+        series = self.series
+        epoch, latest = series.epoch, series.latest
+        found = await asyncio.to_thread(series.last, limit, severity=severity)
+        return Page(found, Position(epoch, max(latest, found[-1].sequence if found else 0)))
+
+    async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncIterator[Page]:
+        """Pages behind a position as they come, an empty one where nothing came for a while; ends when dpd drains, with
+        everything told. Raises Unavailable where too many follow."""
+        if self._followers >= MAX_FOLLOWERS:
+            raise Unavailable(f"{self._followers} follow the status messages already, as many as may; try again later")
+        self._followers += 1
+        try:
+            while True:
+                was_draining = self._is_draining()
+                page, can_be_read = await self._try_page(behind, severity)
+                behind = page.position
+                if page.messages or page.missed:
+                    yield page
+                elif was_draining:
+                    return
+                elif self._is_draining():
+                    continue  # once more, for what was noted meanwhile
+                elif not can_be_read or not await self.series.news(behind.sequence, heartbeat_s):
+                    yield page
+                    if not can_be_read:
+                        await asyncio.sleep(heartbeat_s)
+        finally:
+            self._followers -= 1
+
+    async def _try_page(self, behind: Position, severity: Severity) -> tuple[Page, bool]:
+        """An empty one where the disk cannot be read now; and whether it can."""
+        try:
+            return await self.page(behind, PAGE, severity), True
+        except DpdError:
+            return Page([], behind), False
