@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dpd import __version__
 from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
@@ -151,6 +152,7 @@ class Daemon:
 
     operations: Operations
     _distribution: OpenDistribution
+    _events: EventLog
 
     def __init__(self, settings: Settings, config_path: Path | None, build: Build) -> None:
         self._settings = settings
@@ -165,6 +167,7 @@ class Daemon:
         services = self._build(self._settings, stores)
         self._services = services.all
         self._distribution = stores.distribution
+        self._events = stores.events
         self.operations = Operations(
             self._settings,
             library=stores.library,
@@ -193,6 +196,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
+        self._events.keep("daemon.ready", version=__version__)
         ports = {service.name: service.ports for service in self._services}
         await run_until_drained(self.operations, ports, self._everything_drained, self._loop_lag)
 
