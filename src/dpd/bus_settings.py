@@ -10,6 +10,8 @@ from dpd import setting_rules as rules
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")  # a token of a NATS subject; no dots
 
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+
 
 def _is_name(value: str) -> bool:
     return NAME.fullmatch(value) is not None
@@ -62,6 +64,9 @@ class ConsoleSettings:
     """[console]: the page to look at."""
 
     listen: str = rules.endpoint("", "an address for the page")
-    anonymous: bool = rules.flag(True)
+    names: tuple[str, ...] = rules.key(
+        (), "a list of host names without port", lambda names: all(map(_HOST.fullmatch, names)), live=False
+    )
+    anonymous: bool = rules.flag(True, live=False)
     certificate: str = rules.optional_path("a PEM file")
     private_key: str = rules.optional_path("a PEM file")

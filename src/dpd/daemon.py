@@ -21,6 +21,7 @@ from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.control.application import make_application
+from dpd.control.console import Console
 from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.process import check_state_dir, run_in_loop, run_until_drained, serve_metrics
@@ -151,6 +152,7 @@ class Daemon:
     """What is open while dpd runs."""
 
     operations: Operations
+    _console: Console
     _distribution: OpenDistribution
     _events: EventLog
 
@@ -187,9 +189,15 @@ class Daemon:
         for service in services.all:
             stack.push_async_callback(service.stop)  # first, since a start that fails may leave half open
             await service.start()
-        control = ControlListener(self._settings.control, partial(make_application, self.operations))
+        make = partial(make_application, self.operations)
+        control = ControlListener(self._settings.control, make)
         stack.push_async_callback(control.stop)
         await control.start()
+        self.operations.at_reload.append(control.read_again)
+        self._console = Console(self._settings.console, self._settings.control, make)
+        stack.push_async_callback(self._console.stop)
+        await self._console.start()
+        self.operations.at_reload.append(self._console.read_again)
         stores.distribution.start()
         if self._settings.metrics.listen:
             await serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
@@ -197,7 +205,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         self._events.keep("daemon.ready", version=__version__)
-        ports = {service.name: service.ports for service in self._services}
+        ports = {service.name: service.ports for service in self._services} | {"page": self._console.ports}
         await run_until_drained(self.operations, ports, self._everything_drained, self._loop_lag)
 
     async def _everything_drained(self) -> None:

@@ -27,6 +27,7 @@ from dpd.errors import SettingsError
 from dpd.pxe_settings import PxeRule as PxeRule
 from dpd.pxe_settings import PxeSettings as PxeSettings
 from dpd.pxe_settings import PxeSubnet as PxeSubnet
+from dpd.urls import without_secrets
 
 DEFAULT_PATH = Path("/etc/dpd/dpd.toml")
 MAX_SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path, less the final zero
@@ -327,8 +328,17 @@ def _is_loopback(endpoint: str) -> bool:
 
 def _shown(value: Any) -> str:
     """A value as TOML would have it, on one line, cut short."""
-    text = str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    text = str(value) if isinstance(value, float) else json.dumps(_less_secrets(value), ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _less_secrets(value: Any) -> Any:
+    """A value without what is in its URLs of passwords and tokens, wherever in it."""
+    if isinstance(value, dict):
+        return {name: _less_secrets(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_less_secrets(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def compare_settings(old: Settings, new: Settings) -> list[Change]:

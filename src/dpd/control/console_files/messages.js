@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Status messages as they come, the newest first.
+
+import { getHere } from "./api.js";
+import { Rows, announce, el, setAttribute } from "./dom.js";
+import { Panel } from "./panel.js";
+import { follow } from "./stream.js";
+import { plain, timeOfDay } from "./words.js";
+
+const KEPT = 300;
+const FIRST = 100;
+const RANKS = { info: 0, warning: 1, error: 2 };
+const TONES = { info: "idle", warning: "warn", error: "bad" };
+const SIGNS = { info: "i", warning: "!", error: "✕" };
+const SPOKEN_MS = 5000; // no more than one error is read out in this time
+
+export class Messages {
+  constructor(section, session) {
+    this.session = session;
+    const choices = [["info", "All"], ["warning", "Warnings and errors"], ["error", "Errors"]];
+    this.least = el(
+      "select",
+      { "aria-label": "Which messages to show", on: { change: () => this.#render() } },
+      ...choices.map(([value, label]) => el("option", { value }, label)),
+    );
+    this.panel = new Panel(section, "Messages", { tools: [this.least] });
+    this.list = el("ol", { class: "messages", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Status messages, the newest first" });
+    this.panel.body.append(this.list);
+    this.rows = new Rows(this.list, keyOf, (message) => new Message(message));
+    this.messages = [];
+    this.position = "";
+    this.spokenAt = 0;
+  }
+
+  /** What was before; then `follow` keeps it up, so it is asked again only where the stream may have had a gap. */
+  async load(isCurrent) {
+    const reply = await this.#ask(`/v1/messages?last=${FIRST}`);
+    if (!isCurrent()) return;
+    this.messages = [];
+    this.#add(reply.messages);
+    if (!this.stopping) this.#follow(String(reply.position ?? ""));
+  }
+
+  paceMs() {
+    return 3_600_000;
+  }
+
+  #ask(path) {
+    const { point } = this.session;
+    return getHere(point ? `${path}&point=${encodeURIComponent(point)}` : path);
+  }
+
+  #follow(after) {
+    this.stopping = new AbortController();
+    const query = this.session.point ? `?point=${encodeURIComponent(this.session.point)}` : "";
+    follow(`/v1/events/stream${query}`, { after, signal: this.stopping.signal, tell: (kind, data) => this.#hear(kind, data) });
+  }
+
+  stop() {
+    this.stopping?.abort();
+    this.stopping = null;
+  }
+
+  #hear(kind, message) {
+    if (kind === "missed") {
+      this.session.live.askAll();
+      return;
+    }
+    if (kind !== "message") return;
+    this.#add([message]);
+    this.session.live.hear(message);
+    if (message.severity === "error" && Date.now() - this.spokenAt > SPOKEN_MS) {
+      this.spokenAt = Date.now();
+      announce(`Error: ${plain(message.text)}`);
+    }
+  }
+
+  #add(messages) {
+    const known = new Set(this.messages.map(keyOf));
+    const fresh = messages.filter((message) => !known.has(keyOf(message)));
+    this.messages = [...this.messages, ...fresh].sort((a, b) => a.at - b.at).slice(-KEPT);
+    this.#render();
+  }
+
+  #render() {
+    const least = RANKS[this.least.value];
+    const shown = this.messages.filter((message) => (RANKS[message.severity] ?? 0) >= least).reverse();
+    this.rows.show(shown);
+    const empty = this.messages.length ? "None of these." : "Nothing has happened yet. What sessions, jobs and machines do appears here as it happens.";
+    this.panel.tell("", !shown.length, empty);
+  }
+}
+
+function keyOf(message) {
+  return `${message.point ?? ""} ${message.sequence} ${message.at}`;
+}
+
+class Message {
+  constructor(message) {
+    const severity = message.severity in RANKS ? message.severity : "info";
+    const sign = el("span", { class: `sign ${TONES[severity]}`, "aria-hidden": "true" }, SIGNS[severity]);
+    const time = el("time", { datetime: new Date(message.at * 1000).toISOString() }, timeOfDay(message.at));
+    const spoken = severity === "info" ? "" : `${severity}: `;
+    const point = message.point ? el("strong", {}, `${plain(message.point, 63)}: `) : null;
+    const text = el("span", { class: "text" }, el("span", { class: "unseen" }, spoken), point, plain(message.text, 600));
+    this.node = el("li", {}, sign, time, text);
+    setAttribute(this.node, "title", message.message_id ? `Message ${message.message_id}` : null);
+  }
+
+  update() {}
+}

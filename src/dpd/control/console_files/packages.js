@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is in the library, and what is wrong with it: what needs somebody first.
+
+import { get } from "./api.js";
+import { Rows, badge, el, setBadge, setText, show } from "./dom.js";
+import { withCode } from "./machines.js";
+import { Panel } from "./panel.js";
+import { plain, plural } from "./words.js";
+
+const PAGE = 1000;
+const FIRST = 24;
+const STATES = {
+  installed: ["ok", "Installed", 9],
+  pending: ["info", "On its way", 3],
+  updating: ["info", "Updating", 3],
+  monitoring: ["info", "Validating", 4],
+  retrying: ["warn", "Retrying", 1],
+  failed: ["bad", "Failed", 0],
+  "removal-pending": ["info", "Being removed", 4],
+  "removal-retrying": ["warn", "Removal retried", 2],
+  "removal-failed": ["bad", "Removal failed", 0],
+};
+
+export class Packages {
+  constructor(section, session) {
+    this.session = session;
+    this.isWhole = false;
+    this.search = el("input", { type: "search", placeholder: "Find a package", "aria-label": "Find a package by its ID or state", on: { input: () => this.#render() } });
+    this.panel = new Panel(section, "Content", { tools: [this.search] });
+    this.list = el("ul", { class: "tiles" });
+    this.all = el("button", { type: "button", class: "plain", on: { click: () => this.#showAll() } });
+    this.panel.body.append(this.list, this.all);
+    this.rows = new Rows(this.list, (each) => each.package_id, () => new Package());
+    this.packages = [];
+  }
+
+  paceMs() {
+    return this.packages.some((each) => each.state !== "installed") ? 5000 : 20_000;
+  }
+
+  wants(message) {
+    return /^(content|job|root|library|bundle)\b/.test(message.event);
+  }
+
+  async load(isCurrent) {
+    const found = [];
+    for (;;) {
+      const after = found.length ? `&after=${encodeURIComponent(found.at(-1).package_id)}` : "";
+      const { packages } = await get(`/v1/packages?limit=${PAGE}${after}`);
+      found.push(...packages);
+      if (!isCurrent()) return;
+      if (packages.length < PAGE) break;
+    }
+    this.packages = found.sort((a, b) => rankOf(a) - rankOf(b) || (a.package_id < b.package_id ? -1 : 1));
+    this.#render();
+  }
+
+  #showAll() {
+    this.isWhole = true;
+    this.#render();
+    this.panel.heading.focus();
+  }
+
+  #render() {
+    const wanted = this.search.value.trim().toLowerCase();
+    const found = this.packages.filter((each) => `${each.package_id} ${each.state} ${each.why}`.toLowerCase().includes(wanted));
+    const shown = this.isWhole ? found : found.slice(0, FIRST);
+    this.rows.show(shown);
+    const bad = this.packages.filter((each) => toneOf(each) === "bad").length;
+    const empty = wanted && this.packages.length ? "No package like that is here." : "No content yet. `dpd content publish image.wim --package LAB00001` puts the first one in.";
+    this.panel.tell(this.packages.length ? plural(this.packages.length, "package") : "", !found.length, empty);
+    show(this.all, shown.length < found.length);
+    setText(this.all, `Show all ${found.length}`);
+    this.session.figure("packages", this.packages.length, this.packages.length === 1 ? "package" : "packages", "");
+    this.session.figure("packages-failed", bad, bad === 1 ? "package is in trouble" : "packages are in trouble", bad ? "bad" : "");
+  }
+}
+
+function rankOf(each) {
+  return (STATES[each.state] ?? ["", "", 5])[2] - (each.damaged.length ? 1 : 0);
+}
+
+function toneOf(each) {
+  return (STATES[each.state] ?? ["idle"])[0];
+}
+
+class Package {
+  constructor() {
+    this.badge = badge();
+    this.id = el("strong", { class: "break" });
+    this.versions = el("span", { class: "quiet" });
+    this.why = el("p", { class: "quiet why" });
+    this.node = el("li", {}, el("p", { class: "line" }, this.id, this.versions, this.badge), this.why);
+  }
+
+  update(each) {
+    const [tone, word] = STATES[each.state] ?? ["idle", plain(each.state, 30)];
+    setBadge(this.badge, tone, word);
+    setText(this.id, each.package_id);
+    setText(this.versions, each.versions.length ? `version ${each.versions.join(", ")}` : "");
+    if (this.said !== each.why) this.why.replaceChildren(...withCode(plain(each.why, 400)));
+    this.said = each.why;
+    show(this.why, Boolean(each.why));
+  }
+}
