@@ -133,6 +133,10 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "daemon.draining": _define(_INFO, 5002, "dpd is shutting down and takes no new work."),
     "messages.dropped": _define(_WARNING, 5101, "{count} status messages, {first} to {last}, made room for newer ones before {readers} had them."),
     "messages.lost": _define(_ERROR, 5102, "{count} status messages could not be written and are lost, between {first_at} and {last_at} (seconds since the epoch)[: {error}]."),
+    # ---- 8000: the site server
+    "point.present": _define(_INFO, 8001, "Distribution point {point} is there."),
+    "point.away": _define(_WARNING, 8002, "Distribution point {point} is away[; last heard {silent_s} s ago]."),
+    "policy.published": _define(_INFO, 8003, "Policy version {version} of the site is on the bus ({bytes} bytes)."),
 }  # fmt: skip
 # Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server.
 
