@@ -12,6 +12,7 @@ from dpd.content.storage.blob_table import BlobTable
 from dpd.content.storage.root_folder import Adopted, RootFolder
 from dpd.content.storage.roots import Roots
 from dpd.content.storage.schema import MIGRATIONS
+from dpd.content.storage.tally import Tally
 from dpd.database import Database
 from dpd.errors import ContentError, LibraryFull
 
@@ -52,7 +53,7 @@ def own(tmp_path: Path) -> Path:
 @pytest.fixture
 def table(own: Path) -> Iterator[BlobTable]:
     database = Database(own / "library.db", MIGRATIONS, error=ContentError, full=LibraryFull)
-    yield BlobTable(database)
+    yield BlobTable(database, Tally(database))
     database.close()
 
 

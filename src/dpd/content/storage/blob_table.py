@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from dpd.content.records import BlobRow, BlobState, Place, RootRow, RootState
+from dpd.content.storage.tally import Tally
 from dpd.database import Database
 from dpd.errors import ContentError
 
@@ -17,8 +18,8 @@ _BATCH = 500  # values in one query; SQLite takes 32766
 class BlobTable:
     """The rows. What takes a connection is part of the caller's transaction; all else is one of its own."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, tally: Tally) -> None:
+        self._database, self._tally = database, tally
 
     # ---- blobs
 
@@ -77,12 +78,12 @@ class BlobTable:
 
     def add(self, adopted: Sequence[BlobRow]) -> list[Place]:
         """Vouch for blobs that no content needs yet. Answers the places where they were before."""
-        with self._database.transaction() as connection:
+        with self._tally.change() as connection:
             return self.vouch(connection, adopted)
 
     def drop(self, hashes: Iterable[str], held: Iterable[str] = ()) -> list[Place]:
         """Take out those of these blobs that nobody needs, but for those held. Answers where their files are now loose."""
-        with self._database.transaction() as connection:
+        with self._tally.change() as connection:
             found = (
                 connection.execute("SELECT id FROM blob WHERE sha256 = ?", (sha256,)).fetchone() for sha256 in hashes
             )
@@ -174,7 +175,7 @@ class BlobTable:
 
     def move(self, sha256: str, root: int) -> Place | None:
         """A blob has a whole copy in this root. Answers where it was, which is loose now; None if it is gone or was here."""
-        with self._database.transaction() as connection:
+        with self._tally.change() as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM blob WHERE sha256 = ?", (sha256,)).fetchone()
             if row is None:
                 return None

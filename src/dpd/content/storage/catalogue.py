@@ -13,6 +13,7 @@ from dpd.content.kinds import ContentFormat, ContentKind
 from dpd.content.records import BlobRow, Content, ContentQuery, FileEntry, Place, Totals
 from dpd.content.storage.blob_table import BlobTable
 from dpd.content.storage.schema import MIGRATIONS
+from dpd.content.storage.tally import Tally
 from dpd.content.wim.xml import ImageSummary
 from dpd.database import Database
 from dpd.errors import ContentError, LibraryFull
@@ -35,8 +36,8 @@ class Catalogue:
         """`may_make`: an empty or missing file may become a new catalogue; else ContentError."""
         lost = "" if may_make else _LOST
         self._database = Database(path, MIGRATIONS, error=ContentError, full=LibraryFull, empty_is_an_error=lost)
-        self.blobs = BlobTable(self._database)
-        self._totals: tuple[int, Totals] | None = None
+        self._tally = Tally(self._database)
+        self.blobs = BlobTable(self._database, self._tally)
 
     def close(self) -> None:
         """Idempotent."""
@@ -66,19 +67,8 @@ class Catalogue:
         return set(self._database.rows("SELECT package_id, source_version FROM content"))
 
     def totals(self) -> Totals:
-        """Everything in numbers; counted anew only where a row has changed since, for status and metrics ask often."""
-        ((changes,),) = self._database.rows("SELECT total_changes()")
-        if self._totals is None or self._totals[0] != changes:
-            self._totals = (changes, self._count())
-        return self._totals[1]
-
-    def _count(self) -> Totals:
-        ((contents, content_bytes, blobs, blob_bytes, used_bytes),) = self._database.rows(
-            "SELECT (SELECT count(*) FROM content), (SELECT ifnull(sum(size_bytes), 0) FROM content),"
-            " (SELECT count(*) FROM blob), (SELECT ifnull(sum(size_bytes), 0) FROM blob),"
-            " (SELECT ifnull(sum(size_bytes), 0) FROM blob WHERE EXISTS (SELECT 1 FROM file WHERE file.blob = blob.id))"
-        )
-        return Totals(contents, content_bytes, blobs, blob_bytes, content_bytes - used_bytes)
+        """Everything in numbers, without waiting for anything."""
+        return self._tally.totals
 
     def find(self, package_id: str, source_version: int | None) -> Content | None:
         """This version, or the newest for None."""
@@ -179,7 +169,7 @@ class Catalogue:
         """The publish point: from here on the content exists, with this manifest and these files, whose blobs are here or
         among those just adopted. What existed under this version has the same files. Answers the places where the adopted
         ones were before."""
-        with self._database.transaction() as connection:
+        with self._tally.change() as connection:
             before = self.blobs.vouch(connection, adopted)
             number, is_new = self._put_row(connection, content, manifest, directories)
             if is_new:
@@ -225,7 +215,7 @@ class Catalogue:
 
     def remove(self, content: Content, held: Iterable[str] = ()) -> list[Place]:
         """Take it out, and the blobs that nobody else needs, but for those held. Answers where their files are now loose."""
-        with self._database.transaction() as connection:
+        with self._tally.change() as connection:
             (number,) = connection.execute(
                 "SELECT id FROM content WHERE package_id = ? AND source_version = ?",
                 (content.package_id, content.source_version),
