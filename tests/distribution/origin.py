@@ -216,14 +216,15 @@ class Site:
         package: str = "LAB00001",
         gate: Callable[[], None] = lambda: None,
         options: Mapping[str, str] | None = None,
+        via: tuple[str, ...] = (),
     ) -> JobRun:
-        job = Job(
-            1, JobKind.DISTRIBUTE, package, None, Priority.NORMAL, JobState.RUNNING, 0.0, options=dict(options or {})
-        )
-        return JobRun(job, gate=gate)
+        what = JobKind.DISTRIBUTE, package, None, Priority.NORMAL, JobState.RUNNING
+        return JobRun(Job(1, *what, 0.0, options=dict(options or {}), via=via), gate=gate)
 
-    def pull(self, package: str = "LAB00001", version: int | None = None, **options: str) -> Content:
-        return self.puller.pull(package, version, self.run(package, options=options))
+    def pull(
+        self, package: str = "LAB00001", version: int | None = None, via: tuple[str, ...] = (), **options: str
+    ) -> Content:
+        return self.puller.pull(package, version, self.run(package, options=options, via=via))
 
     def outcomes(self) -> dict[str, list[str]]:
         """How sources failed, as it was told."""

@@ -181,6 +181,13 @@ class AnyOrder(RuleBasedStateMachine):
         wanted = [(job.kind, job.package_id, job.source_version) for job in jobs if job.is_open and not job.stopping]
         assert len(wanted) == len(set(wanted))
         assert {job.id for job in self.made.desk.open_jobs()} == {job.id for job in jobs if job.is_open}
+        standing = self.made.desk.standing()
+        assert {state: each.jobs for state, each in standing.items()} == {
+            state: sum(job.state is state for job in jobs) for state in OPEN
+        }
+        for state, each in standing.items():
+            oldest = min((job for job in jobs if job.state is state), key=lambda job: job.id, default=None)
+            assert each.oldest_at == (oldest.created_at if oldest is not None else 0.0)
 
 
 def same_order(job: Job, order: JobOrder) -> bool:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from tests.distribution.job_room import EPOCH, Told
 from tests.distribution.stocked import blob_path, open_library, publish_image, publish_tree
 
 from dpd.content.library import Library
-from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
+from dpd.distribution.jobs.job import JobState
+from dpd.distribution.jobs.queue import Standing
 from dpd.distribution.metrics import (
     EventStats,
     Kept,
@@ -67,15 +67,12 @@ def test_the_library_in_numbers(tmp_path: Path) -> None:
     assert found["dpd_library_root_blob_bytes", "1"] == 0
 
 
-JOB = Job(1, JobKind.DISTRIBUTE, "LAB00001", None, Priority.NORMAL, JobState.RUNNING, EPOCH)
-
-
 def test_jobs_by_state_and_the_oldest_of_each() -> None:
-    jobs = [
-        JOB,
-        replace(JOB, id=2, state=JobState.WAITING, created_at=EPOCH + 10),
-        replace(JOB, id=3, state=JobState.WAITING, created_at=EPOCH - 50),
-    ]
+    jobs = {
+        JobState.RUNNING: Standing(1, EPOCH),
+        JobState.WAITING: Standing(2, EPOCH - 50),
+        JobState.QUEUED: Standing(),
+    }
     levels = read_distribution({"installed": 4, "failed": 0}, jobs, is_maintenance=True, now=EPOCH + 100)
     assert levels.packages == {"installed": 4, "failed": 0}
     assert levels.jobs == {"queued": 0, "running": 1, "waiting": 2}
@@ -95,7 +92,7 @@ def test_distribution_validation_and_pulls_are_told(tmp_path: Path) -> None:
     add_distribution(
         registry,
         states=lambda: {"installed": 3},
-        jobs=lambda: [JOB],
+        jobs=lambda: {JobState.RUNNING: Standing(1, EPOCH)},
         is_maintenance=lambda: False,
         events=events,
         pulls=pulls,

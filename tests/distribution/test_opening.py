@@ -121,9 +121,9 @@ def test_a_pinned_key_is_trusted_as_long_as_its_source_has_no_other_one(
 def test_what_a_client_misses_is_not_ordered_in_maintenance(opened: OpenDistribution) -> None:
     opened.core.desk.set_maintenance("new disks")
     with pytest.raises(Unavailable, match="new disks"):
-        opened._order_for_client("A", None)
+        opened._order_for_client("A", None, ())
     opened.core.desk.set_maintenance("")
-    job = opened._order_for_client("A", None)
+    job = opened._order_for_client("A", None, ())
     assert (job.priority, job.actor) == (Priority.HIGH, "client")
 
 

@@ -49,14 +49,14 @@ class Dpd:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.service.ports['http']}"
 
-    def _submit(self, package_id: str, source_version: int | None) -> None:
+    def _submit(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> None:
         if self.refuses:
             raise Unavailable(self.refuses)
         self.submitted.append((package_id, source_version))
 
         def pull() -> None:
             try:
-                self.site.pull(package_id, source_version)
+                self.site.pull(package_id, source_version, via)
             except Exception as error:
                 self.site.told.append(("job.failed", {"error": str(error)}))
 

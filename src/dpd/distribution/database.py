@@ -29,8 +29,9 @@ CREATE TABLE wanted (
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE source_key (source TEXT PRIMARY KEY, public_key TEXT NOT NULL, pinned_at REAL NOT NULL) WITHOUT ROWID;
 """
+_VIA = "ALTER TABLE job ADD COLUMN via TEXT NOT NULL DEFAULT '';"
 
 
 def open_database(path: Path) -> Database:
     """The file, made where it is missing. Raises JobError, LibraryFull where the disk is."""
-    return Database(path, [_TABLES], error=JobError, full=LibraryFull)
+    return Database(path, [_TABLES, _VIA], error=JobError, full=LibraryFull)

@@ -8,7 +8,6 @@ a hundred times as long as they took, and cost a hundredth of a processor at the
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,7 +15,8 @@ from typing import Generic, TypeVar
 from dpd.content.library import Library
 from dpd.content.storage.roots import RootStatus
 from dpd.distribution.jobs.events import Tell
-from dpd.distribution.jobs.job import OPEN, Job
+from dpd.distribution.jobs.job import OPEN, JobState
+from dpd.distribution.jobs.queue import Standing
 from dpd.distribution.validation.store import DamageState, ValidationStore
 from dpd.telemetry.events import Value
 from dpd.telemetry.metrics import MetricsRegistry
@@ -119,18 +119,16 @@ def _by_root(roots: Iterable[RootStatus], value: Callable[[RootStatus], int]) ->
 
 
 def read_distribution(
-    states: Mapping[str, int], jobs: Iterable[Job], *, is_maintenance: bool, now: float
+    states: Mapping[str, int], jobs: Mapping[JobState, Standing], *, is_maintenance: bool, now: float
 ) -> DistributionLevels:
-    """`states` counts the packages by state; `jobs` are those that have not ended."""
-    known, counted_jobs = list(jobs), Counter[str]()
-    oldest = {state.value: 0.0 for state in sorted(OPEN)}
-    for job in known:
-        counted_jobs[job.state.value] += 1
-        oldest[job.state.value] = max(oldest[job.state.value], now - job.created_at)
+    """`states` counts the packages by state; `jobs` those that have not ended."""
+    known = {state: jobs.get(state, Standing()) for state in sorted(OPEN)}
     return DistributionLevels(
         packages=dict(states),
-        jobs={state: counted_jobs[state] for state in oldest},
-        oldest_job_seconds=oldest,
+        jobs={state.value: each.jobs for state, each in known.items()},
+        oldest_job_seconds={
+            state.value: max(0.0, now - each.oldest_at) if each.jobs else 0.0 for state, each in known.items()
+        },
         is_maintenance=int(is_maintenance),
     )
 
@@ -156,7 +154,7 @@ def add_distribution(
     registry: MetricsRegistry,
     *,
     states: Callable[[], Mapping[str, int]],
-    jobs: Callable[[], Iterable[Job]],
+    jobs: Callable[[], Mapping[JobState, Standing]],
     is_maintenance: Callable[[], bool],
     events: EventStats,
     pulls: object,

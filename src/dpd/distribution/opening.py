@@ -124,9 +124,9 @@ class OpenDistribution:
     def _order_validation(self) -> Job:
         return self.core.desk.submit(JobOrder(JobKind.VALIDATE, priority=Priority.LOW, actor="schedule"))
 
-    def _order_for_client(self, package_id: str, source_version: int | None) -> Job:
+    def _order_for_client(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> Job:
         self.core.maintenance.refuse_new_content()
-        order = JobOrder(JobKind.DISTRIBUTE, package_id, source_version, Priority.HIGH, actor="client")
+        order = JobOrder(JobKind.DISTRIBUTE, package_id, source_version, Priority.HIGH, actor="client", via=via)
         return self.core.desk.submit(order)
 
     def start(self) -> None:
@@ -162,7 +162,7 @@ class OpenDistribution:
         add_distribution(
             registry,
             states=self.core.states.counts,
-            jobs=self.core.desk.open_jobs,
+            jobs=self.core.desk.standing,
             is_maintenance=lambda: bool(self.core.maintenance.reason),
             events=self.event_stats,
             pulls=self.puller.stats,

@@ -435,3 +435,54 @@ def test_a_disk_that_is_really_full_refuses_orders_and_forgets_nothing(made: Des
     made.restart()
     assert made.desk.find(run.job.id).state is JobState.DONE
     assert len(made.desk.open_jobs()) == accepted
+
+
+class CountingGate(EightToTen):
+    """How often it is asked."""
+
+    asked = 0
+
+    def allows(self, priority: Priority, at: float) -> bool:
+        self.asked += 1
+        return super().allows(priority, at)
+
+
+def test_many_held_jobs_are_not_looked_at_one_by_one(tmp_path: Path) -> None:
+    """The store of an order is a transaction each, so a hundred stand for ten thousand."""
+    gate = CountingGate()
+    made = Desk(tmp_path / "d.db", gate=gate)
+    made.clock.wall += 12 * 3600 - EPOCH % 86400  # closed
+    for number in range(100):
+        made.desk.submit(JobOrder(DISTRIBUTE, f"P{number}"))
+    made.desk.submit(JobOrder(REMOVE, "Q"))
+    gate.asked = 0
+    run = made.desk.claim()
+    assert run is not None
+    assert run.job.package_id == "Q"
+    assert made.desk.claim() is None
+    standing = made.desk.standing()
+    assert {state: each.jobs for state, each in standing.items()} == {
+        JobState.RUNNING: 1,
+        JobState.QUEUED: 0,
+        JobState.WAITING: 100,
+    }
+    assert len(made.desk.open_jobs()) == 101
+    made.desk.wait(made.desk.news, 0.0)
+    assert gate.asked < 10
+
+
+def test_a_retry_still_knows_for_whom_it_is_made(made: Desk) -> None:
+    """Over a failure, a restart and an operator's new try: who asked us must not be asked by us."""
+    work, via = Failing(SourceUnavailable("gone"), SourceUnavailable("gone"), ContentCorrupt("damaged")), ("a" * 32,)
+    with_work(made, work)
+    job = made.desk.submit(JobOrder(DISTRIBUTE, "P1", via=via))
+    made.work_off()
+    made.clock.pass_by(61)
+    made.work_off()
+    made.restart()
+    made.clock.pass_by(121)
+    made.work_off()
+    assert made.desk.find(job.id).state is JobState.FAILED
+    made.desk.retry(job.id, "bob")
+    made.work_off()
+    assert [run.job.via for run in work.runs] == [via] * 4

@@ -38,10 +38,20 @@ def ended(store: JobStore, order: JobOrder, state: JobState = JobState.DONE, at:
 
 
 def test_what_was_written_is_read_again_in_every_field(store: JobStore) -> None:
-    order = JobOrder(DISTRIBUTE, "P1", 3, Priority.HIGH, {"b": 1, "a": "x", "c": True, "d": 0.5}, "alice")
+    via = ("a" * 32, "b" * 32)
+    order = JobOrder(DISTRIBUTE, "P1", 3, Priority.HIGH, {"b": 1, "a": "x", "c": True, "d": 0.5}, "alice", via)
     job = store.add(order, 12.5).job
     assert job == Job(
-        1, DISTRIBUTE, "P1", 3, Priority.HIGH, JobState.QUEUED, 12.5, actor="alice", options=dict(order.options)
+        1,
+        DISTRIBUTE,
+        "P1",
+        3,
+        Priority.HIGH,
+        JobState.QUEUED,
+        12.5,
+        actor="alice",
+        options=dict(order.options),
+        via=via,
     )
     changed = replace(
         job,
@@ -75,7 +85,8 @@ def test_disk_itself_refuses_one_order_open_twice(database: Database, store: Job
     with pytest.raises(Exception, match="UNIQUE"), database.transaction() as connection:
         connection.execute(
             "INSERT INTO job SELECT NULL, kind, package_id, source_version, options, priority, 'waiting', created_at, "
-            "started_at, ended_at, attempts, next_try_at, done_bytes, total_bytes, message, error, stopping, actor FROM job"
+            "started_at, ended_at, attempts, next_try_at, done_bytes, total_bytes, message, error, stopping, actor, via "
+            "FROM job"
         )
     assert len(store.open_jobs()) == 1
 
@@ -142,3 +153,25 @@ def test_facts_stay(tmp_path: Path, store: JobStore) -> None:
     with sqlite3.connect(tmp_path / "distribution.db") as other:
         assert other.execute("SELECT * FROM fact").fetchall() == [("maintenance", "disks")]
     other.close()
+
+
+def test_the_first_that_was_ordered_for_another_dpd_keeps_for_whom(store: JobStore) -> None:
+    """Not the last: each would add a hop, until none is left."""
+    assert store.add(JobOrder(DISTRIBUTE, "A"), 1.0).job.via == ()
+    assert store.add(JobOrder(DISTRIBUTE, "A", via=("a" * 32,)), 1.0).job.via == ("a" * 32,)
+    assert store.add(JobOrder(DISTRIBUTE, "A", via=("b" * 32,)), 1.0).job.via == ("a" * 32,)
+    assert store.add(JobOrder(DISTRIBUTE, "A"), 1.0).job.via == ("a" * 32,)
+
+
+def test_jobs_of_an_older_dpd_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    database = open_database(path)
+    JobStore(database).add(JobOrder(DISTRIBUTE, "A", 3, actor="alice"), 1.0)
+    database.close()
+    shell = sqlite3.connect(path)
+    shell.executescript("ALTER TABLE job DROP COLUMN via; PRAGMA user_version = 1;")
+    shell.close()
+    database = open_database(path)
+    (job,) = JobStore(database).open_jobs()
+    assert (job.package_id, job.source_version, job.actor, job.via) == ("A", 3, "alice", ())
+    database.close()

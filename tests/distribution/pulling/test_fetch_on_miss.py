@@ -39,7 +39,7 @@ def site(tmp_path: Path, origin: Origin) -> Iterator[Site]:
 
 def test_what_a_source_has_is_ordered_once(site: Site) -> None:
     ordered: list[tuple[str, int | None]] = []
-    some = FetchOnMiss(site.puller, lambda package, version: ordered.append((package, version)))
+    some = FetchOnMiss(site.puller, lambda package, version, via: ordered.append((package, version)))
     assert some.fetch("P", None, ()).result(5) is True
     assert ordered == [("P", None)]
     with site.puller.under_way.begun("P", 1) as incoming:
@@ -49,21 +49,19 @@ def test_what_a_source_has_is_ordered_once(site: Site) -> None:
     some.close()
 
 
-def test_the_dpds_below_go_with_the_pull(site: Site, origin: Origin) -> None:
-    some = FetchOnMiss(site.puller, lambda package, version: None)
+def test_the_dpds_below_go_with_the_question_and_with_the_order(site: Site, origin: Origin) -> None:
+    ordered: list[tuple[str, ...]] = []
+    some = FetchOnMiss(site.puller, lambda package, version, via: ordered.append(via))
     below = "c" * 32
     assert some.fetch("P", None, (below,)).result(5) is True
     assert origin.asked[0].headers["x-dpd-via"] == f"{below}, {site.puller.own_id}"
-    origin.asked.clear()
-    with pytest.raises(SourceUnavailable):
-        site.pull("P")
-    assert {each.headers["x-dpd-via"] for each in origin.asked} == {f"{below}, {site.puller.own_id}"}
+    assert ordered == [(below,)]
     some.close()
 
 
 def test_absence_is_remembered_for_a_minute_whatever_the_clock_on_the_wall_says(site: Site, origin: Origin) -> None:
     clock = Clock()
-    some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"), clock=clock)
+    some = FetchOnMiss(site.puller, lambda package, version, via: pytest.fail("ordered"), clock=clock)
     for passed, requests in ((0, 1), (REMEMBERED_S - 1, 1), (2, 2)):
         clock.now += passed
         with pytest.raises(ContentNotFound, match="package NONE version 4 is neither here nor at any source"):
@@ -77,7 +75,7 @@ def test_a_source_that_does_not_answer_is_no_absence(site: Site, origin: Origin)
         reply.status, reply.body = 503, b""
 
     origin.misbehave = fail
-    some = FetchOnMiss(site.puller, lambda package, version: None)
+    some = FetchOnMiss(site.puller, lambda package, version, via: None)
     with pytest.raises(SourceUnavailable, match="package P is not here, and no source has it now: hq: HTTP 503"):
         some.fetch("P", None, ()).result(5)
     origin.misbehave = lambda asked, reply: None
@@ -92,7 +90,7 @@ def test_only_so_many_wait(site: Site, origin: Origin) -> None:
         go_on.wait(10)
 
     origin.misbehave = hold
-    some = FetchOnMiss(site.puller, lambda package, version: None)
+    some = FetchOnMiss(site.puller, lambda package, version, via: None)
     futures = [some.fetch(f"P{number}", None, ()) for number in range(MAX_WAITING)]
     assert some.fetch("P3", None, ()) is futures[3]
     with pytest.raises(Unavailable, match="too many packages"):
@@ -105,14 +103,14 @@ def test_only_so_many_wait(site: Site, origin: Origin) -> None:
 
 def test_off_means_off(tmp_path: Path, origin: Origin) -> None:
     with opened(tmp_path / "off", {"hq": origin.url}) as site:
-        some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"))
+        some = FetchOnMiss(site.puller, lambda package, version, via: pytest.fail("ordered"))
         assert some.fetch("P", None, ()).result(0) is False
         assert origin.asked == []
         some.close()
 
 
 def test_what_the_desk_refuses_is_told(site: Site) -> None:
-    def refuse(package: str, version: int | None) -> None:
+    def refuse(package: str, version: int | None, via: tuple[str, ...]) -> None:
         raise Unavailable("maintenance: until noon")
 
     some = FetchOnMiss(site.puller, refuse)
@@ -130,7 +128,7 @@ def test_closing_ends_the_questions_under_way(tmp_path: Path, origin: Origin) ->
 
     origin.misbehave = hang
     with opened(tmp_path / "slow", {"hq": origin.url}, fetch_on_miss=True, stall_timeout_s=60.0) as site:
-        some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"))
+        some = FetchOnMiss(site.puller, lambda package, version, via: pytest.fail("ordered"))
         future = some.fetch("P", None, ())
         assert asked.wait(5)
         some.close()
@@ -147,15 +145,7 @@ def test_a_source_that_sends_on_and_on_holds_nobody_up(
 
     origin.misbehave, origin.pause_s = run_on, 0.02
     monkeypatch.setattr(pull, "OFFER_S", 0.5)
-    some = FetchOnMiss(site.puller, lambda package, version: pytest.fail("ordered"))
+    some = FetchOnMiss(site.puller, lambda package, version, via: pytest.fail("ordered"))
     with pytest.raises(SourceUnavailable, match=r"hq: has not answered a small question in 0\.5 s"):
         some.fetch("P", None, ()).result(5)
     some.close()
-
-
-def test_what_came_meanwhile_leaves_nothing_of_who_asked(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x")
-    site.library.publish(tmp_path / "file", "P", 1)
-    site.puller.pull_for("P", 1, ("c" * 32,))
-    site.pull("P", 1)
-    assert site.puller._via == {}

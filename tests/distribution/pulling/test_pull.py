@@ -75,8 +75,7 @@ def test_a_pull_brings_the_newest_and_what_is_here_costs_nothing(tmp_path: Path,
 
 def test_every_request_says_who_asks(tmp_path: Path, publisher: Publisher) -> None:
     with Origin(publisher.publish(IMAGE, 3)) as origin, opened(tmp_path / "site", {"hq": origin.url}) as site:
-        site.puller.pull_for(PACKAGE, None, ("f" * 32,))
-        site.pull()
+        site.pull(via=("f" * 32,))
         assert {each.headers["x-dpd-via"] for each in origin.asked} == {f"{'f' * 32}, {site.puller.own_id}"}
 
 

@@ -12,16 +12,17 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from dpd.content_settings import DistributionSettings
 from dpd.distribution.jobs.events import Tell, job_fields
-from dpd.distribution.jobs.holds import Holds
+from dpd.distribution.jobs.holds import Held, Holds
 from dpd.distribution.jobs.job import NEW_CONTENT, Job, JobKind, JobOrder, JobPostponed, JobState
 from dpd.distribution.jobs.outcome import MAX_RETRY_DELAY_S, after_restart, cancelled, outcome
 from dpd.distribution.jobs.ports import Gate
+from dpd.distribution.jobs.queue import Ids, JobQueue, Standing
 from dpd.distribution.jobs.run import JobRun, Work
 from dpd.distribution.jobs.store import JobStore
 from dpd.errors import DpdError, JobCancelled, JobError
@@ -60,7 +61,7 @@ class JobDesk:
         self._woken = threading.Condition(self._lock)
         self.news = 0  # goes up with whatever may let a job run
         self._open: dict[int, Job] = {}
-        self._due: dict[int, float] = {}  # of those that wait, on the monotonic clock
+        self._queue = JobQueue()  # of those that do not run; on the monotonic clock
         self._runs: dict[int, JobRun] = {}
         self._unwritten: dict[int, Job] = {}  # the disk refused them; newer than what it has
         self._draining = False
@@ -72,12 +73,11 @@ class JobDesk:
             self._store.trim(now)
         for before in self._store.open_jobs():
             job = after_restart(before, self._settings, now)
-            self._open[job.id] = job
+            left_s = min(max(0.0, job.next_try_at - now), MAX_RETRY_DELAY_S)
+            self._enter(job, self._monotonic() + left_s if job.state is JobState.WAITING else None)
             if job is not before:
                 self._keep(job)
                 self._tell(f"job.{job.state}", job_fields(job))
-            if job.state is JobState.WAITING:
-                self._due[job.id] = self._monotonic() + min(max(0.0, job.next_try_at - now), MAX_RETRY_DELAY_S)
 
     # ---- orders
 
@@ -92,7 +92,7 @@ class JobDesk:
             self._write_again()
             added = self._store.add(order, self._clock())
             job = added.job
-            self._open[job.id] = job
+            self._enter(job, self._queue.due_at(job.id))
             for each in added.overtaken:
                 self._follow(each)
             self._wake()
@@ -102,7 +102,7 @@ class JobDesk:
 
     def _follow(self, overtaken: Job) -> None:
         if overtaken.is_open:
-            self._open[overtaken.id] = overtaken
+            self._enter(overtaken)
             self._runs[overtaken.id].interrupt(JobCancelled(overtaken.stopping))
         else:
             self._forget(overtaken.id)
@@ -146,8 +146,8 @@ class JobDesk:
         ended = self.find(id)
         if ended.state is JobState.DONE:
             raise JobError(f"{ended}: is done; nothing to try again")
-        order = JobOrder(ended.kind, ended.package_id, ended.source_version, ended.priority, ended.options, actor)
-        return self.submit(order)
+        what = ended.kind, ended.package_id, ended.source_version, ended.priority, ended.options
+        return self.submit(JobOrder(*what, actor, ended.via))
 
     # ---- looking
 
@@ -160,25 +160,46 @@ class JobDesk:
     def open_jobs(self) -> list[Job]:
         """Those that run, then those that will, in the order of their turn as of now."""
         with self._lock:
-            jobs = [self._seen(job) for job in self._open.values()]
+            holds = self._holds.as_of_now()
+            jobs = [self._seen(job, holds) for job in self._open.values()]
         return sorted(jobs, key=lambda job: (_TURN[job.state], job.priority, job.id))
 
     def ended(self, before: int | None, limit: int, package_id: str = "", state: JobState | None = None) -> list[Job]:
         """At most `limit` that have ended, with lower ids than `before`, the newest first."""
         return self._store.ended(before, limit, package_id, state)
 
-    def _seen(self, job: Job) -> Job:
+    def standing(self) -> dict[JobState, Standing]:
+        """How many run, may run and wait, without looking at each of them."""
+        with self._lock:
+            self._queue.ripen(self._monotonic())
+            waiting: list[Ids] = [self._queue.waiting]
+            queued: list[Ids] = []
+            for lane in self._queue.lanes():
+                (waiting if self._holds.why(self._open[lane.first]) else queued).append(lane)
+            return {
+                JobState.RUNNING: self._standing(len(self._runs), self._runs),
+                JobState.QUEUED: self._standing(sum(map(len, queued)), [lane.first for lane in queued]),
+                JobState.WAITING: self._standing(sum(map(len, waiting)), [lane.first for lane in waiting if len(lane)]),
+            }
+
+    def _standing(self, count: int, ids: Iterable[int]) -> Standing:
+        """By the oldest of each lane: ids are in the order of age."""
+        oldest = min(ids, default=None)
+        return Standing() if oldest is None else Standing(count, self._open[oldest].created_at)
+
+    def _seen(self, job: Job, holds: Held | None = None) -> Job:
         """As it is at this moment, which disk has only at each change."""
         if run := self._runs.get(job.id):
             seen = run.seen()
             return replace(seen, stopping=job.stopping, priority=job.priority)
         if not job.is_open:
             return job
-        left_s = self._due.get(job.id, 0.0) - self._monotonic()
+        left_s = (self._queue.due_at(job.id) or 0.0) - self._monotonic()
         if job.state is JobState.WAITING and left_s > 0:
             return replace(job, next_try_at=self._clock() + left_s)
-        if why := self._holds.why(job):
-            opens_in_s = self._holds.opens_in_s(job)
+        held = holds or self._holds.as_of_now()
+        if why := held.why(job):
+            opens_in_s = held.opens_in_s(job)
             opens_at = 0.0 if math.isinf(opens_in_s) else self._clock() + opens_in_s
             return replace(job, state=JobState.WAITING, message=why, next_try_at=opens_at)
         return replace(job, state=JobState.QUEUED, next_try_at=0.0)
@@ -211,23 +232,27 @@ class JobDesk:
             if self._draining:
                 return None
             self._write_again()
-            busy = {run.job.package_id for run in self._runs.values()} - {""}
-            for job in sorted(self._ready(), key=lambda job: (job.priority, job.id)):
-                if job.package_id not in busy and not self._holds.why(job):
-                    run = self._begin(job)
-                    break
-            else:
+            job = self._next()
+            if job is None:
                 return None
+            run = self._begin(job)
         self._announce(run.job)
         return run
 
-    def _ready(self) -> list[Job]:
-        now = self._monotonic()
-        return [
-            job
-            for job in self._open.values()
-            if job.state is JobState.QUEUED or (job.state is JobState.WAITING and self._due.get(job.id, 0.0) <= now)
-        ]
+    def _next(self) -> Job | None:
+        """By priority, then age, of those that nothing holds and whose package nobody is at."""
+        busy, best = {run.job.package_id for run in self._runs.values()} - {""}, None
+        self._queue.ripen(self._monotonic())
+        for lane in self._queue.lanes():
+            first = self._open[lane.first]
+            if best is not None and first.priority > best.priority:
+                break
+            if self._holds.why(first):
+                continue
+            job = next((self._open[id] for id in lane if self._open[id].package_id not in busy), None)
+            if job is not None and (best is None or job.id < best.id):
+                best = job
+        return best
 
     def _begin(self, job: Job) -> JobRun:
         """On disk first: a try that ends dpd must count."""
@@ -241,8 +266,7 @@ class JobDesk:
             message="",
         )
         self._store.write(job)
-        self._open[job.id] = job
-        self._due.pop(job.id, None)
+        self._enter(job)
         self._runs[job.id] = run = JobRun(
             job, gate=self._holds.watch(lambda: self._open[job.id]), monotonic=self._monotonic
         )
@@ -284,8 +308,10 @@ class JobDesk:
     def _next_turn_in_s(self) -> float | None:
         """Until a job that waits is due or the hours change; None: only news can bring work."""
         now = self._monotonic()
-        waits = [due - now for due in self._due.values() if due > now]
-        waits += [self._holds.opens_in_s(job) for job in self._ready() if self._holds.why(job)]
+        self._queue.ripen(now)
+        waits = [] if self._queue.next_due_at is None else [self._queue.next_due_at - now]
+        heads = [self._open[lane.first] for lane in self._queue.lanes()]
+        waits += [self._holds.opens_in_s(job) for job in heads if self._holds.why(job)]
         return min(waits, default=None)
 
     def drain(self) -> None:
@@ -321,14 +347,20 @@ class JobDesk:
             self._write_again()
 
     def _settle(self, job: Job) -> None:
-        if job.is_open:
-            self._open[job.id] = job
-        else:
+        if not job.is_open:
             self._forget(job.id)
-        if job.state is JobState.WAITING:
-            self._due[job.id] = self._monotonic() + job.next_try_at - self._clock()
+        elif job.state is JobState.WAITING:
+            self._enter(job, self._monotonic() + job.next_try_at - self._clock())
         else:
-            self._due.pop(job.id, None)
+            self._enter(job)
+
+    def _enter(self, job: Job, due_at: float | None = None) -> None:
+        """As it is now; `due_at` where it waits."""
+        self._open[job.id] = job
+        if job.state is JobState.RUNNING:
+            self._queue.drop(job.id)
+        else:
+            self._queue.put(job, due_at)
 
     def _write_again(self) -> None:
         """Raises the disk's DpdError, with what it refused kept for the next time."""
@@ -342,7 +374,7 @@ class JobDesk:
 
     def _forget(self, id: int) -> None:
         self._open.pop(id, None)
-        self._due.pop(id, None)
+        self._queue.drop(id)
 
     def _announce(self, job: Job) -> None:
         event = "cancelling" if job.stopping and job.is_open else job.state.value

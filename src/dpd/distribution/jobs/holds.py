@@ -7,11 +7,34 @@ import math
 import time
 from collections.abc import Callable
 
-from dpd.distribution.jobs.job import BRINGING, NEW_CONTENT, Job, JobPostponed, Priority
+from dpd.distribution.jobs.job import BRINGING, NEW_CONTENT, Job, JobKind, JobPostponed, Priority
 from dpd.distribution.jobs.maintenance import Maintenance
 from dpd.distribution.jobs.ports import AlwaysOpen, Gate
 
 _LOOK_INTERVAL_S = 1.0
+
+
+class Held:
+    """What holds jobs at one moment, asked once for each kind and priority."""
+
+    def __init__(self, holds: Holds) -> None:
+        self._holds = holds
+        self._whys: dict[tuple[JobKind, Priority], str] = {}
+        self._opens_in_s: dict[tuple[JobKind, Priority], float] = {}
+
+    def why(self, job: Job) -> str:
+        """As `Holds.why`."""
+        key = job.kind, job.priority
+        if key not in self._whys:
+            self._whys[key] = self._holds.why(job)
+        return self._whys[key]
+
+    def opens_in_s(self, job: Job) -> float:
+        """As `Holds.opens_in_s`."""
+        key = job.kind, job.priority
+        if key not in self._opens_in_s:
+            self._opens_in_s[key] = self._holds.opens_in_s(job)
+        return self._opens_in_s[key]
 
 
 class Holds:
@@ -60,6 +83,10 @@ class Holds:
             opens_at = math.inf if next_opening is None else next_opening
             self._openings[job.priority] = now, opens_at
         return max(0.0, opens_at - now)
+
+    def as_of_now(self) -> Held:
+        """For many jobs at one moment."""
+        return Held(self)
 
     def watch(self, job: Callable[[], Job]) -> Callable[[], None]:
         """For a job that runs: raises JobPostponed when it is held from now on; looks once a second."""

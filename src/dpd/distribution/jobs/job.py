@@ -54,9 +54,10 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """What somebody asks for. Two orders that differ in priority or actor alone are the same order.
+    """What somebody asks for. Two orders that differ in nothing but priority, actor and via are the same order.
 
-    `source_version` None is the newest that the sources have. `options` are the kind's own.
+    `source_version` None is the newest that the sources have. `options` are the kind's own. `via` are the ids of the dpds
+    that it is made for: who finds itself among them is not asked.
     """
 
     kind: JobKind
@@ -65,6 +66,7 @@ class JobOrder:
     priority: Priority = Priority.NORMAL
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     actor: str = ""
+    via: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = "" if self.source_version is None else f" version {self.source_version}"
@@ -98,6 +100,7 @@ class Job:
     stopping: str = ""
     actor: str = ""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
+    via: tuple[str, ...] = ()
     rate_mbit_s: float = 0.0
     eta_s: float | None = None
 

@@ -16,7 +16,7 @@ from dpd.errors import JobNotFound
 KEPT_S = 30 * 86400.0  # an ended job is kept so long; the last one of each package stays
 _COLUMNS = (
     "id, kind, package_id, source_version, priority, state, created_at, started_at, ended_at, attempts, next_try_at, "
-    "done_bytes, total_bytes, message, error, stopping, actor, options"
+    "done_bytes, total_bytes, message, error, stopping, actor, options, via"
 )
 _TELLING = "'distribute', 'update', 'redistribute', 'remove'"  # the kinds that say whether a package is here
 _IS_OPEN = "state IN ('queued', 'running', 'waiting')"
@@ -40,7 +40,8 @@ class JobStore:
     # ---- jobs
 
     def add(self, order: JobOrder, at: float) -> Added:
-        """The job of this order: the open one where there is one, else a new one. The more urgent priority holds.
+        """The job of this order: the open one where there is one, else a new one. The more urgent priority holds, and the first
+        that was ordered for another dpd keeps its `via`: each try needs it.
 
         The last word holds too: what brings a package here and what takes it out end each other, in the same step.
         """
@@ -49,11 +50,14 @@ class JobStore:
             found = _find_open(connection, order, options)
             if found is not None:
                 urgent = min(found.priority, order.priority)
-                connection.execute("UPDATE job SET priority = ? WHERE id = ?", (urgent, found.id))
+                via = _encode_via(found.via or order.via)
+                connection.execute("UPDATE job SET priority = ?, via = ? WHERE id = ?", (urgent, via, found.id))
                 return Added(_job(_row(connection, found.id)), is_new=False)
             cursor = connection.execute(
-                "INSERT INTO job VALUES (NULL, ?, ?, ?, ?, ?, 'queued', ?, 0, 0, 0, 0, 0, 0, '', '', '', ?)",
-                (order.kind, order.package_id, order.source_version, options, order.priority, at, order.actor),
+                "INSERT INTO job (kind, package_id, source_version, options, priority, created_at, actor, via, state, started_at, "
+                "ended_at, attempts, next_try_at, done_bytes, total_bytes, message, error, stopping) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, 0, 0, 0, '', '', '')",
+                (*_said(order), options, order.priority, at, order.actor, _encode_via(order.via)),
             )
             job = _job(_row(connection, cursor.lastrowid))
             return Added(job, is_new=True, overtaken=_overtake(connection, job))
@@ -175,6 +179,10 @@ class JobStore:
             connection.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
 
+def _said(order: JobOrder) -> tuple[str, str, int | None]:
+    return order.kind, order.package_id, order.source_version
+
+
 def _find_open(connection: sqlite3.Connection, order: JobOrder, options: str) -> Job | None:
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM job WHERE {_IS_OPEN} AND stopping = '' AND kind = ? AND package_id = ? "
@@ -232,8 +240,12 @@ def _encode(options: Mapping[str, OptionValue]) -> str:
     return json.dumps(dict(options), sort_keys=True, separators=(",", ":"))
 
 
+def _encode_via(ids: Sequence[str]) -> str:
+    return " ".join(ids)
+
+
 def _job(row: Any) -> Job:
-    *plain, options = row
-    fields: list[Any] = [*plain, json.loads(options)]
+    *plain, options, via = row
+    fields: list[Any] = [*plain, json.loads(options), tuple(via.split())]
     fields[1], fields[4], fields[5] = JobKind(fields[1]), Priority(fields[4]), JobState(fields[5])
     return Job(*fields)

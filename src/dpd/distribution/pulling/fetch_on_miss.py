@@ -24,7 +24,8 @@ MAX_WAITING = 64
 REMEMBERED_S = 60.0
 MAX_REMEMBERED = 1000
 
-Submit = Callable[[str, int | None], object]  # makes the job, or finds it; raises Unavailable in maintenance
+# Makes the job, or finds it; the last are the dpds that the request has come through. Raises Unavailable in maintenance.
+Submit = Callable[[str, int | None, tuple[str, ...]], object]
 
 
 class FetchOnMiss:
@@ -85,8 +86,7 @@ class FetchOnMiss:
                 while len(self._absent) > MAX_REMEMBERED:
                     self._absent.popitem(last=False)
             raise ContentNotFound(text)
-        self._puller.pull_for(package_id, source_version, via)
-        self._submit(package_id, source_version)
+        self._submit(package_id, source_version, via)
         return True
 
     def _check(self) -> None:

@@ -67,7 +67,6 @@ class SourcePuller:
         self._limit = limit
         self._tell = tell
         self._rng = rng
-        self._via: dict[tuple[str, int | None], tuple[str, ...]] = {}
         self.apply(settings)
 
     def apply(self, settings: DistributionSettings) -> None:
@@ -81,10 +80,6 @@ class SourcePuller:
         """What others find in the header of our requests."""
         return repository.id_of(self._library.public_key())
 
-    def pull_for(self, package_id: str, source_version: int | None, via: tuple[str, ...]) -> None:
-        """The next pull of this version is made for another dpd, whose request had come through these ones."""
-        self._via[package_id, source_version] = via
-
     def terms(self, check: Callable[[], object], via: tuple[str, ...] = ()) -> Terms:
         """On which terms sources are talked to."""
         return Terms(check, self._limit, self.settings.stall_timeout_s, (*via, self.own_id))
@@ -95,11 +90,10 @@ class SourcePuller:
 
     def pull(self, package_id: str, source_version: int | None, run: JobRun) -> Content:
         """As `ports.Puller.pull`. The job's options `url` and `sha256` name a file at a plain URL instead of the sources."""
-        via = self._via.pop((package_id, source_version), ())
         here = self._here(package_id, source_version)
         if here is not None:
             return here
-        terms = self.terms(run.check, via)
+        terms = self.terms(run.check, run.job.via)
         order = UrlOrder.of(run.job.options)
         told = {"package_id": package_id}
         supply = self.supply(told) if order is None else order.supply(self._rng, self.stats, self._tell, told)
