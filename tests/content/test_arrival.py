@@ -12,6 +12,7 @@ from tests.content.conftest import SLAB_BYTES, MakeFile
 
 from dpd.content import description, manifest
 from dpd.content.arrival import Arrival
+from dpd.content.description import decode_signed
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
@@ -448,3 +449,74 @@ def test_who_comes_second_with_a_blob_leaves_nothing_behind(
         part.write(read(origin, large)[: 2 << 20])
         part.close()
     assert [path.name for path in (root / "incoming").iterdir()] == [f"{large}.part"]
+
+
+def test_another_size_than_that_of_what_is_here_is_refused(
+    origin: Library, library: Library, make_file: MakeFile
+) -> None:
+    """A description is believed in what it says of content to come, but what is here is known."""
+    here = library.publish(make_file(), "P")
+    said = decode_signed(origin.description(origin.publish(make_file(), "Q")), None)
+    wrong = replace(said, size_bytes=7, files=(replace(said.files[0], size_bytes=7),))
+    with pytest.raises(
+        ContentCorrupt, match=rf"says that blob {here.sha256} has 7 bytes, and it has {here.size_bytes}"
+    ):
+        library.arrive(wrong)
+    assert library._stock.held() == frozenset()
+
+
+def test_closing_ends_what_comes_and_touches_nothing_afterwards(
+    origin: Library, root: Path, make_file: MakeFile, tree: Path
+) -> None:
+    """What the next process finds and goes on with is its own."""
+    file, folder = origin.publish(make_file(size_bytes=3 << 20), "P"), origin.publish(tree, "T")
+    content = read(origin, file.sha256)
+    library = Library(root, slab_bytes=SLAB_BYTES)
+    arrival, small = offer(origin, library, file), offer(origin, library, folder)
+    part, other = arrival.receive(file.sha256), small.receive(small.missing[0].sha256)
+    part.write(content[: 1 << 20])
+    library.close()
+    for use in (lambda: part.write(b"x"), part.finish, lambda: arrival.receive(file.sha256), small.finish):
+        with pytest.raises(ContentError, match="has been closed"):
+            use()
+    with Library(root, slab_bytes=SLAB_BYTES) as second:
+        again = offer(origin, second, file).receive(file.sha256)
+        assert again.position == 1 << 20
+        before = sorted(root.glob("incoming/*"))
+        part.discard()
+        other.close()
+        arrival.abandon()
+        small.abandon()
+        assert sorted(root.glob("incoming/*")) == before
+        again.write(content[1 << 20 :])
+        again.finish()
+        assert read(second, file.sha256) == content
+
+
+def test_closing_waits_for_a_piece_that_is_being_written(
+    origin: Library, root: Path, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = origin.publish(make_file(size_bytes=1 << 20), "P")
+    content = read(origin, file.sha256)
+    library = Library(root, slab_bytes=SLAB_BYTES)
+    part = offer(origin, library, file).receive(file.sha256)
+    writing, go_on, real = threading.Event(), threading.Event(), os.pwrite
+
+    def slowly(descriptor: int, piece: bytes, offset: int) -> int:
+        writing.set()
+        assert go_on.wait(30)
+        return real(descriptor, piece, offset)
+
+    monkeypatch.setattr("os.pwrite", slowly)
+    receiving = threading.Thread(target=part.write, args=(content[:SLAB_BYTES],))
+    receiving.start()
+    assert writing.wait(30)
+    closing = threading.Thread(target=library.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    receiving.join()
+    part.close()

@@ -11,6 +11,7 @@ from tests.content.conftest import SLAB_BYTES, MakeFile
 from dpd.content.damage import Inspection
 from dpd.content.library import Library
 from dpd.content.manifest import decode_signed
+from dpd.content.records import BlobRow
 from dpd.content.stock import Stock
 from dpd.errors import ContentCorrupt, ContentError
 
@@ -130,3 +131,19 @@ def test_too_many_open_files_are_no_damage(library: Library, make_file: MakeFile
         os.close(opened)
     assert not isinstance(refused.value, ContentCorrupt)
     assert library.damaged_blobs() == []
+
+
+def test_a_blob_that_is_removed_between_two_looks_is_no_damage(
+    library: Library, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, other = library.publish(make_file(), "P"), library.publish(make_file("other", seed=2), "Q")
+    real, blobs = Stock.open_row, library._stock.blobs
+
+    def remove_first(stock: Stock, row: BlobRow) -> int:
+        if row.sha256 == content.sha256 and blobs.blob(row.sha256) is not None:
+            library.remove("P")
+        return real(stock, row)
+
+    monkeypatch.setattr(Stock, "open_row", remove_first)
+    assert library.damage(content) == []
+    assert library.damage(other) == []

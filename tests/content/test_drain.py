@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,11 @@ from tests.content.conftest import put_blob
 
 import dpd
 from dpd.content.drain import Drain, DrainReport, told
-from dpd.content.intake import Source, open_source
 from dpd.content.library import Library
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
 from dpd.content.stock import Stock
 from dpd.content.storage.root_folder import Adopted
-from dpd.content.storage.roots import RootCondition
+from dpd.content.storage.roots import RootCondition, Roots
 from dpd.errors import ContentError, ContentNotFound, LibraryFull
 
 MIB = 1 << 20
@@ -248,15 +247,58 @@ def test_a_blob_that_leaves_between_its_row_and_its_file_is_not_damaged(
     stock.roots.add(tmp_path / "2", 0)
     sha256, moved = put_blob(stock.roots, stock.blobs, 1, b"moves"), list[str]()
 
-    def publish_again_first(path: Path, *, may_be_empty: bool) -> AbstractContextManager[Source]:
+    def publish_again_first(roots: Roots, sha256: str) -> tuple[int, BlobRow]:
         if not moved:
-            moved.append(put_blob(stock.roots, stock.blobs, 0, b"moves"))
-            stock.roots.folder(1).drop([sha256])
-        return open_source(path, may_be_empty=may_be_empty)
+            moved.append(put_blob(roots, stock.blobs, 0, b"moves"))
+            roots.folder(1).drop([sha256])
+        return real(roots, sha256)
 
-    monkeypatch.setattr("dpd.content.drain.open_source", publish_again_first)
+    real = Roots.open_blob
+    monkeypatch.setattr(Roots, "open_blob", publish_again_first)
     assert drain(stock) == DrainReport(1, 0, 0, ())
     check_all_whole(stock, {sha256: b"moves"})
+
+
+def test_a_blob_that_cannot_be_opened_now_is_not_damaged(
+    open_stock: OpenStock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of it: the others are moved, and the next drain finds it as it was."""
+    stock = open_stock()
+    stock.roots.add(tmp_path / "2", 0)
+    shut, good = put_blob(stock.roots, stock.blobs, 1, b"shut"), put_blob(stock.roots, stock.blobs, 1, b"good")
+    refuse_to_open(monkeypatch, shut, errno.EIO)
+    report = drain(stock)
+    assert report == DrainReport(1, 1, 4, (), (shut,))
+    assert told(report) == (
+        f"root 1: 1 blobs moved, but 1 unreadable one stays ({shut}), whose files cannot be opened; check the disk, then drain again"
+    )
+    assert stock.blobs.damaged() == []
+    monkeypatch.undo()
+    assert drain(stock) == DrainReport(1, 1, 4, ())
+    check_all_whole(stock, {shut: b"shut", good: b"good"})
+
+
+def test_too_many_open_files_end_a_drain_and_damage_nothing(
+    open_stock: OpenStock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = open_stock()
+    stock.roots.add(tmp_path / "2", 0)
+    refuse_to_open(monkeypatch, put_blob(stock.roots, stock.blobs, 1, b"one too many"), errno.EMFILE)
+    with pytest.raises(ContentError, match="Too many open files; nothing is wrong with it, try again"):
+        drain(stock)
+    assert stock.blobs.damaged() == []
+    assert list(stock.roots.folder(0).parts()) == []
+
+
+def refuse_to_open(monkeypatch: pytest.MonkeyPatch, sha256: str, number: int) -> None:
+    real = os.open
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name == sha256:
+            raise OSError(number, os.strerror(number))
+        return real(path, flags, mode)
+
+    monkeypatch.setattr("os.open", opened)
 
 
 def test_a_blob_that_is_mended_while_it_is_read_is_read_again(open_stock: OpenStock, tmp_path: Path) -> None:

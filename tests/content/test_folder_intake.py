@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -101,3 +102,21 @@ def test_a_link_that_comes_between_the_look_and_the_reading_is_not_followed(
         with pytest.raises(ContentError, match=r"secret: cannot be opened: (Not a directory|Too many levels)"):
             take_all(intake, found.files)
         assert len(intake.files) == 1
+
+
+def test_a_part_that_cannot_go_keeps_nothing_else_from_going(
+    stock: Stock, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = intake_of(stock, folder)
+    first, real = intake.ready[0].part, Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == first:
+            raise OSError(errno.EIO, "Input/output error")
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(OSError, match="Input/output error"):
+        intake.close()
+    assert stock.held() == frozenset()
+    assert list((tmp_path / "library" / "incoming").iterdir()) == [first]

@@ -11,17 +11,20 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from dpd.content.blob_part import SMALL_BYTES, BlobPart, PartPlace, Shape, Wanted
 from dpd.content.description import Description
 from dpd.content.intake import Digesting, Digests, fill
-from dpd.content.manifest import Manifest, decode_signed, encode
-from dpd.content.publication import Means, other_content
-from dpd.content.records import Content, FileEntry, RootState
+from dpd.content.manifest import Manifest, decode_signed
+from dpd.content.publication import Means, manifest_body, other_content
+from dpd.content.records import BlobRow, Content, FileEntry
 from dpd.content.stock import Ready, Recipe, Stock
 from dpd.content.storage.disk import disk_trouble_told
+from dpd.content.storage.roots import Guest
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
 
 BATCH_BLOBS, BATCH_BYTES, BATCH_S = 1000, 64 << 20, 2.0  # what a kill in between may cost of small blobs
@@ -29,30 +32,27 @@ BATCH_BLOBS, BATCH_BYTES, BATCH_S = 1000, 64 << 20, 2.0  # what a kill in betwee
 
 def take_part(stock: Stock, wanted: Wanted) -> PartPlace:
     """Where a blob is to come: what an earlier try left of it, if nobody else goes on with that now. Raises LibraryFull."""
-    if stock.claim(wanted.sha256):
-        root, part = _kept_part(stock, wanted)
+    with ExitStack() as stack:
+        guest = stack.enter_context(Guest(stock.roots))
+        is_kept = stock.claim(wanted.sha256)
+        if is_kept:
+            stack.callback(stock.disclaim, wanted.sha256)
+            root, part = _kept_part(stock, wanted, guest)
+        else:
+            root = guest.place(wanted.size_bytes)
+            part = stock.roots.folder(root).new_part()
         parity = stock.roots.folder(root).new_part()
-        return PartPlace(root, part, parity, lambda: stock.disclaim(wanted.sha256), is_kept=True)
-    root = stock.roots.place(wanted.size_bytes)
-    folder = stock.roots.folder(root)
-    return PartPlace(root, folder.new_part(), folder.new_part(), lambda: None, is_kept=False)
+        return PartPlace(root, part, parity, stack.pop_all().close, is_kept, stock.occupancy)
 
 
-def _kept_part(stock: Stock, wanted: Wanted) -> tuple[int, Path]:
-    try:
-        active = {row.id for row in stock.blobs.roots() if row.state is RootState.ACTIVE}
-        for folder in stock.roots.folders():
-            part = folder.kept_part(wanted.sha256)
-            if folder.number in active and part.exists():
-                stock.roots.place(
-                    max(0, wanted.size_bytes - part.stat().st_size)
-                )  # or LibraryFull, before anything comes
-                return folder.number, part
-        root = stock.roots.place(wanted.size_bytes)
-        return root, stock.roots.folder(root).kept_part(wanted.sha256)
-    except BaseException:
-        stock.disclaim(wanted.sha256)
-        raise
+def _kept_part(stock: Stock, wanted: Wanted, guest: Guest) -> tuple[int, Path]:
+    for folder in stock.roots.folders():
+        part = folder.kept_part(wanted.sha256)
+        if part.exists() and guest.enter(folder.number):
+            stock.roots.place(max(0, wanted.size_bytes - part.stat().st_size))  # or LibraryFull, before anything comes
+            return folder.number, part
+    root = guest.place(wanted.size_bytes)
+    return root, stock.roots.folder(root).kept_part(wanted.sha256)
 
 
 class Arrival:
@@ -69,9 +69,15 @@ class Arrival:
         self._pending_since = 0.0
         self._digests: Digests | None = None
         self._wanted = {each.sha256: Wanted(each.sha256, each.size_bytes) for each in description.files}
-        here = stock.hold(self._wanted)
-        self._here = {sha256 for sha256, row in here.items() if stock.is_usable(row)}
         self._is_over = False
+        self._guest = Guest(stock.roots)
+        here = stock.hold(self._wanted)
+        try:
+            self._refuse_other_sizes(here)
+        except BaseException:
+            stock.release(self._wanted)
+            raise
+        self._here = {sha256 for sha256, row in here.items() if stock.is_usable(row)}
 
     @property
     def missing(self) -> list[Wanted]:
@@ -86,6 +92,10 @@ class Arrival:
 
     def finish(self) -> Content:
         """All blobs are here: from now on the content exists. Raises ContentError."""
+        with self._stock.occupancy.work():
+            return self._finish()
+
+    def _finish(self) -> Content:
         missing = self.missing
         if missing:
             raise ContentError(f"{self._description}: {len(missing)} of its blobs have not come; ask for them again")
@@ -105,10 +115,13 @@ class Arrival:
         if self._is_over:
             return
         self._is_over = True
-        try:
-            self._flush()
-        finally:
-            self._stock.release(self._wanted)
+        with self._stock.occupancy.work_if_open() as is_open, self._guest:
+            if not is_open:
+                return  # the next open puts away what waited
+            try:
+                self._flush()
+            finally:
+                self._stock.release(self._wanted)
 
     def _shape(self) -> Shape:
         if not self._description.is_one_file:
@@ -136,6 +149,8 @@ class Arrival:
 
     def _set_aside(self, ready: Ready) -> Ready:
         """Whole, but not the library's yet: no other arrival shall go on with it, and gc not find it."""
+        with self._lock:
+            self._guest.stay(ready.root)
         part = self._stock.roots.folder(ready.root).new_part()
         os.rename(ready.part, part)
         return replace(ready, part=part)
@@ -168,6 +183,15 @@ class Arrival:
         if existing is not None and existing.sha256 != self._description.sha256:
             raise other_content("what is offered", existing)
 
+    def _refuse_other_sizes(self, here: Mapping[str, BlobRow]) -> None:
+        """What is here already has its hash and its size, so a description that says another size is wrong in that."""
+        for sha256, row in here.items():
+            told = self._wanted[sha256].size_bytes
+            if told != row.size_bytes:
+                raise ContentCorrupt(
+                    f"{self._description}: says that blob {sha256} has {told} bytes, and it has {row.size_bytes}; ask another source"
+                )
+
     def _settle(self) -> Content:
         told = self._description
         slabs = -(-told.size_bytes // self._means.slab_bytes) if told.is_one_file else 0
@@ -180,18 +204,8 @@ class Arrival:
 
     def _manifest_body(self) -> bytes:
         """Of hashes that we have made ourselves."""
-        told, slabs = self._description, self._slab_hashes(self._description.files[0])
-        return encode(
-            Manifest(
-                package_id=told.package_id,
-                source_version=told.source_version,
-                size_bytes=told.size_bytes,
-                sha256=told.sha256,
-                slab_bytes=self._means.slab_bytes,
-                slab_hashes=slabs[0],
-                slab_blake3=slabs[1],
-            )
-        )
+        hashes = self._slab_hashes(self._description.files[0])
+        return manifest_body(self._description, self._means.slab_bytes, *hashes)
 
     def _slab_hashes(self, entry: FileEntry) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """Found as the blob came; or by whoever has it already; or, where it came before a restart, by reading it."""

@@ -9,7 +9,6 @@ again, which is the price of hashes that cannot be stored half-way.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +19,14 @@ from pathlib import Path
 from dpd.content.chunks import MIN_BLOB_BYTES, can_cut
 from dpd.content.intake import Digesting, Digests, Update, fill
 from dpd.content.manifest import Manifest, SlabCheck
+from dpd.content.occupancy import Occupancy
 from dpd.content.stock import Ready
-from dpd.content.storage.disk import begin_writing
+from dpd.content.storage.disk import NO_ROOM, begin_writing
 from dpd.content.storage.stored_parity import ParityCode, ParityWriter
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 SMALL_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 20
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,14 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class PartPlace:
     """Where a part is, and where its parity would go; `release` lets others have that name. `is_kept`: the next try finds
-    it by its name."""
+    it by its name. `occupancy` is that of the library, behind whose end nothing there is ours."""
 
     root: int
     part: Path
     parity: Path
     release: Callable[[], None]
     is_kept: bool
+    occupancy: Occupancy
 
 
 Adopt = Callable[[Ready, Digests], None]
@@ -77,6 +77,7 @@ class BlobPart:
         self.sha256 = wanted.sha256
         self.size_bytes = wanted.size_bytes
         self._place, self._adopt = place, adopt
+        self._work = place.occupancy.work
         self._is_synced_here = wanted.size_bytes > SMALL_BYTES or not shape.in_batches
         self._slab_check = SlabCheck(shape.manifest) if shape.manifest is not None else None
         self._piece_bytes = shape.slab_bytes or _PIECE_BYTES
@@ -89,9 +90,10 @@ class BlobPart:
         self._is_over = False
         self._stack = ExitStack()
         try:
-            self._descriptor = os.open(place.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            self._stack.callback(os.close, self._descriptor)
-            self._parity = self._open_parity(shape)
+            with self._work():
+                self._descriptor = os.open(place.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                self._stack.callback(os.close, self._descriptor)
+                self._parity = self._open_parity(shape)
             self._pieces = _Pieces(
                 self._stack, min(self._piece_bytes, wanted.size_bytes), self._updates(), self._is_large
             )
@@ -124,7 +126,10 @@ class BlobPart:
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """The next bytes; the caller may use the buffer again at once. Raises ContentCorrupt for a slab that does not fit its
         manifest, and `position` is back at its begin then; LibraryFull, ContentError."""
-        rest = memoryview(piece)
+        with self._work():
+            self._take(memoryview(piece))
+
+    def _take(self, rest: memoryview) -> None:
         if self.position + len(rest) > self.size_bytes:
             raise ContentCorrupt(f"blob {self.sha256}: more than {self.size_bytes} bytes came; ask another source")
         while len(rest):
@@ -137,6 +142,10 @@ class BlobPart:
     def finish(self) -> None:
         """All bytes have come: the blob is the library's if they are the right ones. Raises ContentCorrupt, and nothing is
         kept; ContentError where some are missing, and what came is kept."""
+        with self._work():
+            self._finish()
+
+    def _finish(self) -> None:
         if self.position != self.size_bytes:
             self.close()
             raise ContentError(
@@ -171,11 +180,16 @@ class BlobPart:
 
     def _leave(self) -> None:
         try:
-            self._place.parity.unlink(missing_ok=True)
-            if not self._written or not self._place.is_kept:
-                self._place.part.unlink(missing_ok=True)
+            with self._place.occupancy.work_if_open() as is_open:
+                if is_open:  # else the next open has swept it, or goes on with it
+                    self._drop_files()
         finally:
             self._end()
+
+    def _drop_files(self) -> None:
+        self._place.parity.unlink(missing_ok=True)
+        if not self._written or not self._place.is_kept:
+            self._place.part.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Nothing stays. Idempotent."""
@@ -207,13 +221,19 @@ class BlobPart:
         """Take what an earlier try left, as far as it is whole pieces that still fit."""
         there = os.fstat(self._descriptor).st_size
         while self._next_bytes() and self._written + self._next_bytes() <= there:
-            piece = self._pieces.current[: self._next_bytes()]
-            if fill(self._descriptor, piece, self._written) < len(piece) or not self._fits(piece):
-                break
-            self._pieces.submit(len(piece))
-            self._written += len(piece)
+            with self._work():
+                if not self._take_again(self._pieces.current[: self._next_bytes()]):
+                    break
         if there != self._written:
-            os.ftruncate(self._descriptor, self._written)
+            with self._work():
+                os.ftruncate(self._descriptor, self._written)
+
+    def _take_again(self, piece: memoryview) -> bool:
+        if fill(self._descriptor, piece, self._written) < len(piece) or not self._fits(piece):
+            return False
+        self._pieces.submit(len(piece))
+        self._written += len(piece)
+        return True
 
     def _fits(self, piece: memoryview) -> bool:
         return self._slab_check is None or self._slab_check.fits(self._written // self._piece_bytes, piece)
@@ -288,7 +308,7 @@ class _Pieces:
 
 
 def _told(error: OSError, sha256: str) -> ContentError:
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return LibraryFull(
             f"blob {sha256}: the disk became full while it came; make room, for example with `dpd content remove`, and it goes on"
         )

@@ -14,7 +14,7 @@ from dpd.content.intake import Progress, fill
 from dpd.content.manifest import Manifest, SlabCheck, decode_signed
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry
 from dpd.content.stock import Stock
-from dpd.errors import ContentCorrupt
+from dpd.errors import ContentCorrupt, ContentNotFound
 
 _PIECE_BYTES = 4 << 20
 _NAMED = 5  # slabs or files in a message
@@ -78,6 +78,8 @@ class Inspection:
             return None  # removed meanwhile
         try:
             descriptor = self._stock.open_row(row)
+        except ContentNotFound:
+            return None  # between the two looks
         except ContentCorrupt:
             is_there = os.path.lexists(self._stock.path_of(row))
             return self._tell(row, None, None, "unreadable" if is_there else "missing")

@@ -14,18 +14,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpd.content.intake import Progress, open_source, take_in
+from dpd.content.intake import Progress, Source, open_descriptor, take_in
 from dpd.content.records import BlobRow, BlobState, Place, RootState
 from dpd.content.stock import Stock
 from dpd.content.storage.disk import disk_trouble_told
 from dpd.content.storage.root_folder import Adopted, RootFolder
-from dpd.content.storage.roots import RootCondition, Roots
-from dpd.errors import ContentError, LibraryFull
+from dpd.content.storage.roots import Guest, RootCondition, Roots
+from dpd.errors import ContentError, ContentNotFound, LibraryFull
 
 _SMALL_BYTES = 1 << 20  # from here on a blob waits for the disk by itself
 _BATCH_BLOBS = 256
@@ -35,12 +35,14 @@ _TRIES = 5  # of a blob whose file is never the one that was looked at
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What a drain did: moved away, in blobs and bytes, and the damaged ones that stay."""
+    """What a drain did: moved away, in blobs and bytes; the damaged ones that stay, and those of which nothing is known, since
+    their files could not be opened."""
 
     root: int
     blobs: int
     size_bytes: int
     damaged: tuple[str, ...]
+    unopened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,17 @@ class Drain:
         self._done_bytes = self._blobs = 0
         self._total_bytes = self._table.bytes_of_root(number)[1]
         self._damaged: list[str] = []
+        self._unopened: list[str] = []
         self._tries: Counter[str] = Counter()
         _refuse_if_too_large(self._roots, number, self._total_bytes)
         self._roots.change(number, state=RootState.DRAINING)
 
     def run(self) -> DrainReport:
-        """Blocks until the root is empty but for damaged blobs. Raises what `progress` raises, LibraryFull, ContentError,
+        """Blocks until the root is empty but for what cannot be moved. Raises what `progress` raises, LibraryFull, ContentError,
         OSError; what was moved until then stays moved."""
         while batch := self._next_batch():
             self._move(batch)
-        return DrainReport(self._number, self._blobs, self._done_bytes, tuple(self._damaged))
+        return DrainReport(self._number, self._blobs, self._done_bytes, tuple(self._damaged), tuple(self._unopened))
 
     def _next_batch(self) -> list[BlobRow]:
         """Some blobs that are still to be moved: one large one, or many small ones."""
@@ -85,13 +88,16 @@ class Drain:
         return batch
 
     def _remaining(self) -> Iterator[BlobRow]:
-        after, known = "", frozenset(self._damaged)
+        after, known = "", frozenset((*self._damaged, *self._unopened))
         while rows := self._table.of_root(self._number, after, _BATCH_BLOBS):
             yield from (row for row in rows if row.sha256 not in known)
             after = rows[-1].sha256
 
     def _move(self, batch: list[BlobRow]) -> None:
-        target = self._roots.folder(self._roots.place(sum(self._needed_bytes(row) for row in batch)))
+        with Guest(self._roots) as guest:
+            self._move_to(self._roots.folder(guest.place(sum(self._needed_bytes(row) for row in batch))), batch)
+
+    def _move_to(self, target: RootFolder, batch: list[BlobRow]) -> None:
         copies: list[_Copy] = []
         try:
             for row in batch:
@@ -113,11 +119,23 @@ class Drain:
 
     def _copy(self, row: BlobRow, target: RootFolder) -> _Copy | None:
         """A part in the other root that is this blob; None where it is damaged, or somebody else has changed its place."""
-        part, waits, read = target.new_part(), row.size_bytes >= _SMALL_BYTES, None
         try:
-            with open_source(self._old.blob(row.sha256), may_be_empty=True) as source:
-                read = os.fstat(source.descriptor)
-                digests = take_in(source, part, None, None, self._tell, sync=waits)
+            descriptor, now = self._roots.open_blob(row.sha256)
+        except ContentNotFound:
+            return None
+        except FileNotFoundError:
+            self._judge(row, None)
+            return None
+        except OSError:  # which says nothing of its bytes; too many open files is a ContentError, and ends the drain
+            self._unopened.append(row.sha256)
+            return None
+        with open_descriptor(descriptor, self._old.blob(row.sha256)) as source:
+            return self._copy_of(source, row, target) if now == row else None
+
+    def _copy_of(self, source: Source, row: BlobRow, target: RootFolder) -> _Copy | None:
+        part, waits, read = target.new_part(), row.size_bytes >= _SMALL_BYTES, os.fstat(source.descriptor)
+        try:
+            digests = take_in(source, part, None, None, self._tell, sync=waits)
             if digests.sha256 == row.sha256:
                 self._done_bytes += row.size_bytes
                 parity = _copy_parity(self._old, row.sha256, target)
@@ -173,10 +191,22 @@ def drain(stock: Stock, number: int, progress: Progress) -> DrainReport:
 
 def told(report: DrainReport) -> str:
     """What is wrong after a drain, and the next step; "" where nothing is."""
-    if not report.damaged:
-        return ""
-    count = len(report.damaged)
-    return f"root {report.root}: {report.blobs} blobs moved, but {count} damaged {'one stays' if count == 1 else 'ones stay'} ({', '.join(report.damaged[:3])}{', …' if count > 3 else ''}); repair with `dpd content validate`, or publish again, then drain again"
+    trouble = []
+    if report.damaged:
+        trouble.append(
+            f"{_staying(report.damaged, 'damaged')}; repair with `dpd content validate`, or publish again, then drain again"
+        )
+    if report.unopened:
+        trouble.append(
+            f"{_staying(report.unopened, 'unreadable')}, whose files cannot be opened; check the disk, then drain again"
+        )
+    return f"root {report.root}: {report.blobs} blobs moved, but {'; '.join(trouble)}" if trouble else ""
+
+
+def _staying(hashes: Sequence[str], how: str) -> str:
+    count = len(hashes)
+    named = ", ".join(hashes[:3]) + (", …" if count > 3 else "")
+    return f"{count} {how} {'one stays' if count == 1 else 'ones stay'} ({named})"
 
 
 def _refuse_if_too_large(roots: Roots, number: int, size_bytes: int) -> None:
@@ -209,11 +239,13 @@ def _copy_parity(old: RootFolder, sha256: str, target: RootFolder) -> Path | Non
 
 
 def _is_file(path: Path, read: os.stat_result | None) -> bool:
-    """Whether this is there now; None: nothing could be opened there."""
+    """Whether this is there now; None: there was nothing."""
     try:
         there = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return read is None
+    except OSError:
+        return False
     return read is not None and os.path.samestat(there, read)
 
 

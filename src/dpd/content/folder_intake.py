@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dpd.content.folder import FolderFile
 from dpd.content.intake import Check, Progress, Source, fill, open_source, take_in
 from dpd.content.records import FileEntry
 from dpd.content.stock import Ready, Stock
+from dpd.content.storage.roots import Guest
 from dpd.errors import ContentError
 
 SMALL_BYTES = 1 << 20
@@ -33,6 +35,7 @@ class FolderIntake:
         self._progress = progress
         self._chunks = chunks
         self._held: set[str] = set()
+        self._guest = Guest(stock.roots)
         self._unsynced: set[int] = set()
 
     def take(self, file: FolderFile, check: Check | None = None) -> None:
@@ -54,10 +57,12 @@ class FolderIntake:
 
     def close(self) -> None:
         """Let go of what is held, and of parts that were not adopted. Idempotent."""
-        for each in self.ready:
-            each.discard()
-        self._stock.release(self._held)
-        self._held = set()
+        held, self._held = self._held, set()
+        with ExitStack() as stack:  # each of these, whatever becomes of the others
+            stack.callback(self._guest.close)
+            stack.callback(self._stock.release, held)
+            for each in self.ready:
+                stack.callback(each.discard)
 
     def _take_small(self, source: Source) -> str:
         content = memoryview(bytearray(source.size_bytes))
@@ -68,7 +73,7 @@ class FolderIntake:
         source.check_unchanged()
         digest = sha256(content).hexdigest()
         if not self._is_here(digest):
-            root = self._stock.roots.place(len(content))
+            root = self._guest.place(len(content))
             part = self._stock.roots.folder(root).new_part()
             self.ready.append(Ready(part, digest, len(content), root))
             _write(part, content)
@@ -76,7 +81,7 @@ class FolderIntake:
         return digest
 
     def _take_large(self, source: Source, check: Check | None) -> str:
-        root = self._stock.roots.place(source.size_bytes)
+        root = self._guest.place(source.size_bytes)
         part = self._stock.roots.folder(root).new_part()
         try:
             digests = take_in(source, part, None, check, self._within(source), chunks=self._chunks)

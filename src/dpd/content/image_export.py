@@ -16,7 +16,7 @@ from typing import Protocol
 
 from dpd.content.image_lookup import OpenedWim, Shelf, open_wim
 from dpd.content.kinds import ContentFormat, ContentKind
-from dpd.content.publication import check_names
+from dpd.content.publication import Order, check_names
 from dpd.content.records import Content
 from dpd.content.wim import tool as wim_tool
 from dpd.content.wim.tags import image_tags
@@ -32,17 +32,7 @@ class Library(Shelf, Protocol):
 
     def staging(self, size_bytes: int) -> AbstractContextManager[Path]: ...
     def unless_closing(self, progress: Progress) -> Progress: ...
-    def publish(
-        self,
-        source: Path,
-        package_id: str,
-        source_version: int | None = None,
-        *,
-        kind: ContentKind | None = None,
-        tags: tuple[str, ...] = (),
-        is_ours: bool = False,
-        progress: Progress,
-    ) -> Content: ...
+    def publish_order(self, order: Order, progress: Progress) -> Content: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +56,9 @@ def export_image(library: Library, order: ExportOrder, progress: Progress) -> Co
             written = folder / export_name(source.file_name, image.index)
             stages = _Stages(library.unless_closing(progress), needed)
             _write(order, source, image, written, stages)
-            return library.publish(
-                written,
-                order.package_id,
-                order.source_version,
-                kind=_kind(order.origin),
-                tags=own_tags(order.origin),
-                is_ours=True,
-                progress=stages.next(),
-            )
+            kind, tags = _kind(order.origin), own_tags(order.origin)
+            publishing = Order(written, order.package_id, order.source_version, kind, tags, is_ours=True)
+            return library.publish_order(publishing, stages.next())
 
 
 def needed_bytes(source: OpenedWim, image: ImageSummary) -> int:

@@ -91,12 +91,19 @@ def open_source(path: Path, *, may_be_empty: bool = False, below: Path | None = 
         raise ContentError(f"{path}: cannot be opened: {error.strerror}") from None
     except ValueError:
         raise ContentError(f"{str(path)!r}: no path of a file; give the path as this machine sees it") from None
+    with open_descriptor(descriptor, path) as source:
+        if source.size_bytes == 0 and not may_be_empty:
+            raise ContentError(f"{path}: empty; expected an image such as install.wim")
+        yield source
+
+
+@contextmanager
+def open_descriptor(descriptor: int, path: Path) -> Iterator[Source]:
+    """What is open already, and is closed at the end. Raises ContentError for what is no regular file."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ContentError(f"{path}: not a regular file; expected an image such as install.wim")
-        if status.st_size == 0 and not may_be_empty:
-            raise ContentError(f"{path}: empty; expected an image such as install.wim")
         yield Source(path, descriptor, status.st_size, status.st_mtime_ns)
     finally:
         os.close(descriptor)

@@ -8,7 +8,6 @@ state holds, and opening again puts away what a crash left. Every method may be 
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from dpd.content.publication import Means, Order, check_tag, publish
 from dpd.content.records import BlobRow, BlobState, Content, ContentQuery, FileEntry, RootState, Totals
 from dpd.content.stock import Stock
 from dpd.content.storage.disk import in_words
-from dpd.content.storage.roots import RootStatus
+from dpd.content.storage.roots import Guest, RootStatus
 from dpd.content.storage.stored_parity import ParityCode, StoredParity
 from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound
@@ -49,10 +48,8 @@ class Library:
         self.parity_code: ParityCode | None = None  # what publishing stores beside each image from now on
         self.makes_chunk_index = True  # whether large blobs get one from now on
         self._slab_bytes = slab_bytes
-        self._idle = threading.Condition()
-        self._running = 0
-        self._closing = False
         self._stock = Stock(root)
+        self._work = self._stock.occupancy.work  # a long stream, which close() ends and waits for
         self._catalogue = self._stock.catalogue
 
     def __enter__(self) -> Self:
@@ -64,10 +61,9 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Ends publishing and verifying at their next piece, waits for them, gives the library back. Idempotent."""
-        with self._idle:
-            self._closing = True
-            self._idle.wait_for(lambda: self._running == 0)
+        """Ends publishing, receiving and verifying at their next piece, waits for them, gives the library back. What came of
+        blobs that are being received stays for the next try. Idempotent."""
+        self._stock.occupancy.close()
         self._stock.close()
 
     # ---- coming in
@@ -88,17 +84,22 @@ class Library:
 
         Blocks for as long as the copy takes. Raises ContentError, with nothing left behind.
         """
-        order = Order(source, package_id, source_version, kind, tuple(tags), is_ours)
+        return self.publish_order(Order(source, package_id, source_version, kind, tuple(tags), is_ours), progress)
+
+    def publish_order(self, order: Order, progress: Progress) -> Content:
+        """The same as one value."""
         with self._work():
             return publish(self._stock, order, self._means(), self.unless_closing(progress))
 
     def arrive(self, description: Description, manifest: Manifest | None = None) -> Arrival:
         """Begin to take in content from elsewhere. Raises ContentError where this version exists with other content."""
-        return Arrival(self._stock, self._means(), description, manifest)
+        with self._work():
+            return Arrival(self._stock, self._means(), description, manifest)
 
     def repair_part(self, sha256: str) -> BlobPart:
         """A blob that is damaged or missing, to be received anew. Raises ContentNotFound, LibraryFull."""
-        return replacement(self._stock, self._means(), sha256)
+        with self._work():
+            return replacement(self._stock, self._means(), sha256)
 
     # ---- looking
 
@@ -328,7 +329,7 @@ class Library:
         """Progress that ends the work which reports it once the library closes."""
 
         def report(done: int, total: int) -> None:
-            if self._closing:
+            if self._stock.occupancy.is_closing:
                 raise ContentError(f"stopped at byte {done} of {total}: the library is closing; try again later")
             progress(done, total)
 
@@ -338,8 +339,8 @@ class Library:
     def staging(self, size_bytes: int) -> Iterator[Path]:
         """A private folder for so many bytes that are to be published with `is_ours`, removed with all in it at the end.
         Raises LibraryFull."""
-        with self._work():
-            folder = self._stock.roots.folder(self._stock.roots.place(size_bytes)).new_part()
+        with self._work(), Guest(self._stock.roots) as guest:
+            folder = self._stock.roots.folder(guest.place(size_bytes)).new_part()
             folder.mkdir(mode=0o700)
             try:
                 yield folder
@@ -371,17 +372,3 @@ class Library:
         if name is None:
             raise ContentNotFound(f"{content} has been removed from the library")
         return name
-
-    @contextmanager
-    def _work(self) -> Iterator[None]:
-        """A long stream, which close() ends and waits for."""
-        with self._idle:
-            if self._closing:
-                raise ContentError(f"library {self._stock.store.root}: has been closed")
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._idle:
-                self._running -= 1
-                self._idle.notify_all()

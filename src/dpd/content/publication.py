@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from dpd.content.description import TAG, hash_of_files, path_trouble
 from dpd.content.folder import FolderFile, scan
@@ -25,7 +26,8 @@ from dpd.content.kinds import ContentFormat, ContentKind, guess_kind
 from dpd.content.manifest import MAX_SOURCE_VERSION, PACKAGE_ID, Manifest, encode
 from dpd.content.records import Content, FileEntry
 from dpd.content.stock import Ready, Recipe, Stock
-from dpd.content.storage.disk import in_words
+from dpd.content.storage.disk import NO_ROOM, in_words
+from dpd.content.storage.roots import Guest
 from dpd.content.storage.stored_parity import ParityCode, parity_file_bytes
 from dpd.content.wim import reader as wim
 from dpd.content.wim.integrity import IntegrityVerifier
@@ -35,7 +37,6 @@ from dpd.content.wim.xml import ImageSummary
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 _SPARE_BYTES = 4 << 20  # for the manifest and the catalogue, beside the blob
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,29 @@ class Means:
     slab_bytes: int
     parity_code: ParityCode | None
     chunks: bool
+
+
+class Named(Protocol):
+    """A content, or what describes one that is to come."""
+
+    @property
+    def package_id(self) -> str: ...
+    @property
+    def source_version(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def manifest_body(
+    named: Named, slab_bytes: int, slab_hashes: tuple[bytes, ...], slab_blake3: tuple[bytes, ...]
+) -> bytes:
+    """The canonical body of the slab manifest of one file."""
+    manifest = Manifest(
+        named.package_id, named.source_version, named.size_bytes, named.sha256, slab_bytes, slab_hashes, slab_blake3
+    )
+    return encode(manifest)
 
 
 def check_names(package_id: str, source_version: int | None) -> None:
@@ -111,7 +135,10 @@ class _FilePublication:
 
     def run(self, progress: Progress) -> Content:
         self._refuse_other_size()
-        root, part = self._part()
+        with Guest(self._stock.roots) as guest:
+            return self._run(*self._part(guest), progress)
+
+    def _run(self, root: int, part: Path, progress: Progress) -> Content:
         code = self._means.parity_code
         parity = ParityPart(self._stock.roots.folder(root).new_part(), code) if code is not None else None
         try:
@@ -139,14 +166,14 @@ class _FilePublication:
         if existing is not None and existing.size_bytes != self._source.size_bytes:
             raise other_content(str(order.source), existing)
 
-    def _part(self) -> tuple[int, Path]:
+    def _part(self, guest: Guest) -> tuple[int, Path]:
         """The root, and the copy to be made there; a file of ours is that copy where it can be moved there."""
         code, size_bytes = self._means.parity_code, self._source.size_bytes
         beside = _SPARE_BYTES
         beside += 0 if code is None else parity_file_bytes(code, self._means.slab_bytes, size_bytes)
         device = os.fstat(self._source.descriptor).st_dev
         root = self._stock.roots.of_device(device, beside) if self._order.is_ours else None
-        if root is not None:
+        if root is not None and guest.enter(root):
             part = self._stock.roots.folder(root).new_part()
             try:
                 os.rename(self._source.path, part)
@@ -155,7 +182,7 @@ class _FilePublication:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise  # but two mounts of one disk, say
-        root = self._stock.roots.place(size_bytes + beside)
+        root = guest.place(size_bytes + beside)
         return root, self._stock.roots.folder(root).new_part()
 
     def _take_in(self, part: Path, parity: ParityPart | None, progress: Progress) -> Digests:
@@ -186,17 +213,7 @@ class _FilePublication:
         )
 
         def manifest(content: Content) -> bytes:
-            return encode(
-                Manifest(
-                    package_id=content.package_id,
-                    source_version=content.source_version,
-                    size_bytes=content.size_bytes,
-                    sha256=content.sha256,
-                    slab_bytes=self._means.slab_bytes,
-                    slab_hashes=digests.slab_hashes,
-                    slab_blake3=digests.slab_blake3,
-                )
-            )
+            return manifest_body(content, self._means.slab_bytes, digests.slab_hashes, digests.slab_blake3)
 
         settle = _settling(self._stock, self._order, named)
         files = [FileEntry(named.name, ready.size_bytes, ready.sha256)]
@@ -339,7 +356,7 @@ def _disk_trouble_told(source: Path) -> Iterator[None]:
     except LibraryFull as error:
         raise LibraryFull(f"{source}: {error}") from None
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise LibraryFull(
                 f"{source}: the disk became full while it was published; make room, for example with `dpd content remove`"
             ) from None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from dpd.content.occupancy import Occupancy
 from dpd.content.own_key import own_key
 from dpd.content.records import BlobRow, BlobState, Content, FileEntry, Place
 from dpd.content.storage.catalogue import Catalogue
@@ -69,6 +70,7 @@ class Stock:
     def __init__(self, root: Path) -> None:
         """Raises LibraryInUse, ContentError."""
         self.change = threading.RLock()
+        self.occupancy = Occupancy(f"library {root}")
         self._held: Counter[str] = Counter()
         self._spared: set[str] = set()
         self._claimed: set[str] = set()

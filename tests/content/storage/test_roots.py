@@ -14,7 +14,7 @@ from dpd.content.records import RootState
 from dpd.content.storage.blob_table import BlobTable
 from dpd.content.storage.disk import free_bytes
 from dpd.content.storage.root_folder import MARKER, RootFolder
-from dpd.content.storage.roots import RootCondition, Roots
+from dpd.content.storage.roots import Guest, RootCondition, Roots
 from dpd.errors import ContentError, ContentNotFound, LibraryFull, LibraryInUse
 
 A = hashlib.sha256(b"blob").hexdigest()
@@ -217,3 +217,44 @@ def test_the_folder_of_a_root_that_is_still_one_is_not_made_another(
     assert len(roots.status()) == 2
     (tmp_path / "moved").rename(tmp_path / "2")
     os.close(roots.open_blob(sha256)[0])
+
+
+def test_a_root_that_somebody_has_chosen_is_not_removed_before_he_is_done(
+    open_roots: OpenRoots, tmp_path: Path
+) -> None:
+    roots = open_roots()
+    roots.add(tmp_path / "2", 0)
+    roots.change(0, reserve_bytes=1 << 59)
+    with Guest(roots) as guest, Guest(roots) as late:
+        assert guest.place(1) == 1
+        roots.change(1, state=RootState.DRAINING)
+        roots.change(0, reserve_bytes=0)
+        assert late.place(1) == 0
+        assert not late.enter(1)
+        with pytest.raises(
+            ContentError, match=r"root 1, .*/2: something that began before .* comes into it; try again"
+        ):
+            roots.remove(1)
+        guest.close()
+        guest.close()
+        assert roots.remove(1).id == 1
+
+
+def test_a_root_that_is_drained_while_somebody_chooses_is_not_chosen(
+    open_roots: OpenRoots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = open_roots()
+    roots.add(tmp_path / "2", 0)
+    real, drained = Roots.place, list[int]()
+
+    def place(roots: Roots, size_bytes: int) -> int:
+        number = real(roots, size_bytes)
+        if not drained:
+            drained.append(number)
+            roots.change(number, state=RootState.DRAINING)
+        return number
+
+    monkeypatch.setattr(Roots, "place", place)
+    with Guest(roots) as guest:
+        assert guest.place(1) == 1
+    assert drained == [0]

@@ -16,6 +16,7 @@ from dpd.errors import ContentError, LibraryFull, LibraryInUse
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYNC_FILE_RANGE_WRITE = 2
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # what a full disk says
 
 
 def write_whole(path: Path, content: bytes, *, mode: int, beside: Path | None = None) -> None:
@@ -82,7 +83,7 @@ def disk_trouble_told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise LibraryFull(
                 f"{what}: the disk became full; make room there, for example with `dpd content remove`, and try again"
             ) from None

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from dpd.content.records import BlobRow, RootRow, RootState
 from dpd.content.storage.blob_table import BlobTable
@@ -62,6 +63,7 @@ class Roots:
         self._lock = threading.RLock()
         self._folders = {OWN: own}
         self._known: list[RootRow] | None = None
+        self._inside: Counter[int] = Counter()  # who has chosen a root, and has not brought everything into it yet
         for row in self._rows():
             try:
                 self.folder(row.id)
@@ -117,6 +119,23 @@ class Roots:
         raise LibraryFull(
             f"needs {size_bytes} bytes in a root ({'; '.join(tried) or 'all are drained'}); make room, for example with `dpd content remove`, or add a root with `dpd root add`"
         )
+
+    def enter(self, number: int) -> bool:
+        """Whether this root takes new blobs; it is not removed then until `leave` has been called as often."""
+        with self._lock:
+            is_active = any(row.id == number and row.state is RootState.ACTIVE for row in self._rows())
+            self._inside[number] += is_active
+            return is_active
+
+    def stay(self, number: int) -> None:
+        """As `enter`, for who is kept there by somebody else until now."""
+        with self._lock:
+            self._inside[number] += 1
+
+    def leave(self, number: int) -> None:
+        """The opposite of `enter`."""
+        with self._lock:
+            self._inside[number] -= 1
 
     def of_device(self, device: int, beside_bytes: int) -> int | None:
         """The first active root on this device, where a file of it becomes a blob by a rename, with room for what comes
@@ -208,6 +227,10 @@ class Roots:
                 raise ContentError(
                     f"root {number}, {before.path}: is {before.state} and holds {before.blobs} blobs; run `dpd root drain {number}` first"
                 )
+            if self._inside[number]:
+                raise ContentError(
+                    f"root {number}, {before.path}: something that began before it was drained still comes into it; try again when that has ended, and drain it again then"
+                )
             self._table.remove_root(number)
             self._known = None
             folder = self._folders.pop(number, None)
@@ -251,6 +274,43 @@ class Roots:
                 raise ContentError(
                     f"{path}: one of it and root {row.id}, {other}, lies in the other; name a folder beside it"
                 )
+
+
+class Guest:
+    """Somebody who brings blobs. The roots that it has chosen are not removed until it has gone. For one thread at a time."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._entered: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def place(self, size_bytes: int) -> int:
+        """As `Roots.place`."""
+        while not self.enter(number := self._roots.place(size_bytes)):
+            pass  # it was drained since it was looked at
+        return number
+
+    def enter(self, number: int) -> bool:
+        """Whether that root takes new blobs."""
+        if number not in self._entered and self._roots.enter(number):
+            self._entered.add(number)
+        return number in self._entered
+
+    def stay(self, number: int) -> None:
+        """As `Roots.stay`."""
+        if number not in self._entered:
+            self._roots.stay(number)
+            self._entered.add(number)
+
+    def close(self) -> None:
+        """Idempotent."""
+        while self._entered:
+            self._roots.leave(self._entered.pop())
 
 
 def _condition(row: RootRow, blobs: int, problem: str) -> RootCondition:
