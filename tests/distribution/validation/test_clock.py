@@ -119,3 +119,20 @@ def test_the_thread_looks_goes_on_after_a_refusal_and_ends(daemon: Daemon) -> No
     clock.stop()
     clock.stop()
     assert not any(thread.name == "validation clock" for thread in threading.enumerate())
+
+
+def test_the_thread_goes_on_after_a_fault(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    daemon.now = at("2026-11-19 02:00")
+    ordered = threading.Event()
+
+    def order() -> None:
+        if not daemon.orders:
+            daemon.order()
+            raise OverflowError("a fault inside dpd")
+        ordered.set()
+
+    clock = ValidationClock(DAILY, daemon.store, order, clock=lambda: daemon.now, look_interval_s=0.01)
+    clock.start()
+    assert ordered.wait(30)
+    clock.stop()
+    assert "fault in the clock of validation" in caplog.text

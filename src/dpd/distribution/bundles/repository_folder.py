@@ -17,11 +17,11 @@ from pathlib import Path
 from dpd.content import repository
 from dpd.content.intake import Progress
 from dpd.content.repository import Kind
+from dpd.content.storage.disk import NO_ROOM
 from dpd.distribution.bundles.plan import Plan, PlannedFile
 from dpd.errors import ContentCorrupt, ContentError, LibraryFull
 
 _ORDER = (Kind.BLOB, Kind.CHUNKS, Kind.MANIFEST, Kind.DESCRIPTION, Kind.IDENTITY, Kind.NEWEST)
-_FULL = (28, 122)  # ENOSPC, EDQUOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class RepositoryFolder:
             for each in sorted(plan.files, key=_rank):
                 self._put(each)
         except OSError as error:
-            kind = LibraryFull if error.errno in _FULL else ContentError
+            kind = LibraryFull if error.errno in NO_ROOM else ContentError
             raise kind(
                 f"{error.filename or self._folder}: {error.strerror}; export into a folder with room that dpd may write to"
             ) from None

@@ -19,6 +19,7 @@ from typing import IO
 from dpd.content.library import Library
 from dpd.content.records import Content
 from dpd.content.signatures.document import MAX_DOCUMENT_BYTES
+from dpd.content.storage.disk import NO_ROOM
 from dpd.distribution.bundles import holdings
 from dpd.distribution.bundles.bundle import Bundle
 from dpd.distribution.bundles.holdings import NOTHING, Holdings
@@ -31,7 +32,6 @@ from dpd.distribution.jobs.run import JobRun
 from dpd.errors import ContentError, JobError, LibraryFull
 
 _KEY = re.compile(r"[0-9a-f]{64}")
-_FULL = (28, 122)  # ENOSPC, EDQUOT
 
 
 class ExportWork:
@@ -169,7 +169,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        kind = LibraryFull if error.errno in _FULL else ContentError
+        kind = LibraryFull if error.errno in NO_ROOM else ContentError
         raise kind(f"{path}: {error.strerror}; name a file in a folder with room that dpd may write to") from None
     finally:
         part.unlink(missing_ok=True)

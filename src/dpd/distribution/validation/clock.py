@@ -76,5 +76,7 @@ class ValidationClock:
                 self.look()
             except DpdError as error:
                 log.error("scheduled validation not ordered", extra={"error": str(error)})
+            except Exception:  # a thread that ends would be missed by nobody, and nothing would be validated any more
+                log.exception("fault in the clock of validation")
             if self._ending.wait(self._look_interval_s):
                 return
