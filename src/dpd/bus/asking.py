@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
 WAITING_SIGN_S = 1.0  # how often a point says that it is at it
+LEASE_S = 60.0  # for so long a point goes on telling somebody of whom it does not hear
 TRIES = 3  # within the time that the asker has
 
 _NOBODY = "503"  # NATS: there is no subscriber
@@ -58,11 +59,13 @@ class _Asking:
         self._next = request.after + 1
         self._has_ended = False
         self._asked_again_at = 0.0
+        self._renew_at = 0.0
 
     async def take(self, message: Msg) -> None:
         self._came.put_nowait(message)
 
     async def send(self) -> None:
+        self._renew_at = time.monotonic() + LEASE_S / 3
         request = msgspec.structs.replace(self._request, after=self._next - 1)
         await self._link.publish(self._subject, encode(request), reply=self.inbox)
 
@@ -70,6 +73,8 @@ class _Asking:
         """The next part; None after the last."""
         while not self._has_ended:
             part = decode(Answer, (await self._sign()).data)
+            if time.monotonic() >= self._renew_at:
+                await self.send()
             if part.sequence > self._next:  # something between got lost
                 await self._ask_again()
             elif part.sequence == self._next and not part.is_waiting:

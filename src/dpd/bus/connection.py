@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.stats import BusStats
@@ -32,20 +32,31 @@ CONNECT_TIMEOUT_S = 5.0
 PING_INTERVAL_S, PINGS_UNANSWERED = 10, 2  # a cut line that says nothing is noticed after half a minute
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 RETELL_S = 600.0  # the same trouble is told again after so long
-WORK_PAUSE_S = 2.0  # before work that failed on a good link begins again
+WORK_PAUSE_S, LONGEST_WORK_PAUSE_S = 1.0, 15.0  # before work that failed on a good link begins again
 
 Work: TypeAlias = Callable[[Link], Awaitable[None]]
+
+
+class Tell(Protocol):
+    """Takes an event and its fields, as EventLog.note does."""
+
+    def __call__(self, event: str, **fields: str | int | float | bool) -> object: ...
+
+
+def _tell_nobody(event: str, **fields: str | int | float | bool) -> None:
+    pass
 
 
 class BusConnection:
     """One process's connection. `link` is None while there is none; `name` is what the server lists it under."""
 
-    def __init__(self, settings: BusSettings, *, name: str, jetstream_domain: str = "") -> None:
-        """Raises SettingsError where nats-py or a file that the settings name is missing."""
+    def __init__(self, settings: BusSettings, *, name: str, tell: Tell = _tell_nobody) -> None:
+        """`tell` hears of connections made and lost, as events. Raises SettingsError where nats-py or a file that the settings name is missing."""
         _require_nats(settings.url)
         self._settings = settings
         self._name = name
-        self._domain = jetstream_domain
+        self._domain = settings.domain
+        self._tell_event = tell
         _ = client_tls(settings), read_secrets(settings)
         self.stats = BusStats()
         self.link: Link | None = None
@@ -53,6 +64,7 @@ class BusConnection:
         self.trouble = "not connected yet"  # why there is no link, in words
         self.connected = asyncio.Event()
         self._told = ("", 0.0)
+        self._told_of: dict[str, tuple[str, float]] = {}  # by work
 
     async def run(self, works: Sequence[Work]) -> None:
         """Connect, and do all the works while the link lasts; for ever. A work that returns is done for this link, one that
@@ -79,7 +91,9 @@ class BusConnection:
                 task.cancel()
 
     async def _keep_working(self, link: Link, work: Work) -> None:
+        pause_s = WORK_PAUSE_S
         while True:
+            began_at = time.monotonic()
             try:
                 await work(link)
                 return
@@ -87,9 +101,19 @@ class BusConnection:
                 if link.broken.is_set():
                     return
                 self.stats.failures += 1
-                reason = str(error) if isinstance(error, DpdError) else explain(error)
-                log.warning("bus work failed; it is begun again", extra={"work": _name_of(work), "error": reason})
-            await asyncio.sleep(WORK_PAUSE_S)
+                self._tell_failure(_name_of(work), str(error) if isinstance(error, DpdError) else explain(error))
+            if time.monotonic() - began_at > RETELL_S:
+                pause_s = WORK_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_WORK_PAUSE_S)
+
+    def _tell_failure(self, work: str, reason: str) -> None:
+        """Once for each reason, and again after a while."""
+        now = time.monotonic()
+        told, at = self._told_of.get(work, ("", 0.0))
+        if told != reason or now - at >= RETELL_S:
+            self._told_of[work] = reason, now
+            log.warning("work on the bus failed and is begun again", extra={"work": work, "cause": reason})
 
     @asynccontextmanager
     async def _linked(self) -> AsyncIterator[Link]:
@@ -133,7 +157,9 @@ class BusConnection:
                 await asyncio.wait_for(client.close(), CONNECT_TIMEOUT_S)
             if was_connected:
                 self.since = time.time()
-                self._tell(link.last_error or "the server closed the connection")
+                reason = link.last_error or "the server closed the connection"
+                self._tell(reason)
+                self._tell_event("bus.lost", cause=reason)
 
     def _note_connected(self, link: Link) -> None:
         self.link, self.since, self.trouble = link, time.time(), ""
@@ -141,6 +167,7 @@ class BusConnection:
         self.stats.connections += 1
         self._told = ("", 0.0)
         log.info("bus connected", extra={"server": link.server, "url": self._settings.url, "as": self._name})
+        self._tell_event("bus.connected", server=link.server)
         self.connected.set()
 
     def _tell(self, reason: str) -> None:
