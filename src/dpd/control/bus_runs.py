@@ -199,10 +199,10 @@ class SharedRuns:
 
     def _follow(self, steps: _Steps) -> None:
         """What was heard, into the store."""
-        for run in steps.takes:
-            self._store.runs.take(run)
-        for key in steps.drops:
-            self._store.runs.drop(*key)
+        if steps.takes:
+            self._store.runs.take(steps.takes)
+        if steps.drops:
+            self._store.runs.drop(steps.drops)
         if steps.heard_clears:
             self._memory.forget_clears(steps.heard_clears)
         self.stats.runs_heard += len(steps.takes) + len(steps.drops)

@@ -93,6 +93,21 @@ class RunBook:
             self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load, own=False)  # fmt: skip
             return len(gone)
 
+    # ---- several distribution points
+
+    def take(self, runs: Sequence[Run]) -> None:
+        """Other points gave these: they stand in the place of what is known of their machines here, and count for no brake. Those
+        of deployments that are not here are left out. Raises SiteError."""
+        with self._database.lock:
+            self._database.write(lambda c: c.executemany(_TAKE, [_row(run) for run in runs]))
+            self.load()
+
+    def drop(self, keys: Sequence[tuple[int, str]]) -> None:
+        """Others have cleared these: (deployment, machine). Raises SiteError."""
+        with self._database.lock:
+            self._database.write(lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys))
+            self.load()
+
     def started_since(self, at: float) -> int:
         """How many machines were given one after a moment; a run that was cleared still counts."""
         boots = self._boots  # without the lock: an import of computers would hold answers up
@@ -101,6 +116,11 @@ class RunBook:
     @property
     def is_full(self) -> bool:
         return len(self._runs) >= CAPACITY
+
+
+_TAKE = """
+INSERT OR REPLACE INTO runs SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM deployments WHERE id = ?1)
+"""
 
 
 def _row(run: Run) -> tuple[object, ...]:
