@@ -23,6 +23,7 @@ from dpd.cli import (
     job,
     maintenance,
     mc_test,
+    point,
     pxe,
     pxe_approval,
     receive,
@@ -65,6 +66,7 @@ app.add_typer(pxe.app, name="pxe")
 pxe_approval.register(pxe.app)
 app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(point.app, name="point")
 app.add_typer(token.app, name="token")
 status.register(app)
 events.register(app)

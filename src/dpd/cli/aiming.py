@@ -161,6 +161,18 @@ def _print_by_point(answers: Sequence[_Answer]) -> None:
             print(f"{answer.point}: {line}", file=sys.stderr, flush=True)
 
 
+def ask_site(socket: str) -> Client:
+    """A client of the site server, for commands that are its alone: `--site` may be left out with them, and --dp is refused."""
+    aim = AIM.get()
+    if aim is not None and aim.point:
+        raise AimRefused(f"--dp {aim.point}: this command asks the site server; leave --dp out")
+    token = AIM.set(aim or Aim(socket))
+    try:
+        return Client("")
+    finally:
+        AIM.reset(token)
+
+
 def site_option() -> Any:
     """Where the site server's socket is."""
     return typer.Option(

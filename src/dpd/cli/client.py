@@ -77,6 +77,9 @@ class Client:
     def patch(self, *parts: str, body: Mapping[str, object], **query: object) -> Any:
         return self._ask("PATCH", self._target(parts, query), json.dumps(body).encode())
 
+    def put(self, *parts: str, body: Mapping[str, object]) -> Any:
+        return self._ask("PUT", self._target(parts, {}), json.dumps(body).encode())
+
     def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
         return self._ask("POST", self._target(parts, query), text, content_type)
 

@@ -9,6 +9,7 @@ from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table, size
 from dpd.cli.session import print_sessions
+from dpd.cli.site_serve import print_site
 
 
 def register(app: typer.Typer) -> None:
@@ -17,10 +18,13 @@ def register(app: typer.Typer) -> None:
 
 
 def status(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
-    """Show what the daemon serves and what runs."""
+    """Show what the daemon serves and what runs; of a site server, whom it steers."""
     reply = Client(socket).get("status")
     if as_json:
         print_json(reply)
+        return
+    if reply.get("role") == "site":
+        print_site(reply)
         return
     print_fields(
         [

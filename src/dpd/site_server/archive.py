@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status messages of all points, each once, as long as the settings keep them.
+
+A message's name is the series of its spool and its sequence there, so one that comes again, after a lost acknowledgement or
+a restart, is known by its name. Ids are the archive's own: they go up in the order in which messages came. To
+whoever reads, the archive is a series of its own, as a point's spool is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from dpd.bus.messages import StatusReport
+from dpd.database import Database
+from dpd.telemetry.stats import counter, gauge
+from dpd.telemetry.status_messages import SEVERITIES, Severity, StatusMessage, Value
+
+MAX_PAGE = 1000
+DAY_S = 86400.0
+
+_COLUMNS = "id, point, at, event, message_id, severity, fields"
+
+
+@dataclass(slots=True)
+class ArchiveStats:
+    """What the archive counted."""
+
+    stored: int = counter("Status messages of points that were stored")
+    known: int = counter("Status messages of points that came once more and were not stored again")
+    expired: int = counter("Status messages of points that were older than the site keeps them")
+    kept: int = gauge("Status messages in the archive")
+
+
+class Archive:
+    """Over the site server's file. Methods block on the disk; safe to use from any thread."""
+
+    def __init__(self, database: Database, keep_days: int, *, clock: Callable[[], float] = time.time) -> None:
+        self.stats = ArchiveStats()
+        self.keep_days = keep_days
+        self._database = database
+        self._clock = clock
+        self._news: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self.epoch = str(database.rows("SELECT value FROM facts WHERE name = 'epoch'")[0][0])
+        self.stats.kept = int(database.rows("SELECT count(*) FROM messages")[0][0])
+        given = database.rows("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'")
+        self._latest = int(given[0][0])  # also where all of them have been trimmed
+
+    def add(self, reports: Sequence[StatusReport]) -> int:
+        """On disk when it returns; how many of them are new. Raises SiteServerError."""
+        begin = self._clock() - self.keep_days * DAY_S
+        young = [report for report in reports if report.at >= begin]
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, young)
+            )
+            new = connection.total_changes - before
+            if new:
+                (self._latest,) = connection.execute("SELECT max(id) FROM messages").fetchone()
+        self.stats.stored += new
+        self.stats.known += len(young) - new
+        self.stats.expired += len(reports) - len(young)
+        self.stats.kept += new
+        if new:
+            self.release()
+        return new
+
+    def trim(self) -> int:
+        """Forget what is older than is kept; how many went. Raises SiteServerError."""
+        with self._database.transaction() as connection:
+            begin = self._clock() - self.keep_days * DAY_S
+            gone = connection.execute("DELETE FROM messages WHERE at < ?", (begin,)).rowcount
+        self.stats.kept -= gone
+        return gone
+
+    # ---- readers
+
+    @property
+    def latest(self) -> int:
+        """The sequence of the newest message, 0 for none yet."""
+        return self._latest
+
+    @property
+    def oldest(self) -> int:
+        """The sequence of the oldest one that is kept; above `latest` where there is none."""
+        ((oldest,),) = self._database.rows("SELECT min(id) FROM messages")
+        return self._latest + 1 if oldest is None else int(oldest)
+
+    def after(self, sequence: int, limit: int = MAX_PAGE, *, severity: Severity = Severity.INFO) -> list[StatusMessage]:
+        """The messages with higher sequences, at least as severe, oldest first. Raises SiteServerError."""
+        query = f"SELECT {_COLUMNS} FROM messages WHERE id > ? AND severity >= ? ORDER BY id LIMIT ?"
+        return [_message(row) for row in self._database.rows(query, sequence, severity.rank, limit)]
+
+    def last(self, limit: int, *, severity: Severity = Severity.INFO) -> list[StatusMessage]:
+        """The newest messages, at least as severe, oldest of them first. Raises SiteServerError."""
+        query = f"SELECT {_COLUMNS} FROM messages WHERE severity >= ? ORDER BY id DESC LIMIT ?"
+        return [_message(row) for row in self._database.rows(query, severity.rank, limit)][::-1]
+
+    async def news(self, sequence: int, wait_s: float) -> bool:
+        """Wait for a message above this sequence. False: the time is over, or `release` was called."""
+        news = asyncio.Event()
+        if self._latest > sequence or wait_s <= 0:
+            return self._latest > sequence
+        self._news[news] = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(wait_s):
+                await news.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._news.pop(news, None)
+        return self._latest > sequence
+
+    def release(self) -> None:
+        """Let those who wait for news go on, also where there are none."""
+        waiting, self._news = self._news, {}
+        for news, loop in waiting.items():
+            loop.call_soon_threadsafe(news.set)
+
+
+def _row(report: StatusReport) -> tuple[Any, ...]:
+    rank = Severity(report.severity).rank if report.severity in set(SEVERITIES) else Severity.INFO.rank
+    fields = msgspec.json.encode(report.fields).decode()
+    return report.point, report.epoch, report.sequence, report.at, report.event, report.message_id, rank, fields
+
+
+def _message(row: Sequence[Any]) -> StatusMessage:
+    """Its point is a field of it; the site server's own messages have none."""
+    id, point, at, event, message_id, rank, text = row
+    fields = msgspec.json.decode(text, type=dict[str, Value])
+    return StatusMessage(id, at, event, message_id, SEVERITIES[rank], {"point": point, **fields} if point else fields)

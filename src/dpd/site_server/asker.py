@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to points, over the bus: at once refused for a point that is away, part by part for whoever streams."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from dpd.bus.asking import ask
+from dpd.bus.connection import BusConnection
+from dpd.bus.messages import Answer, Ask, BusCaller
+from dpd.bus.subjects import Subjects
+from dpd.control.access import Caller
+from dpd.errors import BusError, Unavailable
+from dpd.site_server.points import Points
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request of the API. `target` is the path with its query."""
+
+    method: str
+    target: str
+    body: str = ""
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer with its body put together."""
+
+    status: int
+    content_type: str
+    body: str
+
+    def json(self) -> Any:
+        """Raises BusError where it is none."""
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError as error:
+            raise BusError(f"answer of the point: expected JSON: {error}") from None
+
+
+class Asker:
+    """`timeout_s` tells how long to wait for a sign of a point."""
+
+    def __init__(self, connection: BusConnection, points: Points, site: str, timeout_s: Callable[[], float]) -> None:
+        self._connection = connection
+        self._points = points
+        self._subjects = Subjects(site)
+        self._timeout_s = timeout_s
+
+    async def parts(self, point: str, question: Question, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """As they come. Raises SiteNotFound, Unavailable, BusError."""
+        self._points.require_present(point)
+        link = self._connection.link
+        if link is None:
+            raise Unavailable(f"the site server has no connection to the bus: {self._connection.trouble}")
+        request = Ask(
+            secrets.token_hex(16),
+            question.method,
+            question.target,
+            question.body,
+            question.content_type,
+            BusCaller(caller.name, caller.role.value),
+        )
+        answers = ask(link, self._subjects.ask(point), request, timeout_s=self._timeout_s())
+        async with contextlib.aclosing(answers):  # type: ignore[type-var]
+            async for part in answers:
+                yield part
+
+    async def whole(self, point: str, question: Question, caller: Caller) -> WholeAnswer:
+        """Raises SiteNotFound, Unavailable, BusError."""
+        first: Answer | None = None
+        body: list[str] = []
+        parts = self.parts(point, question, caller)
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                first = first or part
+                body.append(part.body)
+        if first is None:
+            raise BusError(f"point {point}: its answer has no beginning")
+        return WholeAnswer(first.status, first.headers.get("Content-Type", JSON), "".join(body))

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The distribution points of the site: those that the model declares and those that were heard, with what they said last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from dpd.bus.messages import Hello
+from dpd.database import Database
+from dpd.errors import Unavailable
+from dpd.site.records import Point, SiteNotFound
+from dpd.telemetry.stats import counter, gauge, levels
+
+AWAY_AFTER_S = 35.0  # three hellos were not heard
+EVERY_POINT = "all"  # a group that need not be declared
+
+
+class Presence(StrEnum):
+    """Whether a point is there."""
+
+    PRESENT = "present"
+    AWAY = "away"
+    NEVER = "never"  # declared, and not heard since the site server knows
+
+
+@dataclass(frozen=True, slots=True)
+class PointStatus:
+    """One point. `policy_version` is the site's version that it holds (0: none), `policy_lag` how many published ones it is
+    behind, `policy_age_s` for how long it had not heard the site's word; what it said is of `last_seen_at`."""
+
+    name: str
+    groups: tuple[str, ...]
+    url: str
+    description: str
+    declared: bool
+    state: Presence
+    last_seen_at: float
+    version: str
+    daemon_state: str
+    policy_version: int
+    policy_lag: int
+    policy_age_s: float
+    backlog: int
+    pending: int
+    machines: int
+    sessions: int
+    jobs: int
+    contents: int
+
+
+@dataclass(slots=True)
+class PointStats:
+    """What the registry counted."""
+
+    points: dict[str, float] = levels("Distribution points of the site", "state")
+    behind: int = gauge("Points that are there and hold an older policy than the published one")
+    most_behind: int = gauge("Versions that the point furthest behind lacks, of those that are there")
+    backlog: int = gauge("Status messages that points have yet to send, of those that are there")
+    last_seen_age_seconds: dict[str, float] = levels("Time since a declared point was last heard", "point")
+    hellos: int = counter("Words of points that they are there")
+
+
+class PointAway(Unavailable):
+    """The point is known and not heard at present."""
+
+
+class Points:
+    """Used on the control loop alone. `declared` tells the model's points, `published` the version of the policy that is out."""
+
+    def __init__(
+        self,
+        database: Database,
+        declared: Callable[[], Sequence[Point]],
+        published: Callable[[], int],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stats = PointStats()
+        self._database = database
+        self._declared = declared
+        self._published = published
+        self._clock = clock
+        self._unwritten: set[str] = set()
+        self._told: dict[str, Presence] = {}
+        self._heard: dict[str, tuple[float, Hello]] = {}
+        for point, at, text in database.rows("SELECT point, at, hello FROM heard"):
+            self._heard[point] = (at, msgspec.json.decode(text, type=Hello))
+
+    def hear(self, hello: Hello) -> None:
+        """A point says that it is there."""
+        self._heard[hello.point] = (self._clock(), hello)
+        self._unwritten.add(hello.point)
+        self._stats.hellos += 1
+
+    def changes(self) -> list[tuple[str, Presence]]:
+        """Points that have come or gone since this was asked last."""
+        now = {name: self._presence(name) for name in self._heard}
+        changed = [(name, state) for name, state in now.items() if self._told.get(name, Presence.AWAY) is not state]
+        self._told = now
+        return changed
+
+    def write(self) -> None:
+        """Put what was heard since the last time on disk. Blocks. Raises SiteServerError."""
+        names, self._unwritten = self._unwritten, set()
+        rows = [(name, at, msgspec.json.encode(hello).decode()) for name in names for at, hello in [self._heard[name]]]
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO heard VALUES (?1, ?2, ?3) ON CONFLICT (point) DO UPDATE SET at = ?2, hello = ?3", rows
+            )
+
+    def forget(self, name: str) -> None:
+        """A point that is no more declared, as if it had never been heard. Raises SiteServerError."""
+        self._heard.pop(name, None)
+        self._unwritten.discard(name)
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM heard WHERE point = ?", (name,))
+
+    # ---- questions
+
+    def names(self, group: str = EVERY_POINT) -> list[str]:
+        """The points of a group, in the order of their names. Raises SiteNotFound where nobody has heard of the group."""
+        declared = self._declared()
+        if group == EVERY_POINT:
+            return sorted({point.name for point in declared} | set(self._heard))
+        found = sorted(point.name for point in declared if group in point.groups)
+        if not found:
+            known = sorted({name for point in declared for name in point.groups})
+            raise SiteNotFound(
+                f"no group {group[:70]}; there are {', '.join([*known, EVERY_POINT])}, and `dpd point add` puts points into groups"
+            )
+        return found
+
+    def all(self, group: str = EVERY_POINT) -> list[PointStatus]:
+        """Raises SiteNotFound."""
+        declared = {point.name: point for point in self._declared()}
+        return [self._status(name, declared.get(name)) for name in self.names(group)]
+
+    def one(self, name: str) -> PointStatus:
+        """Raises SiteNotFound."""
+        declared = next((point for point in self._declared() if point.name == name), None)
+        if declared is None and name not in self._heard:
+            raise SiteNotFound(f"no distribution point {name[:70]}; `dpd point list` shows those there are")
+        return self._status(name, declared)
+
+    def require_present(self, name: str) -> None:
+        """Raises SiteNotFound, PointAway."""
+        status = self.one(name)
+        if status.state is Presence.NEVER:
+            raise PointAway(
+                f'distribution point {name} has not been heard yet; set bus.url, bus.site and bus.point = "{name}" there and start it'
+            )
+        if status.state is Presence.AWAY:
+            since_s = self._clock() - status.last_seen_at
+            raise PointAway(
+                f"distribution point {name} is away: last heard {since_s:.0f} s ago; nothing was done there, ask again when `dpd point show {name}` shows it present"
+            )
+
+    def read_stats(self) -> PointStats:
+        """As of now."""
+        statuses = self.all()
+        present = [each for each in statuses if each.state is Presence.PRESENT]
+        stats, now = self._stats, self._clock()
+        stats.points = {state.value: float(sum(each.state is state for each in statuses)) for state in Presence}
+        stats.behind = sum(each.policy_lag > 0 for each in present)
+        stats.most_behind = max((each.policy_lag for each in present), default=0)
+        stats.backlog = sum(each.backlog for each in present)
+        stats.last_seen_age_seconds = {
+            each.name: now - each.last_seen_at for each in statuses if each.declared and each.last_seen_at
+        }
+        return stats
+
+    def _presence(self, name: str) -> Presence:
+        if name not in self._heard:
+            return Presence.NEVER
+        at, hello = self._heard[name]
+        is_there = self._clock() - at < AWAY_AFTER_S and hello.state != "gone"
+        return Presence.PRESENT if is_there else Presence.AWAY
+
+    def _status(self, name: str, declared: Point | None) -> PointStatus:
+        at, hello = self._heard.get(name, (0.0, _SILENT))
+        counts = hello.counts
+        return PointStatus(
+            name=name,
+            groups=declared.groups if declared is not None else (),
+            url=(declared.url if declared is not None else "") or hello.url,
+            description=declared.description if declared is not None else "",
+            declared=declared is not None,
+            state=self._presence(name),
+            last_seen_at=at,
+            version=hello.version,
+            daemon_state=hello.state,
+            policy_version=hello.policy_version,
+            policy_lag=max(0, self._published() - hello.policy_version) if at else 0,
+            policy_age_s=hello.policy_age_s,
+            backlog=hello.backlog,
+            pending=counts.get("pending", 0),
+            machines=counts.get("machines", 0),
+            sessions=counts.get("sessions", 0),
+            jobs=counts.get("jobs", 0),
+            contents=counts.get("contents", 0),
+        )
+
+
+_SILENT = Hello("", "", "", "", 0.0, 0, 0.0, "", 0, "", {})

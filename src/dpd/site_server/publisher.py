@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The site's model as points get it: put into the policy's bucket at each change, and told to hold again and again.
+
+A version is never given to two models. Where the bucket knows a higher version than the store, which happens when the store
+was put back from a backup, the next one goes on above it: points ignore what is older than what they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dpd.bus.documents import SLOTS, pack_policy
+from dpd.bus.link import Link
+from dpd.bus.messages import Notice, PolicyHead, decode, encode
+from dpd.bus.subjects import POLICY_HEAD, Subjects, chunk_key
+from dpd.errors import BusError
+from dpd.site.model import SiteModel, encode_model
+from dpd.site.store import SiteStore
+from dpd.telemetry.stats import counter, gauge
+
+log = logging.getLogger(__name__)
+
+NOTICE_S = 10.0  # how often the site says that its word holds
+LOOK_S = 1.0  # at the version, where nobody told of a change
+
+
+@dataclass(slots=True)
+class PublisherStats:
+    """What the publisher counted."""
+
+    version: int = gauge("Version of the policy that points are told")
+    bytes: int = gauge("Size of that policy, as JSON")
+    published: int = counter("Policies put on the bus")
+
+
+class Publisher:
+    """`publish` and `keep_saying` are works of the bus connection. `told` is called after each publication."""
+
+    def __init__(
+        self,
+        store: SiteStore,
+        site: str,
+        *,
+        told: Callable[[PolicyHead], None] = lambda head: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = PublisherStats()
+        self.head: PolicyHead | None = None  # what the bucket has, as far as is known
+        self._store = store
+        self._subjects = Subjects(site)
+        self._told = told
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._published = asyncio.Condition()
+        self._out = -1  # the store's version that was published last
+
+    @property
+    def version(self) -> int:
+        """Of the policy that points are told, 0 for none yet."""
+        return self.head.version if self.head is not None else 0
+
+    def wake(self) -> None:
+        """The model may have changed."""
+        self._changed.set()
+
+    async def wait_published(self, timeout_s: float) -> bool:
+        """Until what the store has now is on the bus. False: it is not within that time."""
+        version = self._store.policy_version
+        self.wake()
+        try:
+            async with asyncio.timeout(timeout_s), self._published:
+                await self._published.wait_for(lambda: self._out >= version)
+        except TimeoutError:
+            return False
+        return True
+
+    async def publish(self, link: Link) -> None:
+        """Until the link breaks: each change."""
+        self.head = await self._read_head(link)
+        self._out = -1
+        while True:
+            self._changed.clear()
+            version = self._store.policy_version
+            if version != self._out:
+                await self._put(link)
+                async with self._published:
+                    self._out = version
+                    self._published.notify_all()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def keep_saying(self, link: Link) -> None:
+        """Until the link breaks: that the policy holds."""
+        while True:
+            await self._say(link)
+            await asyncio.sleep(NOTICE_S)
+
+    async def _put(self, link: Link) -> None:
+        said = await asyncio.to_thread(self._store.model)
+        before = self.head
+        if before is None and said == SiteModel():
+            return  # a site that has said nothing yet takes nothing away from points that have a policy of their own
+        model = await asyncio.to_thread(encode_model, said)
+        if before is not None and before.sha256 == hashlib.sha256(model).hexdigest():
+            return
+        version = max(self._store.policy_version, self.version + 1)
+        slot = (before.slot + 1) % SLOTS if before is not None else 0
+        head, chunks = await asyncio.to_thread(
+            pack_policy, self._subjects.site, version, model, at=self._clock(), slot=slot
+        )
+        bucket = await link.bucket(self._subjects.policy_bucket)
+        for index, chunk in enumerate(chunks):
+            await bucket.put(chunk_key(slot, index), chunk)
+        await bucket.put(POLICY_HEAD, encode(head))
+        self.head = head
+        self.stats.version, self.stats.bytes = head.version, head.size_bytes
+        self.stats.published += 1
+        self._told(head)
+        await self._say(link)
+
+    async def _say(self, link: Link) -> None:
+        head = self.head
+        if head is not None:
+            await link.publish(self._subjects.notice, encode(Notice(head.version, head.sha256, self._clock())))
+
+    async def _read_head(self, link: Link) -> PolicyHead | None:
+        """What the bucket has; None where it has nothing of use."""
+        from nats.js.errors import KeyNotFoundError
+
+        bucket = await link.bucket(self._subjects.policy_bucket)
+        try:
+            entry = await bucket.get(POLICY_HEAD)
+            head = decode(PolicyHead, entry.value)
+        except KeyNotFoundError:
+            return None
+        except BusError as error:
+            log.warning("head of the policy on the bus put anew", extra={"error": str(error)})
+            return None
+        self.stats.version, self.stats.bytes = head.version, head.size_bytes
+        return head

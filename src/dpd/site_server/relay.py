@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation of a distribution point, for one point or each of a group: /v1/points/NAME/… and /v1/groups/NAME/….
+
+The routes are made of the daemon's own table, so that what may be asked, of whom and with which parameters is the same by
+every door. The request itself is passed on as it came; the point judges it once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from dpd.bus.messages import MAX_ASK_BYTES, Answer
+from dpd.control.access import Caller, caller_of
+from dpd.control.messages import Failure
+from dpd.control.openapi import JSON, NDJSON, Route
+from dpd.control.refusals import RequestRefused, classify
+from dpd.errors import BusError, DpdError
+from dpd.site_server.asker import Asker, Question, WholeAnswer
+from dpd.site_server.messages import AtGroup, AtPoint, GroupAnswer, PointAnswer
+from dpd.site_server.points import Points
+
+POINT_PREFIX, GROUP_PREFIX = "/v1/points/{dp}", "/v1/groups/{dp_group}"
+AT_ONCE = 64  # points of a group that are asked at the same time
+_ANSWER_HEADERS = ("Content-Type", "Allow", "Cache-Control")
+_REFUSALS = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+_EVENTS = "text/event-stream"
+
+
+class Asked(Protocol):
+    """What the handlers need of the API."""
+
+    @property
+    def asker(self) -> Asker: ...
+    @property
+    def points(self) -> Points: ...
+
+
+def point_routes(routes: Sequence[Route]) -> Iterator[Route]:
+    """Each of the daemon's operations at one point, save those that bring a file back."""
+    for route in routes:
+        if route.path.startswith("/v1/") and route.reply_type in ("", _EVENTS):
+            yield replace(
+                route,
+                path=POINT_PREFIX + route.path.removeprefix("/v1"),
+                summary=f"At one point: {route.summary}",
+                verb=_passing_on(route),
+                parameters=_with(route, AtPoint),
+                refusals=tuple(dict.fromkeys((*route.refusals, *_REFUSALS))),
+            )
+
+
+def group_routes(routes: Sequence[Route]) -> Iterator[Route]:
+    """Each of the daemon's operations at every point of a group, save those that bring a file or have no end."""
+    for route in routes:
+        if route.path.startswith("/v1/") and not route.reply_type:
+            yield replace(
+                route,
+                path=GROUP_PREFIX + route.path.removeprefix("/v1"),
+                summary=f"At each point of a group: {route.summary}",
+                verb=_asking_each(route),
+                reply=GroupAnswer,
+                is_stream=False,
+                parameters=_with(route, AtGroup),
+                refusals=tuple(dict.fromkeys((*route.refusals, *_REFUSALS))),
+            )
+
+
+def _with(route: Route, where: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The parameters of a route and where it is to be done."""
+    if route.parameters is None:
+        return where
+    name = f"{route.parameters.__name__}{where.__name__}"
+    own = [(each.name, each.type) for each in msgspec.structs.fields(where)]  # no struct may have two bases with fields
+    return msgspec.defstruct(name, own, bases=(route.parameters,), kw_only=True, forbid_unknown_fields=True)
+
+
+def _passing_on(route: Route) -> Any:
+    async def pass_on(api: Asked, request: web.Request, parameters: Any, body: Any) -> web.StreamResponse:
+        question = await read_question(request, route)
+        parts = api.asker.parts(parameters.dp, question, caller_of(request))
+        async with contextlib.aclosing(parts):
+            first = await anext(parts, None)
+            if first is None:
+                raise BusError(f"point {parameters.dp}: its answer has no beginning")
+            return await _pass_back(request, first, parts)
+
+    pass_on.__name__ = f"{route.verb.__name__}_at_point"
+    return pass_on
+
+
+async def _pass_back(request: web.Request, first: Answer, rest: Any) -> web.StreamResponse:
+    headers = {name: first.headers[name] for name in _ANSWER_HEADERS if name in first.headers}
+    if first.is_last:
+        return web.Response(status=first.status, body=first.body.encode(), headers=headers)
+    response = web.StreamResponse(status=first.status, headers=headers)
+    try:
+        await response.prepare(request)
+        await response.write(first.body.encode())
+        async for part in rest:
+            await response.write(part.body.encode())
+    except ConnectionError:
+        pass  # whoever asked is gone, and the point is told so by the end of `rest`
+    except DpdError:
+        if request.transport is not None:  # there is no other way to say that an answer has no end
+            request.transport.abort()
+    return response
+
+
+def _asking_each(route: Route) -> Any:
+    async def ask_each(api: Asked, request: web.Request, parameters: Any, body: Any) -> GroupAnswer:
+        question = await read_question(request, route)
+        names, caller, places = api.points.names(parameters.dp_group), caller_of(request), asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str) -> PointAnswer:
+            async with places:
+                return await ask_one(api.asker, name, question, caller)
+
+        async with asyncio.TaskGroup() as tasks:
+            answers = [tasks.create_task(one(name)) for name in names]
+        return GroupAnswer([answer.result() for answer in answers])
+
+    ask_each.__name__ = f"{route.verb.__name__}_at_group"
+    return ask_each
+
+
+async def ask_one(asker: Asker, point: str, question: Question, caller: Caller) -> PointAnswer:
+    """A point that does not answer has an answer, too: why."""
+    try:
+        return _judge(point, await asker.whole(point, question, caller))
+    except DpdError as error:
+        status, failure = classify(error)
+        return PointAnswer(point, status, error=failure)
+
+
+def _judge(point: str, answer: WholeAnswer) -> PointAnswer:
+    if answer.content_type.startswith(NDJSON):
+        last: Any = [msgspec.json.decode(line) for line in answer.body.splitlines()][-1]
+    else:
+        last = answer.json()
+    if isinstance(last, dict) and "error" in last and (answer.status != 200 or answer.content_type.startswith(NDJSON)):
+        return PointAnswer(point, answer.status, error=msgspec.convert(last["error"], Failure))
+    return PointAnswer(point, answer.status, reply=last)
+
+
+async def read_question(request: web.Request, route: Route) -> Question:
+    """The request as it is passed on. Raises RequestRefused, BusError for what does not go over the bus."""
+    if route.is_upload and request.content_type != JSON:
+        raise RequestRefused(
+            "body: content does not go over the bus; publish it at one point, and `dpd site content add PACKAGE --dp NAME` lets others fetch it from there"
+        )
+    _, _, _, _, rest = request.raw_path.split("/", 4)  # /v1/points/NAME/rest
+    content_type = request.content_type if request.body_exists else JSON
+    return Question(request.method, f"/v1/{rest}", await _read_text(request), content_type)
+
+
+async def _read_text(request: web.Request) -> str:
+    """JSON has been read and checked before; a text that is longer than it may be is not read to its end."""
+    if request._read_bytes is not None:
+        body = request._read_bytes
+    else:
+        read = bytearray()
+        async for piece in request.content.iter_any():
+            read += piece
+            if len(read) > MAX_ASK_BYTES:
+                raise RequestRefused(
+                    f"body: larger than {MAX_ASK_BYTES} bytes, as much as goes over the bus; send it in several"
+                )
+        body = bytes(read)
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestRefused(f"body: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
