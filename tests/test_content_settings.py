@@ -42,3 +42,22 @@ def test_what_is_wrong_is_named_with_what_was_expected(text: str, message: str) 
     with pytest.raises(SettingsError) as caught:
         parse_settings(text, "dpd.toml")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (SOURCE.format("https://bea:hunter2@mirror.example/dpd"), "url"),
+        (SOURCE.format("https://hunter2@mirror.example/dpd"), "url"),
+        (SOURCE.format("https://mirror.example/dpd?token=hunter2"), "url"),
+        (SOURCE.format("https://mirror.example/dpd#hunter2"), "url"),
+        (SOURCE.format("s3://AKIA:hunter2@bucket/prefix"), "url"),
+        (SOURCE.format("s3://bucket") + 'endpoint = "https://AKIA:hunter2@minio.example"', "endpoint"),
+    ],
+)
+def test_a_source_with_a_password_or_token_in_its_url_is_refused_without_repeating_it(lines: str, key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(lines, "dpd.toml")
+    assert str(caught.value).startswith(f'dpd.toml: distribution.source[0].{key} = "')
+    assert "without a name, password or token in it" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

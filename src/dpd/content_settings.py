@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from dpd import setting_rules as rules
+from dpd.urls import has_secrets
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 GRID_CLASSES = ("open", "medium-and-high", "high-only", "closed")
@@ -64,8 +65,8 @@ class SourceSettings:
     )
     url: str = rules.text(
         "",
-        'a URL such as "http://dp1.example:8080", "https://mirror.example/dpd" or "s3://bucket/prefix"',
-        lambda v: re.fullmatch(r"(https?|s3)://[^\s/]\S*", v) is not None,
+        'a URL such as "http://dp1.example:8080", "https://mirror.example/dpd" or "s3://bucket/prefix", without a name, password or token in it; what S3 needs stands in credentials_file',
+        lambda v: re.fullmatch(r"(https?|s3)://[^\s/]\S*", v) is not None and not has_secrets(v),
     )
     priority: int = rules.number(1, 1, 1000)
     public_key: str = rules.text(
@@ -74,7 +75,11 @@ class SourceSettings:
         lambda v: v == "" or re.fullmatch(r"[0-9a-f]{64}", v) is not None,
     )
     ca_file: str = rules.optional_path("a PEM file with the authority of its certificate")
-    endpoint: str = rules.text("", '"" (that of the provider) or the URL of an S3-compatible server')
+    endpoint: str = rules.text(
+        "",
+        '"" (that of the provider) or the URL of an S3-compatible server, without a name, password or token in it',
+        lambda v: not has_secrets(v),
+    )
     region: str = rules.text("us-east-1", "a region")
     credentials_file: str = rules.optional_path("a TOML file with access_key_id and secret_access_key")
 

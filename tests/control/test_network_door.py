@@ -295,7 +295,7 @@ def shown_by(place: Place) -> str:
         "-connect",
         f"127.0.0.1:{place.listener.ports['tcp']}",
         "-CAfile",
-        place.servers.file,
+        str(place.servers.file),
     ]
     done = subprocess.run(command, input=b"", capture_output=True, timeout=30)
     return next(line for line in done.stdout.decode().splitlines() if line.startswith("subject="))

@@ -19,6 +19,12 @@ def test_ids_increase_also_over_a_restart() -> None:
     assert EventLog(clock=lambda: 1001.0).note("receiver_joined").id > ids[-1]
 
 
+def test_passwords_and_tokens_in_urls_go_into_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        noted = EventLog().note("job.failed", error="https://bea:hunter2@dp1/a?t=hunter2: gone", job=1)
+    assert noted.fields == {"error": "https://…@dp1/a?… gone", "job": 1}
+
+
 def test_events_behind_one_come_oldest_first_and_no_more_than_asked() -> None:
     events = EventLog()
     noted = [events.note("receiver_joined", member=str(i)) for i in range(5)]

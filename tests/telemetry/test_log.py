@@ -41,6 +41,19 @@ def make_record(message: str = "file sent", *args: Any, level: int = logging.INF
     )
 
 
+@pytest.mark.parametrize("formatter", FORMATTERS)
+def test_passwords_and_tokens_in_urls_go_into_no_line(formatter: logging.Formatter) -> None:
+    url = "https://bea:h\u00fcnter2@dp1/a?token=hunter2"
+    try:
+        raise ValueError(f"no answer from {url}")
+    except ValueError:
+        trace = sys.exc_info()
+    record = make_record("asked %s", url, url=url, long="x" * 980 + " " + url, deep={"a": [url]}, exc_info=trace)
+    line = formatter.format(record)
+    assert "nter2" not in line
+    assert line.count("@dp1/a") >= 3
+
+
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     """The root logger, given back as it was."""

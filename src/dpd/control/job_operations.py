@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from dpd.distribution.distribution import Distribution
 from dpd.distribution.jobs.job import Job, JobOrder, JobState
 from dpd.distribution.states import PackageStatus
 from dpd.errors import Unavailable
+from dpd.urls import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -42,46 +44,46 @@ class JobOperations:
         self._refuse_while_draining()
         job: Job = await self._in_worker(self.distribution.desk.submit, order)
         log.info("job ordered", extra={"job": job.id, "order": str(order), "actor": order.actor})
-        return job
+        return _shown(job)
 
     async def open_jobs(self) -> list[Job]:
         """Those that run, then those that will, in the order of their turn."""
         jobs: list[Job] = await self._in_worker(self.distribution.desk.open_jobs)
-        return jobs
+        return [_shown(job) for job in jobs]
 
     async def ended_jobs(
         self, before: int | None, limit: int, package_id: str = "", state: JobState | None = None
     ) -> list[Job]:
         """Those that have ended, the newest first, with lower ids than `before`."""
         jobs: list[Job] = await self._in_worker(self.distribution.desk.ended, before, limit, package_id, state)
-        return jobs
+        return [_shown(job) for job in jobs]
 
     async def job(self, id: int) -> Job:
         """Raises JobNotFound."""
         job: Job = await self._in_worker(self.distribution.desk.find, id)
-        return job
+        return _shown(job)
 
     async def cancel(self, id: int, actor: str) -> Job:
         """Take a job back. Raises JobNotFound, JobError where it has ended otherwise."""
         job: Job = await self._in_worker(self.distribution.desk.cancel, id, actor)
         log.info("job cancelled", extra={"job": id, "actor": actor})
-        return job
+        return _shown(job)
 
     async def retry(self, id: int, actor: str) -> Job:
         """Try now what waits, order anew what failed. Raises JobNotFound, JobError."""
         self._refuse_while_draining()
         job: Job = await self._in_worker(self.distribution.desk.retry, id, actor)
-        return job
+        return _shown(job)
 
     async def packages(self, after: str, limit: int) -> list[PackageStatus]:
         """The state of each package, in their order."""
         page: list[PackageStatus] = await self._in_worker(self.distribution.states.page, after, limit)
-        return page
+        return [_shown_status(status) for status in page]
 
     async def package(self, package_id: str) -> PackageStatus:
         """Raises ContentNotFound."""
         status: PackageStatus = await self._in_worker(self.distribution.states.status, package_id)
-        return status
+        return _shown_status(status)
 
     def maintenance(self) -> str:
         """The reason, "" where there is none."""
@@ -109,3 +111,13 @@ class JobOperations:
         """Its content has come or gone without a job."""
         if self._distribution is not None:
             await self._in_worker(self._distribution.noticed, package_id)
+
+
+def _shown_status(status: PackageStatus) -> PackageStatus:
+    return status if status.job is None else replace(status, job=_shown(status.job))
+
+
+def _shown(job: Job) -> Job:
+    """As anybody may see it: its URL without name, password and query. The job itself goes on with all of it."""
+    options = {name: without_secrets(value) if isinstance(value, str) else value for name, value in job.options.items()}
+    return job if options == job.options else replace(job, options=options)

@@ -15,6 +15,7 @@ from dpd.telemetry.log import LEVELS
 from dpd.telemetry.spool import Spool
 from dpd.telemetry.status_messages import Value as Value
 from dpd.telemetry.status_messages import definition_of
+from dpd.urls import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,14 @@ class EventLog:
         return self._latest
 
     def note(self, event: str, **fields: Value) -> Event:
-        """Add an event, and a line of its severity to the log; followers wake up."""
+        """Add an event, and a line of its severity to the log; followers wake up. Passwords and tokens in URLs are left out."""
         noted = self.keep(event, **fields)
         log.log(LEVELS[definition_of(event).severity], event.replace("_", " "), extra=fields)
         return noted
 
     def keep(self, event: str, **fields: Value) -> Event:
         """Add an event that has its line in the log already."""
+        fields = {name: without_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
         with self._lock:
             self._latest += 1
             kept = Event(self._latest, self._clock(), event, fields)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log lines for a terminal, for the journal, or as JSON: a constant message, and fields given by `extra`.
 
-Values come from the wire. Whatever they are, a line is one line and writing it never raises.
+Values come from the wire. Whatever they are, a line is one line and writing it never raises; passwords and tokens in URLs
+are left out of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
+
+from dpd.urls import without_secrets
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -110,9 +113,9 @@ def _line(record: logging.LogRecord) -> str:
 
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return without_secrets(record.getMessage())
     except Exception:  # a format and arguments that do not fit; the line still tells what it was
-        return f"{record.msg} {_text(record.args)}"
+        return f"{_text(record.msg)} {_text(record.args)}"
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
@@ -135,7 +138,7 @@ def _shown(value: Any) -> str:
 
 def _text(value: Any) -> str:
     try:
-        text = str(value)
+        text = without_secrets(str(value))  # before it is cut short, for a URL without its end is none
     except Exception:  # a broken __str__ must not silence the line
         text = f"<{type(value).__name__} that cannot be shown>"
     return text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 3] + "..."
@@ -152,7 +155,7 @@ def _trace(record: logging.LogRecord) -> list[str]:
         lines += formatter.formatException(record.exc_info).splitlines()
     if record.stack_info:
         lines += record.stack_info.splitlines()
-    return [_escaped(line) for line in lines]
+    return [_escaped(without_secrets(line)) for line in lines]
 
 
 def _priority(level: int) -> int:

@@ -124,7 +124,7 @@ def test_a_server_without_ranges_gives_the_file_all_the_same(tmp_path: Path) -> 
         ({"url": "http://x/y", "sha256": "abc"}, JobError, "expected the 64 hexadecimal digits"),
         ({"url": "http://x/y"}, JobError, "sha256sum"),
         ({"url": "http://[::1/y", "sha256": DIGEST}, JobError, "Invalid IPv6 URL"),
-        ({"url": "http://x:port/y", "sha256": DIGEST}, JobError, "Port could not be cast"),
+        ({"url": "http://x:port/y", "sha256": DIGEST}, JobError, "expected a port from 1 to 65535"),
         (
             {"url": "http://u:p@127.0.0.1/y", "sha256": DIGEST},
             JobError,

@@ -9,7 +9,6 @@ and then. Time in which we do not read, since the ceiling holds us, is not its f
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import ssl
 import time
@@ -18,21 +17,14 @@ from urllib.parse import urlsplit
 
 from dpd.distribution.pulling.source import Check, Outcome, SourceFailure, Terms
 from dpd.protocol.http.answer import Answer
+from dpd.urls import shown as shown
 
 CONNECT_S = 10.0
 SLICE_S = 0.5  # how long a read waits before it asks whether the pull is still wanted
 LEAST_BYTES_S = 1024
 HEAD_BYTES = 64 << 10
-_USER = re.compile(r"//[^/?#]*@")
 _NO_CLAMP_BYTES = 1 << 30
 _TCP_WINDOW_CLAMP = getattr(socket, "TCP_WINDOW_CLAMP", 10)
-
-
-def shown(url: str) -> str:
-    """For messages, which go into logs and events: without a password, and without the query, in which there may be a token
-    or a signature."""
-    place, mark, _ = _USER.sub("//…@", url).partition("?")
-    return f"{place}?…" if mark else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +48,10 @@ class Origin:
             host = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:
             raise ValueError(f"{shown(url)[:200]}: {host[:80]!r} is no name of a host") from None
-        return cls(is_tls, host, parts.port or (443 if is_tls else 80))
+        try:
+            return cls(is_tls, host, parts.port or (443 if is_tls else 80))
+        except ValueError:  # its words have what stands where the port should, which may be of a password
+            raise ValueError(f"{shown(url)[:200]}: expected a port from 1 to 65535 behind the colon") from None
 
     @property
     def authority(self) -> str:
