@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What carrying out a declaration would change of a site, thing by thing and field by field, and what stands against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from dpd.site.declaration import Declaration, Kind, Record, key_of, label_of, model_of, records_of
+from dpd.site.declaration_tables import DeclarationProblem
+from dpd.site.model import SiteModel
+from dpd.site.model_checks import examine
+from dpd.site.records import (
+    ALL_COMPUTERS,
+    UNKNOWN_COMPUTERS,
+    Computer,
+    Deployment,
+    MembershipRule,
+    SiteNotFound,
+)
+from dpd.site.toml_lines import Path
+
+SITE = "site"  # the kind of what there is one of
+NAMED_REFERRERS = 10
+_OF_THE_STORE = ("id", "added_at")
+_KEYS = {Kind.BOUNDARY: ("network",), Kind.RULE: ("kind", "value")}
+_UNORDERED = ("computers", "rules", "include", "exclude", "groups")
+
+Value: TypeAlias = str | int | float | tuple[str, ...] | None
+Place: TypeAlias = tuple[Kind, str]  # a thing: its kind, and what it is known by
+
+
+class Action(StrEnum):
+    """What becomes of a thing."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field's values; None where the thing is not there before or after."""
+
+    field: str
+    old: Value
+    new: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that becomes another. `kind` is a kind's name, or "site" for what there is one of."""
+
+    kind: str
+    name: str
+    action: Action
+    fields: tuple[FieldChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """The site as it would be and the way there; not to be gone while there are problems."""
+
+    model: SiteModel
+    changes: tuple[Change, ...]
+    unchanged: int
+    problems: tuple[DeclarationProblem, ...]
+
+
+def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[str], bool]) -> ModelPlan:
+    """What the declaration makes of a site. `has_image` tells whether there is a boot image; only where one is newly named it
+    has to be there."""
+    merged = _merge(old, declaration)
+    problems = [*declaration.problems, *_dangling(old, merged, declaration)]
+    new, others = examine(merged)
+    for each in others:
+        if not problems or not isinstance(each.error, SiteNotFound):
+            key = key_of(records_of(merged, Kind(each.kind))[each.place])
+            problems.append(declaration.problem(Kind(each.kind), key, (), each.message))
+    problems += _missing_images(old, new, declaration, has_image)
+    changes = compare_models(old, new)
+    touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
+    unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
+    return ModelPlan(new, changes, unchanged, tuple(sorted(problems, key=lambda each: each.line)))
+
+
+# ---- the site as it would be
+
+
+def _merge(old: SiteModel, declaration: Declaration) -> SiteModel:
+    merged = {kind: _merge_kind(kind, records_of(old, kind), declaration) for kind in Kind}
+    return replace(
+        model_of(merged),
+        maintenance=old.maintenance if declaration.maintenance is None else declaration.maintenance,
+        affinity_mode=declaration.affinity_mode or old.affinity_mode,
+    )
+
+
+def _merge_kind(kind: Kind, old: Sequence[Record], declaration: Declaration) -> list[Record]:
+    """What is known keeps its number and its moment. What a table with problems names does not go."""
+    if kind not in declaration.said:
+        return list(old)
+    known = dict(_numbered(old))
+    found = []
+    for key, record in _numbered(declaration.said[kind]):
+        before = known.pop(key, None)
+        found.append(record if before is None else _in_place_of(before, record))
+    stays = [
+        record
+        for (key, _), record in known.items()
+        if kind not in declaration.owned or (kind, key) in declaration.unread
+    ]
+    # A MAC that two have is told of the later one, a circle of the earlier one: each time it is to be the file's.
+    return [*found, *stays] if kind is Kind.COLLECTION else [*stays, *found]
+
+
+def _numbered(records: Sequence[Record]) -> Iterator[tuple[tuple[str, int], Record]]:
+    """Each by what it is known by, and the how manieth of these it is: deployments without a name may be alike."""
+    seen: Counter[str] = Counter()
+    for record in records:
+        key = key_of(record)
+        yield (key, seen[key]), record
+        seen[key] += 1
+
+
+def _in_place_of(before: Record, record: Record) -> Record:
+    kept: dict[str, Any] = {each: getattr(before, each) for each in _OF_THE_STORE if hasattr(before, each)}
+    return replace(record, **kept)
+
+
+# ---- what stands against it
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """Where one thing speaks of another."""
+
+    record: Record
+    place: Place
+    inside: Path
+    kind: Kind
+    name: str
+
+
+def _references(model: SiteModel) -> Iterator[_Reference]:
+    for collection in model.collections:
+        place = Kind.COLLECTION, key_of(collection)
+        for field, kind in (("computers", Kind.COMPUTER), ("include", Kind.COLLECTION), ("exclude", Kind.COLLECTION)):
+            for at, name in enumerate(getattr(collection, field)):
+                yield _Reference(collection, place, (field, at), kind, name)
+    for deployment in model.deployments:
+        place = Kind.DEPLOYMENT, key_of(deployment)
+        if name := deployment.collection:
+            yield _Reference(deployment, place, ("target",), Kind.COLLECTION, name)
+        elif deployment.target.lower() not in (ALL_COMPUTERS, UNKNOWN_COMPUTERS):
+            yield _Reference(deployment, place, ("target",), Kind.COMPUTER, deployment.target)
+    for boundary in model.boundaries:
+        for at, name in enumerate(boundary.points):
+            yield _Reference(boundary, (Kind.BOUNDARY, boundary.network), ("points", at), Kind.POINT, name)
+
+
+def _dangling(old: SiteModel, new: SiteModel, declaration: Declaration) -> Iterator[DeclarationProblem]:
+    """References to what is not there, or would be no more; the latter by what would go."""
+    there = {(kind, key_of(each)) for kind in Kind for each in records_of(new, kind)} | declaration.unread
+    before = {(kind, key_of(each)): each for kind in Kind for each in records_of(old, kind)}
+    goes: dict[Place, list[_Reference]] = {}
+    for each in _references(new):
+        referred = each.kind, each.name.lower()
+        if referred in there:
+            continue
+        if referred in before:
+            goes.setdefault(referred, []).append(each)
+        else:
+            message = f"no {each.kind} {each.name}; expected one that this file declares, or that is there already"
+            yield declaration.problem(*each.place, each.inside, message)
+    for (kind, key), references in goes.items():
+        names = list(dict.fromkeys(f"{each.place[0]} {label_of(each.record)}" for each in references))
+        shown = ", ".join(names[:NAMED_REFERRERS]) + (f" and {len(names) - NAMED_REFERRERS} more" * (len(names) > NAMED_REFERRERS))  # fmt: skip
+        message = f"{kind} {label_of(before[kind, key])} would be removed, and is still spoken of by {shown}; declare it, or take it out there too"
+        first = next((each for each in references if each.place in declaration.paths), references[0])
+        yield declaration.problem(*first.place, first.inside, message)
+
+
+def _missing_images(
+    old: SiteModel, new: SiteModel, declaration: Declaration, has_image: Callable[[str], bool]
+) -> Iterator[DeclarationProblem]:
+    for kind in (Kind.COMPUTER, Kind.DEPLOYMENT):
+        before = {key: _image(record) for (key, _), record in _numbered(records_of(old, kind))}
+        for record in records_of(new, kind):
+            key, image = key_of(record), _image(record)
+            if before.get(key, "") != image and not has_image(image):
+                message = f"no boot image {image}; `dpd boot-image list` shows those there are"
+                yield declaration.problem(kind, key, ("boot_image",), message)
+
+
+def _image(record: Record) -> str:
+    return record.boot_image if isinstance(record, Computer | Deployment) else ""
+
+
+# ---- the way there
+
+
+def compare_models(old: SiteModel, new: SiteModel) -> tuple[Change, ...]:
+    """What is another thing in the new one, by kind and name. Where an order says nothing, another one is no change."""
+    return (*_site_changes(old, new), *(each for kind in Kind for each in _kind_changes(kind, old, new)))
+
+
+def _site_changes(old: SiteModel, new: SiteModel) -> Iterator[Change]:
+    for field in ("maintenance", "affinity_mode"):
+        before, after = getattr(old, field), getattr(new, field)
+        if before != after:
+            yield Change(SITE, field, Action.CHANGED, (FieldChange(field, str(before), str(after)),))
+
+
+def _kind_changes(kind: Kind, old: SiteModel, new: SiteModel) -> Iterator[Change]:
+    before = dict(_numbered(records_of(old, kind)))
+    for key, record in _numbered(records_of(new, kind)):
+        known = before.pop(key, None)
+        if known is None:
+            yield Change(kind, label_of(record), Action.ADDED, tuple(_said(kind, record)))
+        elif differences := tuple(_differences(known, record)):
+            yield Change(kind, label_of(known), Action.CHANGED, differences)
+    for record in before.values():
+        gone = (FieldChange(each.field, each.new, None) for each in _said(kind, record))
+        yield Change(kind, label_of(record), Action.REMOVED, tuple(gone))
+
+
+def _said(kind: Kind, record: Record) -> Iterator[FieldChange]:
+    """What a new thing says beyond its name."""
+    for each in fields(record):
+        value = _value(getattr(record, each.name))
+        if value and each.name not in (*_OF_THE_STORE, *_KEYS.get(kind, ("name",))):
+            yield FieldChange(each.name, None, value)
+
+
+def _differences(old: Record, new: Record) -> Iterator[FieldChange]:
+    for each in fields(old):
+        before, after = _value(getattr(old, each.name)), _value(getattr(new, each.name))
+        if each.name in _OF_THE_STORE or before == after:
+            continue
+        if each.name in _UNORDERED and set(getattr(old, each.name)) == set(getattr(new, each.name)):
+            continue
+        yield FieldChange(each.name, before, after)
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, tuple):
+        return tuple(f"{each.kind} {each.value}" if isinstance(each, MembershipRule) else each for each in value)
+    return str(value) if isinstance(value, StrEnum) else value
