@@ -61,14 +61,14 @@ class WhyOperations:
         """The explanation for a MAC or a GUID, also one that was never heard. Raises DpdError for what is neither."""
         macs = self._macs_of(machine)
         mac = macs[-1] if macs else ""
-        told = explain(self._journal.story(mac) if mac else [], self._surroundings())
+        told = explain(self._journal.story(mac) if mac else [], self.surroundings())
         return Why(mac, tuple(macs[:-1]), told.cause, told.sentence, told.next_step, told.remarks, told.attempts)
 
     def boots(self, limit: int) -> tuple[list[LastBoot], int]:
         """The newest attempt of each of the `limit` machines that were heard of last, the newest attempt first; and how many
         machines there are. Takes a while where there are many, so it is for a worker."""
         macs = self._journal.machines()
-        around = self._surroundings()
+        around = self.surroundings()
         found = [self._last_boot(mac, around) for mac in macs[-limit:]]
         boots = [boot for boot in found if boot is not None]
         return sorted(boots, key=lambda boot: (-boot.began_at, boot.mac)), len(macs)
@@ -100,7 +100,8 @@ class WhyOperations:
             f"{machine[:40]!r}: expected a MAC such as 52:54:00:12:34:56 or a GUID such as 4c4c4544-0042-3510-8054-b4c04f564431"
         )
 
-    def _surroundings(self) -> Surroundings:
+    def surroundings(self) -> Surroundings:
+        """What is known beside the machines' own stories."""
         settings = self._settings().pxe
         shared = EMPTY_GUIDS | {each.lower() for each in settings.duplicate_ids}
         return Surroundings(self._clock(), settings.server_address, self._journal.relays(), shared)

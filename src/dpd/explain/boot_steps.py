@@ -62,6 +62,7 @@ def _boot_request(fields: Fields) -> str:
 def _decision(fields: Fields) -> str:
     outcome = OUTCOMES.get(str(fields.get("outcome")), str(fields.get("outcome", "?")))
     about = _said(fields, "computer", ", computer ") + _said(fields, "deployment", ", deployment ")
+    about += _said(fields, "code", ", code ")
     return f"policy: {outcome} ({fields.get('cause', '?')}{about})" + _said(fields, "boot_image", ", boot image ")
 
 
@@ -104,6 +105,10 @@ def _http(fields: Fields) -> str:
     words = {"started": "begins to fetch", "finished": "has fetched", "broken": "broke off"}
     step = words.get(str(fields.get("step")), str(fields.get("step", "?")))
     return f"{step} {fields.get('file', '?')} by HTTP" + _said(fields, "bytes", " (", " bytes)")
+
+
+def _image_fetched(fields: Fields) -> str:
+    return "has all of its boot image" + _said(fields, "file", "; the last of it was ")
 
 
 def _refused_file(fields: Fields) -> str:
@@ -149,6 +154,7 @@ _WRITERS: dict[str, Callable[[Fields], str]] = {
     "ticket": _ticket,
     "tftp": _tftp,
     "http": _http,
+    "image_fetched": _image_fetched,
     "refused_file": _refused_file,
     "loader_fault": _loader_fault,
     "approval": _approval,

@@ -126,6 +126,7 @@ class BootTree:
     def sent(self, file: BootObject, address: str) -> None:
         """The machine at that address has received the file to its end."""
         if file.completes_boot:
+            self.journal.note_address(address, "image_fetched", file=file.name)
             self._desk.run_started(address)
 
     def enter_pin(self, address: str, pin: str) -> bool:

@@ -137,13 +137,16 @@ class Granting:
 
 def _decided(decision: Decision) -> Fields:
     """The decision in the machine's story."""
-    return {
+    decided: Fields = {
         "outcome": decision.outcome,
         "cause": decision.cause,
         "computer": decision.computer,
         "deployment": decision.deployment,
         "boot_image": decision.boot_image,
     }
+    if decision.code:
+        decided["code"] = decision.code
+    return decided
 
 
 BY_THE_RULES = Grant()

@@ -8,7 +8,7 @@ The events, a closed set, and their fields:
 
 discover, boot_request   what was asked on port 67 (547) and on 4011: xid, client_class, client_arch, guid, relay, secs, profile,
                          family (4 or 6), address
-decision                 what policy said: outcome, cause, computer, deployment, boot_image
+decision                 what policy said: outcome, cause, computer, deployment, boot_image; code, of who is to wait
 offer, boot_reply        what was answered: rule, loader, destination, server, flow (direct, binl, bare)
 ignored                  why nothing was answered: reason, detail; lease_request: address, lease_server
 ticket                   id, boot_image, expires_in_s
@@ -19,7 +19,7 @@ refused_file             file, reason: no_ticket, ticket_expired, other_image, b
 loader_fault             a loader that is served and will not start: file, detail; before its tftp or http event
 loader_fault             why a loader that is asked for cannot start everywhere: file, detail
 send_failed              destination
-approval                 state: pending, approved, denied; by; code, of who waits
+approval                 state: pending, approved, denied; by
 foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
 wire_request             a TFTP request of this machine that reached the network card: file, server
 conflict                 kind: duplicate_guid (guid, others)
@@ -75,6 +75,12 @@ class Entry:
             yield BootEvent(self.at, event, tell(values))
 
 
+class _Story(deque[Entry]):
+    """The last entries of one machine."""
+
+    dropped = 0  # events that came before
+
+
 class BootJournal:
     """Stories of at most `capacity` machines; safe to use from any thread. MACs are lower-case aa:bb:cc:dd:ee:ff."""
 
@@ -82,7 +88,7 @@ class BootJournal:
         self._capacity = capacity
         self._clock = clock
         self._lock = threading.Lock()
-        self._stories: OrderedDict[str, deque[Entry]] = OrderedDict()  # the machine heard of last stands last
+        self._stories: OrderedDict[str, _Story] = OrderedDict()  # the machine heard of last stands last
         self._macs: OrderedDict[str, str] = OrderedDict()  # by address
         self._event_count = 0
         self._macs_by_guid: OrderedDict[str, tuple[str, ...]] = OrderedDict()
@@ -130,9 +136,18 @@ class BootJournal:
 
     def story(self, mac: str) -> list[BootEvent]:
         """The steps of one machine, oldest first; empty where it is unknown."""
+        return self.chapter(mac)[1]
+
+    def chapter(self, mac: str) -> tuple[int, list[BootEvent]]:
+        """The story, behind the number of events that came before it; so that who reads on knows what is new, whatever became
+        of the clock."""
         with self._lock:
-            entries = list(self._stories.get(mac, ()))
-        return [event for entry in entries for event in entry.events()][-EVENTS_PER_MACHINE:]
+            story = self._stories.get(mac)
+            if story is None:
+                return 0, []
+            before, entries = story.dropped, list(story)
+        events = [event for entry in entries for event in entry.events()]
+        return before + max(0, len(events) - EVENTS_PER_MACHINE), events[-EVENTS_PER_MACHINE:]
 
     def machines(self) -> list[str]:
         """Every machine with a story, the one heard of last at the end."""
@@ -219,11 +234,12 @@ class BootJournal:
     def _add(self, mac: str, entry: Entry) -> None:
         story = self._stories.get(mac)
         if story is None:
-            story = self._stories[mac] = deque(maxlen=EVENTS_PER_MACHINE)
+            story = self._stories[mac] = _Story(maxlen=EVENTS_PER_MACHINE)
         else:
             self._stories.move_to_end(mac)
         if len(story) == EVENTS_PER_MACHINE:
             self._event_count -= len(story[0])
+            story.dropped += len(story[0])
         self._event_count += 1
         story.append(entry)
         self._touch(mac)

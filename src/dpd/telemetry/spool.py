@@ -143,8 +143,8 @@ class Spool:
         loss = self._loss
         if loss.count:
             self._loss = _Loss()
-            fields = {"count": loss.count, "first_at": loss.first_at, "last_at": loss.last_at, "error": self._error}
-            self._enqueue((self._clock(), "messages.lost", fields))
+            told: dict[str, Value] = {"count": loss.count, "first_at": loss.first_at, "last_at": loss.last_at}
+            self._enqueue((self._clock(), "messages.lost", told | {"error": self._error}))
 
     # ---- readers
 
