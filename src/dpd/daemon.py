@@ -21,10 +21,11 @@ from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.control.application import make_application
+from dpd.control.boot_watch import BootWatch
 from dpd.control.console import Console
+from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
-from dpd.control.process import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.signals import signals_handled
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
@@ -185,6 +186,9 @@ class Daemon:
             config_path=self._config_path,
         )
         stack.callback(self.operations.close)
+        boot_watch = BootWatch(stores.journal, stores.events, self.operations.why.surroundings)
+        stack.push_async_callback(asyncio.to_thread, boot_watch.stop)
+        boot_watch.start()
         stack.enter_context(signals_handled(self.operations))
         for service in services.all:
             stack.push_async_callback(service.stop)  # first, since a start that fails may leave half open

@@ -22,8 +22,8 @@ from dpd.control.application import serve_routes
 from dpd.control.bus_memory import BusMemory
 from dpd.control.bus_runs import SharedRuns
 from dpd.control.console import Console
+from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.listener import ControlListener
-from dpd.control.process import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.signals import signals_handled
 from dpd.errors import BusError, SettingsError
 from dpd.settings import Settings

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from dpd.control.process import Drained, check_state_dir, run_until_drained, serve_metrics
+from dpd.control.lifetime import Drained, check_state_dir, run_until_drained, serve_metrics
 from dpd.errors import SettingsError
 from dpd.settings import DaemonSettings, Settings
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
