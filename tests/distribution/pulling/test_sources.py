@@ -64,7 +64,7 @@ def test_a_source_with_another_key_answers_and_is_an_error(keys: KeyRing) -> Non
     [
         ("http://127.0.0.1:1", False, "Connection refused"),
         ("http://u:p@h", False, "names and passwords"),
-        ("http://127.0.0.1:99999", False, "Port out of range"),
+        ("http://127.0.0.1:99999", False, "expected a port from 1 to 65535"),
     ],
 )
 def test_a_source_that_is_of_no_use_says_why(keys: KeyRing, url: str, reachable: bool, words: str) -> None:
