@@ -30,6 +30,7 @@ from dpd.cli import (
     root,
     serve,
     session,
+    site,
     source,
     status,
     token,
@@ -66,6 +67,7 @@ app.add_typer(pxe.app, name="pxe")
 pxe_approval.register(pxe.app)
 app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(site.app, name="site")
 app.add_typer(point.app, name="point")
 app.add_typer(token.app, name="token")
 status.register(app)
