@@ -11,8 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 BUSYBOX = Path("/usr/bin/busybox"), Path("/bin/busybox")
@@ -62,6 +62,23 @@ def find_kernel() -> Path:
     return cached[-1] if cached else _download_kernel()
 
 
+def find_modules(*names: str) -> list[Path]:
+    """Modules of that kernel, in this order. Raises LinuxMissing."""
+    folder = modules_of(find_kernel())
+    if not folder.is_dir():
+        _download_kernel()
+    found = [folder / f"{name}.ko" for name in names]
+    lacking = [path.name for path in found if not path.is_file()]
+    if lacking:
+        raise LinuxMissing(f"{folder.name}: {', '.join(lacking)} not among the modules of {KERNEL_PACKAGE}")
+    return found
+
+
+def modules_of(kernel: Path) -> Path:
+    """Where a kernel's modules for a virtual network card and networks lie in the cache, flat."""
+    return kernel.with_name(kernel.name.replace("vmlinuz-", "modules-"))
+
+
 def _download_kernel() -> Path:
     cache_directory().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_directory()) as work:
@@ -70,7 +87,15 @@ def _download_kernel() -> Path:
         archive = next(Path(work).glob("*.deb"))
         _output("dpkg-deb", "--extract", str(archive), "unpacked", where=work)
         kernel = next(Path(work, "unpacked/boot").glob("vmlinuz-*"))
-        return Path(shutil.move(kernel, cache_directory() / kernel.name))
+        modules = Path(work, "modules")
+        modules.mkdir()
+        for module in Path(work, "unpacked/lib/modules").rglob("*.ko"):
+            if {"net", "802", "8021q", "core", "llc", "virtio"} & {module.parent.name}:
+                shutil.move(module, modules / module.name)
+        kept = cache_directory() / kernel.name
+        if not modules_of(kept).exists():
+            os.rename(modules, modules_of(kept))
+        return Path(shutil.move(kernel, kept))
 
 
 def _output(*command: str, where: str) -> str:
@@ -90,15 +115,16 @@ def find_busybox() -> Path | None:
     return None
 
 
-def write_initramfs(path: Path, busybox: Path) -> None:
-    """An initramfs that says MARK and the kernel's command line, and switches the machine off."""
+def write_initramfs(path: Path, busybox: Path, init: str = INIT, files: Mapping[str, Path] | None = None) -> None:
+    """An initramfs with a first program, which by default says MARK and the kernel's command line and switches the machine off;
+    and with other files by the name they have there, without a leading slash."""
+    programs = {"bin/busybox": busybox, **(files or {})}
+    folders = {str(parent) for name in programs for parent in PurePosixPath(name).parents} | {"dev", "proc", "sys"}
     entries = [
-        _cpio_entry("dev", DIRECTORY | 0o755),
+        *(_cpio_entry(folder, DIRECTORY | 0o755) for folder in sorted(folders - {"."})),
         _cpio_entry("dev/console", CHARACTER_DEVICE | 0o600, device=(5, 1)),
-        _cpio_entry("proc", DIRECTORY | 0o755),
-        _cpio_entry("bin", DIRECTORY | 0o755),
-        _cpio_entry("bin/busybox", FILE | 0o755, busybox.read_bytes()),
-        _cpio_entry("init", FILE | 0o755, INIT.encode()),
+        *(_cpio_entry(name, FILE | 0o755, file.read_bytes()) for name, file in programs.items()),
+        _cpio_entry("init", FILE | 0o755, init.encode()),
         _cpio_entry("TRAILER!!!", 0),
     ]
     path.write_bytes(b"".join(entries))
