@@ -29,7 +29,7 @@ async def test_computers_come_and_go(api: aiohttp.ClientSession) -> None:
     assert (status, added["macs"]) == (200, [A])
     assert (await ask(api, "GET", "/v1/computers"))[1] == {"computers": [added]}
     details = (await ask(api, "GET", "/v1/computers/pc1"))[1]
-    assert details == {"computer": added, "deployments": [], "runs": []}
+    assert details == {"computer": added, "collections": [], "deployments": [], "runs": []}
     assert await ask(api, "DELETE", "/v1/computers/PC1") == (200, added)
     status, reply = await ask(api, "GET", "/v1/computers/PC1")
     assert (status, reply["error"]["code"]) == (404, "site_not_found")
@@ -51,7 +51,14 @@ async def test_a_list_without_an_end_is_refused(api: aiohttp.ClientSession) -> N
 
 
 async def test_a_deployment_is_made_shown_cleared_and_removed(api: aiohttp.ClientSession) -> None:
-    body = {"target": "all", "purpose": "required", "priority": 5, "available_from": 10, "expires_at": 4e9}
+    body = {
+        "target": "all",
+        "purpose": "required",
+        "priority": 5,
+        "available_from": 10,
+        "expires_at": 4e9,
+        "confirm": 0,
+    }
     status, added = await ask(api, "POST", "/v1/deployments", body)
     assert (status, added["state"], added["deployment"]["purpose"]) == (200, "current", "required")
     id = added["deployment"]["id"]

@@ -9,8 +9,10 @@ from typing import Any
 from aiohttp import web
 
 import dpd
+from dpd.control.boundary_api import ROUTES as BOUNDARY_ROUTES
 from dpd.control.bundle_api import ROUTES as BUNDLE_ROUTES
 from dpd.control.caller_api import ROUTES as CALLER_ROUTES
+from dpd.control.collection_api import ROUTES as COLLECTION_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.event_api import ROUTES as MESSAGE_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
@@ -256,6 +258,8 @@ ROUTES = (
     *BUNDLE_ROUTES,
     *VALIDATION_ROUTES,
     *SITE_ROUTES,
+    *COLLECTION_ROUTES,
+    *BOUNDARY_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),
 )
 

@@ -60,7 +60,7 @@ async def list_computers(api: Asked, request: web.Request, parameters: None, bod
 
 async def add_computer(api: Asked, request: web.Request, parameters: None, body: ComputerRequest) -> Computer:
     computer = Computer(body.name, tuple(body.macs), body.guid, body.boot_image)
-    return api.site.add_computer(computer, actor_of(request))
+    return await asyncio.to_thread(api.site.add_computer, computer, actor_of(request))
 
 
 async def import_computers(api: Asked, request: web.Request, parameters: ImportParameters, body: None) -> ImportReport:
@@ -90,7 +90,7 @@ async def show_computer(
 
 
 async def remove_computer(api: Asked, request: web.Request, parameters: ComputerParameters, body: None) -> Computer:
-    return api.site.remove_computer(parameters.computer, actor_of(request))
+    return await asyncio.to_thread(api.site.remove_computer, parameters.computer, actor_of(request))
 
 
 async def list_deployments(api: Asked, request: web.Request, parameters: None, body: None) -> DeploymentList:
@@ -101,9 +101,18 @@ async def add_deployment(
     api: Asked, request: web.Request, parameters: None, body: DeploymentRequest
 ) -> DeploymentStatus:
     wanted = Deployment(
-        0, body.target, body.boot_image, body.purpose, body.priority, body.available_from, body.expires_at
+        0,
+        body.target,
+        body.boot_image,
+        body.purpose,
+        body.priority,
+        body.available_from,
+        body.expires_at,
+        name=body.name,
+        audience=body.audience,
+        rerun=body.rerun,
     )
-    return api.site.add_deployment(wanted, actor_of(request))
+    return await asyncio.to_thread(api.site.add_deployment, wanted, actor_of(request), body.confirm)
 
 
 async def show_deployment(
@@ -115,7 +124,7 @@ async def show_deployment(
 async def remove_deployment(
     api: Asked, request: web.Request, parameters: DeploymentParameters, body: None
 ) -> Deployment:
-    return api.site.remove_deployment(parameters.deployment, actor_of(request))
+    return await asyncio.to_thread(api.site.remove_deployment, parameters.deployment, actor_of(request))
 
 
 async def clear_deployment(
@@ -222,7 +231,7 @@ ROUTES = (
         add_deployment,
         DeploymentStatus,
         body=DeploymentRequest,
-        refusals=(_MISSING,),
+        refusals=(_MISSING, _CONFLICT),
         role=Role.ADMIN,
     ),
     Route(
@@ -241,7 +250,7 @@ ROUTES = (
         remove_deployment,
         Deployment,
         parameters=DeploymentParameters,
-        refusals=(_MISSING,),
+        refusals=(_MISSING, _CONFLICT),
         role=Role.ADMIN,
     ),
     Route(
@@ -306,7 +315,7 @@ ROUTES = (
         remove_rule,
         ApprovalRule,
         parameters=RuleParameters,
-        refusals=(_MISSING,),
+        refusals=(_MISSING, _CONFLICT),
         role=Role.ADMIN,
     ),
     Route("GET", "/v1/pxe/maintenance", "Whether machines are answered", show_maintenance, MaintenanceStatus),
@@ -317,6 +326,7 @@ ROUTES = (
         change_maintenance,
         MaintenanceStatus,
         body=MaintenanceRequest,
+        refusals=(_CONFLICT,),
         role=Role.ADMIN,
     ),
     Route(

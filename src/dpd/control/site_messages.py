@@ -8,8 +8,9 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from dpd.control.messages import Request
+from dpd.control.model_messages import Confirm
 from dpd.control.site_operations import DeploymentStatus
-from dpd.site.records import ApprovalRule, AuditEntry, Computer, Purpose, RuleKind
+from dpd.site.records import ApprovalRule, Audience, AuditEntry, Computer, Purpose, Rerun, RuleKind
 
 ComputerName = Annotated[str, Meta(min_length=1, max_length=63, description="A computer's name")]
 BootImageId = Annotated[str, Meta(max_length=64, description='A boot image, or "" for the default one')]
@@ -18,6 +19,9 @@ RuleId = Annotated[int, Meta(ge=1, le=2**53 - 1, description="An approval rule, 
 CodeOrMac = Annotated[str, Meta(min_length=6, max_length=20, description="The code on a machine's screen, or its MAC")]
 MachineName = Annotated[
     str, Meta(min_length=1, max_length=63, description="A computer's name, or the MAC of an unknown machine")
+]
+Target = Annotated[
+    str, Meta(min_length=1, max_length=75, description='A computer\'s name, "collection:NAME", "all" or "unknown"')
 ]
 Moment = Annotated[float, Meta(ge=0, le=2**40, description="Seconds since the epoch; 0 is no such moment")]
 
@@ -46,15 +50,21 @@ class DeploymentParameters(Request):
 
 
 class DeploymentRequest(Request):
-    """`target` is a computer's name, "all" for every known computer or "unknown" for every unknown one. A required deployment
-    boots without a key, once; an available one asks. The higher priority wins. `expires_at` 0 is never."""
+    """`target` is a computer's name, "collection:NAME", "all" for every known computer or "unknown" for every unknown one. A
+    required deployment boots without a key, once or as `rerun` says; an available one asks. The higher priority wins.
+    `expires_at` 0 is never. A required one that reaches many computers needs `confirm`, their number. `audience` clients is
+    not offered to network boots. `name` is "" or the only one of that name."""
 
-    target: ComputerName
+    target: Target
     boot_image: BootImageId = ""
     purpose: Purpose = Purpose.AVAILABLE
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     available_from: Moment = 0.0
     expires_at: Moment = 0.0
+    name: Annotated[str, Meta(max_length=63)] = ""
+    audience: Audience = Audience.ALL
+    rerun: Rerun = Rerun.NEVER
+    confirm: Confirm | None = None
 
 
 class ClearRequest(Request):

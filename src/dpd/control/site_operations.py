@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dpd.control.model_operations import ModelOperations
 from dpd.site.computer_csv import LineProblem, read_computers
+from dpd.site.high_risk import check_confirmed, risks_between
 from dpd.site.policy import BootPolicy
 from dpd.site.records import (
     ApprovalRule,
@@ -33,11 +35,13 @@ class DeploymentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A deployment; `runs` counts the machines that were given it, where it is required."""
+    """A deployment; `runs` counts the machines that were given it, where it is required, `reaches` the known computers that it is
+    for now."""
 
     deployment: Deployment
     state: DeploymentState
     runs: int
+    reaches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ class DeploymentRuns:
 
 @dataclass(frozen=True, slots=True)
 class ComputerDetails:
-    """A computer, the deployments that are for it or for all, and those that it has run."""
+    """A computer, the collections that it belongs to, the deployments that are for it, them or all, and those that it has run."""
 
     computer: Computer
+    collections: list[str]
     deployments: list[DeploymentStatus]
     runs: list[Run]
 
@@ -92,6 +97,7 @@ class SiteOperations:
         self._policy = policy
         self._store = policy.store
         self._clock = clock
+        self.model = ModelOperations(policy)
 
     # ---- computers
 
@@ -102,11 +108,12 @@ class SiteOperations:
     def computer(self, name: str) -> ComputerDetails:
         """Raises SiteNotFound."""
         computer = self._store.computers.find(name)
-        aimed = [
-            each for each in self.deployments() if each.deployment.target.lower() in ("all", computer.name.lower())
-        ]
-        runs = (self._store.runs.find(each.deployment.id, computer.name.lower()) for each in aimed)
-        return ComputerDetails(computer, aimed, [run for run in runs if run is not None])
+        key = computer.name.lower()
+        ids = {each.id for each in self._store.aims.of_computer(key)}
+        aimed = [each for each in self.deployments() if each.deployment.id in ids]
+        runs = (self._store.runs.find(each.deployment.id, key) for each in aimed)
+        collections = self._store.membership.collections_of(key)
+        return ComputerDetails(computer, collections, aimed, [run for run in runs if run is not None])
 
     def add_computer(self, computer: Computer, actor: str) -> Computer:
         """Raises SiteError, SiteConflict."""
@@ -144,19 +151,26 @@ class SiteOperations:
         counted: dict[int, int] = {}
         for run in self._store.runs.all():
             counted[run.deployment] = counted.get(run.deployment, 0) + 1
-        deployments = self._store.deployments.values()
-        return [DeploymentStatus(each, self._state(each), counted.get(each.id, 0)) for each in deployments]
+        reach = self._store.reach()
+        return [
+            DeploymentStatus(each, self._state(each), counted.get(each.id, 0), reach.count(each))
+            for each in self._store.deployments.values()
+        ]
 
     def deployment(self, id: int) -> DeploymentRuns:
         """Raises SiteNotFound."""
         deployment = self._store.deployment(id)
         return DeploymentRuns(deployment, self._state(deployment), self._store.runs.of_deployment(id))
 
-    def add_deployment(self, deployment: Deployment, actor: str) -> DeploymentStatus:
-        """Raises SiteError, SiteNotFound."""
+    def add_deployment(self, deployment: Deployment, actor: str, confirm: int | None = None) -> DeploymentStatus:
+        """`confirm` is how many known computers it reaches, as whoever asks believes. Raises SiteError, SiteNotFound, SiteConflict,
+        NotConfirmed where it is required, reaches many, and they were not counted right."""
         self._check_image(deployment.boot_image)
-        added = self._store.add_deployment(deployment, actor)
-        return DeploymentStatus(added, self._state(added), 0)
+        wanted = self._store.plan_deployment(deployment)
+        reach, limit = self._store.reach(), self._policy.high_risk_computers
+        check_confirmed(risks_between(reach, reach, [wanted], limit), confirm, limit)
+        added = self._store.add_deployment(wanted, actor)
+        return DeploymentStatus(added, self._state(added), 0, self._store.reach().count(added))
 
     def remove_deployment(self, id: int, actor: str) -> Deployment:
         """Raises SiteNotFound."""

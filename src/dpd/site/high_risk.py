@@ -41,6 +41,10 @@ class Reach:
             return frozenset(self.computers)
         return frozenset({deployment.target.lower()} & self.computers.keys())
 
+    def count(self, deployment: Deployment) -> int:
+        """How many those are."""
+        return len(self.computers) if deployment.target == ALL_COMPUTERS else len(self.of(deployment))
+
 
 def high_risks(old: SiteModel, new: SiteModel, limit: int) -> list[HighRisk]:
     """What has to be confirmed before `old` becomes `new`, both in their normal form; nothing where `limit` is 0."""

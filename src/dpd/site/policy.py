@@ -20,7 +20,7 @@ from dpd.settings import Settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_same_boot, runs_again
 from dpd.site.pin import PinAnswer, PinDesk
-from dpd.site.records import Computer, Run, SiteNotFound, Verdict, normal_mac_prefix
+from dpd.site.records import AffinityMode, Computer, Run, SiteError, SiteNotFound, Verdict, normal_mac_prefix
 from dpd.site.stance import FileWatch, read_stance
 from dpd.site.store import SiteStore
 from dpd.site.tickets import CAPACITY, BootTicket, Tickets
@@ -87,6 +87,7 @@ class BootPolicy:
         self._tickets = Tickets()
         self._grants: OrderedDict[str, _Grant] = OrderedDict()  # by MAC
         self._room = WaitingRoom(self.store.code_key)
+        self._take_affinity_mode(settings)
 
     def apply(self, settings: Settings) -> None:
         """From now on these settings hold; where a file that they name cannot be read, what held before."""
@@ -98,12 +99,26 @@ class BootPolicy:
         with self._lock:
             if settings is not self._settings:
                 self._settings = settings
+                self._take_affinity_mode(settings)
                 self._files = FileWatch((settings.pxe.ignore_macs_file, settings.pxe.pin_file))
             if stance == self._stance:
                 return
             self._stance, self._pins.pin = stance, stance.pin
             self._judge = Judge(self.store, stance, self._archs_of)
         self.store.note_change("settings", "settings applied")
+
+    def _take_affinity_mode(self, settings: Settings) -> None:
+        """A site tells it its points; who has a policy of its own says it by its settings."""
+        try:
+            if self.store.authority is None:
+                self.store.set_affinity_mode(AffinityMode(settings.site.affinity_mode), "settings")
+        except SiteError as error:
+            log.error("affinity mode kept as it was", extra={"error": str(error)})
+
+    @property
+    def high_risk_computers(self) -> int:
+        """How many computers a required deployment may reach without being confirmed; 0 means no limit."""
+        return self._settings.site.high_risk_computers
 
     # ---- what DHCP asks
 

@@ -13,6 +13,7 @@ from dpd.site.aims import Aims
 from dpd.site.approvals import ApprovalBook
 from dpd.site.boundaries import BoundaryMap
 from dpd.site.database import SiteDatabase, write_authority, write_fact
+from dpd.site.high_risk import Reach
 from dpd.site.known_computers import KnownComputers, Plan, plan_changes
 from dpd.site.membership import Membership
 from dpd.site.model import SiteModel
@@ -93,8 +94,8 @@ class SiteStore:
     def _load_facts(self) -> None:
         self._database.load_facts()
         facts = self._database.facts
-        self.maintenance = facts["maintenance"] or facts["site_maintenance"]
-        self.site_maintenance = facts["site_maintenance"]
+        self.maintenance: str = facts["maintenance"] or facts["site_maintenance"]
+        self.site_maintenance: str = facts["site_maintenance"]
         self.affinity_mode = AffinityMode(facts["affinity_mode"])
 
     # ---- computers
@@ -163,6 +164,7 @@ class SiteStore:
 
     def plan_collection(self, collection: Collection) -> tuple[Collection, Membership]:
         """The collection in its normal form, and who would belong where with it. Raises as `add_collection`."""
+        self._database.check_own()
         names = {key: each.name for key, each in self.membership.collections.items()}
         names.setdefault(collection.name.lower(), collection.name)
         known = {key: each.name for key, each in self.computers.by_name.items()}
@@ -216,6 +218,7 @@ class SiteStore:
 
     def plan_deployment(self, deployment: Deployment) -> Deployment:
         """In its normal form. Raises as `add_deployment`."""
+        self._database.check_own()
         known = {key: each.name for key, each in self.computers.by_name.items()}
         collections = {key: each.name for key, each in self.membership.collections.items()}
         normal = normal_deployment(deployment, known, collections, self._clock())
@@ -437,6 +440,10 @@ class SiteStore:
             detail = f"of site {held.site}, version {held.version}"
             self._database.change(actor, "policy released", detail, work, self._load_facts, own=False)
             return held
+
+    def reach(self) -> Reach:
+        """Whom the deployments reach, for the high-risk guard."""
+        return Reach(self.deployments.values(), self.membership, self.computers.by_name)
 
     def _own(self) -> _Owned:
         return _Owned(self._database)
