@@ -13,7 +13,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")  # a token of a NATS subjec
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
 
-def _is_name(value: str) -> bool:
+def is_name(value: str) -> bool:
+    """Whether it may name a site, a point or a domain."""
     return NAME.fullmatch(value) is not None
 
 
@@ -27,15 +28,15 @@ class BusSettings:
         lambda v: v == "" or re.fullmatch(r"(nats|tls)://[^\s/@]+", v) is not None,
         live=False,
     )
-    site: str = rules.text("site", "1 to 63 of [A-Za-z0-9_-]", _is_name, live=False)
+    site: str = rules.text("site", "1 to 63 of [A-Za-z0-9_-]", is_name, live=False)
     point: str = rules.text(
-        "", '"" (the host\'s name) or 1 to 63 of [A-Za-z0-9_-]', lambda v: not v or _is_name(v), live=False
+        "", '"" (the host\'s name) or 1 to 63 of [A-Za-z0-9_-]', lambda v: not v or is_name(v), live=False
     )
     domain: str = rules.text(
-        "", '"" or the JetStream domain of the leaf node that url leads to', lambda v: not v or _is_name(v), live=False
+        "", '"" or the JetStream domain of the leaf node that url leads to', lambda v: not v or is_name(v), live=False
     )
     hub_domain: str = rules.text(
-        "hub", "the JetStream domain of the hub, where domain is set: 1 to 63 of [A-Za-z0-9_-]", _is_name, live=False
+        "hub", "the JetStream domain of the hub, where domain is set: 1 to 63 of [A-Za-z0-9_-]", is_name, live=False
     )
     credentials_file: str = rules.optional_path("a NATS credentials file (.creds)")
     token_file: str = rules.optional_path("a file with the token of the NATS server")
@@ -54,7 +55,7 @@ class SiteSettings:
     )
     affinity_mode: str = rules.choice("none", "none", "pending", "auto")
     leaf_domains: tuple[str, ...] = rules.key(
-        (), "a list of JetStream domains of leaf nodes", lambda names: all(map(_is_name, names))
+        (), "a list of JetStream domains of leaf nodes", lambda names: all(map(is_name, names))
     )
     keep_events_days: int = rules.number(90, 1, 3650, "days that status messages are kept")
 

@@ -22,6 +22,7 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.control.application import make_application
 from dpd.control.boot_watch import BootWatch
+from dpd.control.bus_point import PointBus
 from dpd.control.console import Console
 from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained, serve_metrics
 from dpd.control.listener import ControlListener
@@ -153,6 +154,7 @@ class Daemon:
     """What is open while dpd runs."""
 
     operations: Operations
+    _bus: PointBus | None = None
     _console: Console
     _distribution: OpenDistribution
     _events: EventLog
@@ -202,6 +204,12 @@ class Daemon:
         stack.push_async_callback(self._console.stop)
         await self._console.start()
         self.operations.at_reload.append(self._console.read_again)
+        if self._settings.bus.url:
+            state_dir = Path(self._settings.daemon.state_dir)
+            self._bus = PointBus(
+                self._settings.bus, state_dir, self.operations, stores.policy.store, stores.events, stores.spool
+            )
+            await self._bus.open(stack, make)
         stores.distribution.start()
         if self._settings.metrics.listen:
             await serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
@@ -210,7 +218,11 @@ class Daemon:
         """Serve until told to stop, then drain."""
         self._events.keep("daemon.ready", version=__version__)
         ports = {service.name: service.ports for service in self._services} | {"page": self._console.ports}
-        await run_until_drained(self.operations, ports, self._everything_drained, self._loop_lag)
+        async with asyncio.TaskGroup() as tasks:
+            bus = None if self._bus is None else tasks.create_task(self._bus.run())
+            await run_until_drained(self.operations, ports, self._everything_drained, self._loop_lag)
+            if bus is not None:
+                bus.cancel()
 
     async def _everything_drained(self) -> None:
         """HTTP last: through it receivers say that they have everything."""
@@ -234,6 +246,8 @@ class Daemon:
         boot_files = stores.boot_files
         stores.distribution.add_metrics(registry)
         registry.add("spool", stores.spool.stats)
+        if self._bus is not None:
+            self._bus.add_metrics(registry)
         registry.add_gauge(
             "boot_files", "refused", "Boot files of a broken Secure Boot chain", boot_files.refused_count
         )

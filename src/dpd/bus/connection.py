@@ -43,14 +43,14 @@ class Tell(Protocol):
     def __call__(self, event: str, **fields: str | int | float | bool) -> object: ...
 
 
-def _tell_nobody(event: str, **fields: str | int | float | bool) -> None:
-    pass
+def tell_nobody(event: str, **fields: str | int | float | bool) -> None:
+    """Where nobody is to hear of it."""
 
 
 class BusConnection:
     """One process's connection. `link` is None while there is none; `name` is what the server lists it under."""
 
-    def __init__(self, settings: BusSettings, *, name: str, tell: Tell = _tell_nobody) -> None:
+    def __init__(self, settings: BusSettings, *, name: str, tell: Tell = tell_nobody) -> None:
         """`tell` hears of connections made and lost, as events. Raises SettingsError where nats-py or a file that the settings name is missing."""
         _require_nats(settings.url)
         self._settings = settings

@@ -14,6 +14,7 @@ from dpd.cli import (
     boot_file,
     boot_image,
     bundle,
+    bus,
     computer,
     content,
     demo,
@@ -69,6 +70,7 @@ app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(site.app, name="site")
 app.add_typer(point.app, name="point")
+app.add_typer(bus.app, name="bus")
 app.add_typer(token.app, name="token")
 status.register(app)
 events.register(app)

@@ -11,6 +11,7 @@ from aiohttp import web
 import dpd
 from dpd.control.boundary_api import ROUTES as BOUNDARY_ROUTES
 from dpd.control.bundle_api import ROUTES as BUNDLE_ROUTES
+from dpd.control.bus_api import ROUTES as BUS_ROUTES
 from dpd.control.caller_api import ROUTES as CALLER_ROUTES
 from dpd.control.collection_api import ROUTES as COLLECTION_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
@@ -61,6 +62,7 @@ class Api:
         self.roots = operations.roots
         self.wims = operations.wims
         self.messages = operations.messages
+        self.bus = operations.bus
         self.sources = operations.sources
         self.bundles = operations.bundles
         self.validation = operations.validation
@@ -136,6 +138,7 @@ _FULL, _BUSY = HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE
 ROUTES = (
     Route("GET", "/v1/status", "The daemon at a glance", Api.status, Status),
     *CALLER_ROUTES,
+    *BUS_ROUTES,
     *CONTENT_ROUTES,
     Route("GET", "/v1/sessions", "Every multicast session, oldest first", Api.list_sessions, SessionList),
     Route(

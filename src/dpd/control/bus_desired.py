@@ -37,9 +37,9 @@ FAILED_PAUSE_S = 900.0  # before a job that has failed for good is ordered again
 class DesiredStats:
     """What the site wants here."""
 
-    desired_packages: int = gauge("Packages that the site wants here")
-    desired_missing: int = gauge("Packages that the site wants here and that are not here yet")
-    desired_jobs: int = counter("Jobs ordered because the site wants something here, or no more")
+    packages: int = gauge("Packages that the site wants here")
+    missing: int = gauge("Packages that the site wants here and that are not here yet")
+    jobs: int = counter("Jobs ordered because the site wants something here, or no more")
 
 
 class DesiredContent:
@@ -107,7 +107,7 @@ class DesiredContent:
         missing = 0
         for package in desired.packages:
             missing += not await self._bring(package)
-        self.stats.desired_packages, self.stats.desired_missing = len(desired.packages), missing
+        self.stats.packages, self.stats.missing = len(desired.packages), missing
         spoken = await asyncio.to_thread(self._memory.spoken)
         for package_id, version in sorted(spoken - set(map(_key, desired.packages))):
             if await self._take_out(package_id, version, desired.packages):
@@ -156,7 +156,7 @@ class DesiredContent:
         self._ordered_at[key] = now
         try:
             await self._jobs.submit(JobOrder(kind, package_id, version, priority, actor=self._actor))
-            self.stats.desired_jobs += 1
+            self.stats.jobs += 1
         except JobError as error:
             log.warning("desired content: job refused", extra={"package_id": package_id, "error": str(error)})
 

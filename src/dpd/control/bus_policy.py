@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dpd.bus.connection import Tell, tell_nobody
 from dpd.bus.documents import check_head, unpack_policy
 from dpd.bus.link import Link
 from dpd.bus.messages import Notice, PolicyHead, decode
@@ -34,16 +35,14 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 60.0  # at the bucket, whatever the watch says
 
-Tell = Callable[..., None]  # (event, **fields), as EventLog.note
-
 
 @dataclass(slots=True)
 class FollowerStats:
     """What following the site's policy counted."""
 
-    policy_version: int = gauge("Version of the site's policy that is held here, 0 for none")
-    policy_mirrored: int = counter("Policies of the site that were taken over")
-    policy_refused: int = counter("Policies of the site that were refused: damaged, older, or of another site")
+    version: int = gauge("Version of the site's policy that is held here, 0 for none")
+    mirrored: int = counter("Policies of the site that were taken over")
+    refused: int = counter("Policies of the site that were refused: damaged, older, or of another site")
 
 
 class PolicyFollower:
@@ -54,7 +53,7 @@ class PolicyFollower:
         store: SiteStore,
         site: str,
         *,
-        tell: Tell = lambda event, **fields: None,
+        tell: Tell = tell_nobody,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,14 +69,14 @@ class PolicyFollower:
         self._refused: tuple[int, str] = (0, "")  # the bucket's revision, and why
         held = store.authority
         is_held = held is not None and held.site == site
-        self.stats.policy_version = held.version if held is not None and is_held else 0
+        self.stats.version = held.version if held is not None and is_held else 0
         # The wall clock tells only how old what a restart found is; from here on the monotonic one counts.
         age_s = max(0.0, clock() - held.at) if held is not None and is_held else 0.0
         self._heard_at = monotonic() - age_s
 
     @property
     def version(self) -> int:
-        return self.stats.policy_version
+        return self.stats.version
 
     @property
     def age_s(self) -> float:
@@ -159,8 +158,8 @@ class PolicyFollower:
         model = await self._fetch(bucket, head)
         if not await asyncio.to_thread(self._store.mirror, self._site, head.version, model, self._clock()):
             raise BusError(f"policy version {head.version} is older than what is held here")
-        self.stats.policy_version = head.version
-        self.stats.policy_mirrored += 1
+        self.stats.version = head.version
+        self.stats.mirrored += 1
         self._heard_at = self._monotonic()
         log.info("policy of the site taken over", extra={"site": self._site, "version": head.version})
         self._tell("bus.policy_mirrored", site=self._site, policy_version=head.version)
@@ -199,6 +198,6 @@ class PolicyFollower:
         self._refused, self.refusal = (revision, str(error)), str(error)
         if is_known:
             return
-        self.stats.policy_refused += 1
+        self.stats.refused += 1
         log.error("policy of the site refused; what is held goes on", extra={"site": self._site, "held": self.version, "cause": str(error)})  # fmt: skip
         self._tell("bus.policy_refused", site=self._site, policy_version=self.version, error=str(error))

@@ -39,8 +39,8 @@ _Key: TypeAlias = tuple[int, str]
 class RunStats:
     """What the sharing of runs counted."""
 
-    runs_told: int = counter("Runs of required deployments that were told to the site")
-    runs_heard: int = counter("Runs of required deployments that the site told of")
+    told: int = counter("Runs of required deployments that were told to the site")
+    heard: int = counter("Runs of required deployments that the site told of")
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class SharedRuns:
             raise
         self._revisions[key] = revision
         self._on_bus[run.deployment, run.machine] = run
-        self.stats.runs_told += 1
+        self.stats.told += 1
         if run.is_cleared:
             self._heard.set()  # the clear has been told: it is to be forgotten
 
@@ -205,7 +205,7 @@ class SharedRuns:
             self._store.runs.drop(steps.drops)
         if steps.heard_clears:
             self._memory.forget_clears(steps.heard_clears)
-        self.stats.runs_heard += len(steps.takes) + len(steps.drops)
+        self.stats.heard += len(steps.takes) + len(steps.drops)
 
 
 WRONG_LAST_SEQUENCE = 10071  # JSStreamWrongLastSequenceErrF

@@ -17,7 +17,7 @@ from dpd.bus.messages import StatusReport, encode
 from dpd.bus.subjects import Subjects
 from dpd.errors import BusError
 from dpd.telemetry.spool import Spool
-from dpd.telemetry.stats import counter, gauge
+from dpd.telemetry.stats import counter
 from dpd.telemetry.status_messages import StatusMessage
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,7 @@ LOOK_S = 30.0  # at the spool, where it tells no news
 class ShipperStats:
     """What the shipping of status messages counted."""
 
-    status_sent: int = counter("Status messages that JetStream has acknowledged")
-    status_backlog: int = gauge("Status messages that the site does not have yet")
+    sent: int = counter("Status messages that JetStream has acknowledged")
 
 
 class StatusShipper:
@@ -59,7 +58,6 @@ class StatusShipper:
         while True:
             epoch, confirmed = self._spool.epoch, self._spool.confirmed(READER)
             batch = await asyncio.to_thread(self._spool.after, confirmed, AT_ONCE)
-            self.stats.status_backlog = self.backlog
             if not batch or epoch != self._spool.epoch:
                 await self._spool.news(confirmed, LOOK_S)
                 continue
@@ -77,10 +75,9 @@ class StatusShipper:
                 failure = outcome
                 break
             stored = message.sequence
-            self.stats.status_sent += 1
+            self.stats.sent += 1
         if stored and epoch == self._spool.epoch:
             await asyncio.to_thread(self._spool.confirm, READER, stored)
-        self.stats.status_backlog = self.backlog
         if failure is not None:
             raise _explained(failure)
 

@@ -25,6 +25,7 @@ from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Content, Library
 from dpd.control.bundle_operations import BundleOperations
+from dpd.control.bus_operations import BusOperations
 from dpd.control.content_operations import ContentOperations
 from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
@@ -156,6 +157,7 @@ class Operations:
         self._multicast = multicast
         self._opened = opened
         self._events = events or (multicast.events if multicast is not None else EventLog())
+        self.bus = BusOperations()
         self.messages = MessageOperations(self._events.spool, self.draining.is_set)
         self._config_path = config_path
         self._started_at = time.time()

@@ -133,6 +133,11 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "daemon.draining": _define(_INFO, 5002, "dpd is shutting down and takes no new work."),
     "messages.dropped": _define(_WARNING, 5101, "{count} status messages, {first} to {last}, made room for newer ones before {readers} had them."),
     "messages.lost": _define(_ERROR, 5102, "{count} status messages could not be written and are lost, between {first_at} and {last_at} (seconds since the epoch)[: {error}]."),
+    # ---- 7000: the bus, as a distribution point sees it
+    "bus.connected": _define(_INFO, 7001, "The bus is connected[ at {server}]."),
+    "bus.lost": _define(_WARNING, 7002, "The connection to the bus is lost: {cause}."),
+    "bus.policy_mirrored": _define(_INFO, 7003, "Policy version {policy_version} of site {site} holds here now."),
+    "bus.policy_refused": _define(_ERROR, 7004, "A policy of site {site} was refused, version {policy_version} goes on: {error}."),
     # ---- 8000: the site server
     "point.present": _define(_INFO, 8001, "Distribution point {point} is there."),
     "point.away": _define(_WARNING, 8002, "Distribution point {point} is away[; last heard {silent_s} s ago]."),
