@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpd.site.declaration import Declaration, Kind, key_of, label_of, read_declaration
-from dpd.site.records import AffinityMode, ApprovalRule, Boundary, Computer, Deployment, Purpose, RuleKind
+from dpd.site.records import ApprovalRule, Boundary, Computer, Deployment, Purpose, RuleKind
 
 A = "52:54:00:00:00:0a"
 
@@ -22,7 +22,7 @@ def test_a_file_speaks_of_the_kinds_that_it_has_tables_of_or_owns() -> None:
     assert read.problems == ()
     assert dict(read.said) == {Kind.COMPUTER: (Computer("PC-1", (A,)),), Kind.BOUNDARY: ()}
     assert read.owned == {Kind.COMPUTER, Kind.BOUNDARY}
-    assert (read.maintenance, read.affinity_mode) == (None, None)
+    assert read.maintenance is None
 
 
 def test_a_file_may_only_add_to_a_kind() -> None:
@@ -32,8 +32,8 @@ def test_a_file_may_only_add_to_a_kind() -> None:
 
 
 def test_what_there_is_one_of_is_spoken_of_by_its_key() -> None:
-    read = read_declaration('maintenance = ""\naffinity_mode = "pending"')
-    assert (read.maintenance, read.affinity_mode, read.problems) == ("", AffinityMode.PENDING, ())
+    read = read_declaration('maintenance = ""')
+    assert (read.maintenance, read.problems) == ("", ())
 
 
 def test_an_empty_file_says_nothing() -> None:
@@ -82,7 +82,7 @@ value = "10.0.0.1/8"
     assert messages[1] == '"point" is in owns too; expected in one of them'
     assert "pc-1 is there already, in line 5; expected once" in messages
     assert messages[7] == "expected [[deployment]] for each, with two brackets"
-    assert messages[8].startswith("unknown key; expected one of owns, adds_to, maintenance, affinity_mode, computer,")
+    assert messages[8].startswith("unknown key; expected one of owns, adds_to, maintenance, computer,")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from dpd.site.model import SiteModel
 from dpd.site.model_checks import normal_model
 from dpd.site.model_plan import plan_model
 from dpd.site.records import (
-    AffinityMode,
     ApprovalRule,
     Audience,
     Boundary,
@@ -46,12 +45,10 @@ SITE = SiteModel(
     points=(Point("branch", ("north", "small"), "http://branch.example:8080"),),
     rules=(ApprovalRule(2, RuleKind.CIRCUIT, "0102", 7.0),),
     maintenance="new switch",
-    affinity_mode=AffinityMode.AUTO,
 )  # fmt: skip
 
 TEXT = """\
 owns = ["computer", "collection", "deployment", "boundary", "point", "rule"]
-affinity_mode = "auto"
 maintenance = "new switch"
 
 [[computer]]
@@ -114,7 +111,7 @@ def test_some_kinds_alone_speak_of_these_alone() -> None:
     written = write_declaration(SITE, [Kind.RULE, Kind.POINT])
     assert written.splitlines()[:3] == ['owns = ["point", "rule"]', "", "[[point]]"]
     read = read_declaration(written)
-    assert (set(read.said), read.maintenance, read.affinity_mode) == ({Kind.POINT, Kind.RULE}, None, None)
+    assert (set(read.said), read.maintenance) == ({Kind.POINT, Kind.RULE}, None)
 
 
 def test_a_site_without_maintenance_says_nothing_of_it() -> None:
@@ -131,7 +128,7 @@ def _bare(model: SiteModel) -> SiteModel:
         "deployments": tuple(replace(each, id=0, added_at=0.0) for each in model.deployments),
         "rules": tuple(replace(each, id=0, added_at=0.0) for each in model.rules),
     }
-    return normal_model(replace(model, **parts))  # type: ignore[arg-type]
+    return normal_model(replace(model, affinity_mode=SiteModel().affinity_mode, **parts))  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -124,11 +124,8 @@ def test_another_order_of_members_is_no_change_and_of_points_is_one() -> None:
 
 
 def test_what_there_is_one_of_changes_too() -> None:
-    found = plan('maintenance = ""\naffinity_mode = "auto"')
-    assert found.changes == (
-        Change("site", "maintenance", Action.CHANGED, (FieldChange("maintenance", "move", ""),)),
-        Change("site", "affinity_mode", Action.CHANGED, (FieldChange("affinity_mode", "none", "auto"),)),
-    )
+    found = plan('maintenance = ""')
+    assert found.changes == (Change("site", "maintenance", Action.CHANGED, (FieldChange("maintenance", "move", ""),)),)
     assert (found.model.maintenance, found.unchanged) == ("", 10)
 
 

@@ -26,7 +26,6 @@ from dpd.site.declaration_records import (
 from dpd.site.declaration_tables import DeclarationProblem, Problems, Table, shown
 from dpd.site.model import SiteModel
 from dpd.site.records import (
-    AffinityMode,
     ApprovalRule,
     Boundary,
     Collection,
@@ -57,12 +56,11 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """What a file says. With problems it is not to be carried out; what is known of it is still good for finding more of them:
-    `unread` are things that the file names in tables with problems. `maintenance` and `affinity_mode` None: not spoken of."""
+    `unread` are things that the file names in tables with problems. `maintenance` None: not spoken of."""
 
     said: Mapping[Kind, tuple[Record, ...]]
     owned: frozenset[Kind]
     maintenance: str | None
-    affinity_mode: AffinityMode | None
     problems: tuple[DeclarationProblem, ...]
     unread: frozenset[tuple[Kind, str]]
     paths: Mapping[tuple[Kind, str], Path]
@@ -129,7 +127,7 @@ def read_declaration(text: str) -> Declaration:
 
 def _unreadable(line: int, message: str) -> Declaration:
     problem = DeclarationProblem(line, "", message)
-    return Declaration({}, frozenset(), None, None, (problem,), frozenset(), {}, TomlLines(""))
+    return Declaration({}, frozenset(), None, (problem,), frozenset(), {}, TomlLines(""))
 
 
 def _line_in(message: str, text: str) -> int:
@@ -143,7 +141,8 @@ def _read(document: dict[str, Any], lines: TomlLines) -> Declaration:
     owns, adds_to = _kinds(top, "owns"), _kinds(top, "adds_to")
     for kind in owns & adds_to:
         top.wrong(("adds_to",), f'"{kind}" is in owns too; expected in one of them')
-    reason, mode = top.text("maintenance", _reason), top.choice("affinity_mode", AffinityMode, AffinityMode.NONE)
+    reason = top.text("maintenance", _reason)
+    maintenance = reason if top.has("maintenance") else None
     said: dict[Kind, tuple[Record, ...]] = {}
     unread: set[tuple[Kind, str]] = set()
     paths: dict[tuple[Kind, str], Path] = {}
@@ -153,16 +152,7 @@ def _read(document: dict[str, Any], lines: TomlLines) -> Declaration:
             said[kind] = tuple(_read_records(kind, tables, paths, unread, lines))
     top.finish()
     found = tuple(sorted(problems.found, key=lambda each: each.line))
-    return Declaration(
-        said,
-        frozenset(said) - adds_to,
-        reason if top.has("maintenance") else None,
-        mode if top.has("affinity_mode") else None,
-        found,
-        frozenset(unread),
-        paths,
-        lines,
-    )
+    return Declaration(said, frozenset(said) - adds_to, maintenance, found, frozenset(unread), paths, lines)
 
 
 def _kinds(top: Table, key: str) -> frozenset[Kind]:

@@ -28,13 +28,12 @@ Pair = tuple[str, str]  # a key and its value as TOML
 
 
 def write_declaration(model: SiteModel, kinds: Iterable[Kind] = tuple(Kind)) -> str:
-    """What these kinds are now, as a file that speaks wholly of them. All of them: of the site's own values too, and of
-    maintenance where there is one, since a file that is kept is not to end one that began later."""
+    """What these kinds are now, as a file that speaks wholly of them. With all of them it speaks of maintenance too, but only
+    where there is one: a file that is kept is not to end one that began later."""
     wanted = [kind for kind in Kind if kind in set(kinds)]
     head = [("owns", _list([text(kind) for kind in wanted]))]
     if len(wanted) == len(Kind):
-        head += [("affinity_mode", text(model.affinity_mode))]
-        head += [("maintenance", text(model.maintenance))] if model.maintenance else []
+        head += _text_if("maintenance", model.maintenance)
     tables = ["".join(f"{key} = {value}\n" for key, value in head)]
     tables += [
         f"[[{kind}]]\n" + "".join(f"{key} = {value}\n" for key, value in _pairs(record))

@@ -95,7 +95,7 @@ def _merge(old: SiteModel, declaration: Declaration) -> SiteModel:
     return replace(
         model_of(merged),
         maintenance=old.maintenance if declaration.maintenance is None else declaration.maintenance,
-        affinity_mode=declaration.affinity_mode or old.affinity_mode,
+        affinity_mode=old.affinity_mode,  # of the settings
     )
 
 
@@ -209,10 +209,9 @@ def compare_models(old: SiteModel, new: SiteModel) -> tuple[Change, ...]:
 
 
 def _site_changes(old: SiteModel, new: SiteModel) -> Iterator[Change]:
-    for field in ("maintenance", "affinity_mode"):
-        before, after = getattr(old, field), getattr(new, field)
-        if before != after:
-            yield Change(SITE, field, Action.CHANGED, (FieldChange(field, str(before), str(after)),))
+    if old.maintenance != new.maintenance:
+        field = "maintenance"
+        yield Change(SITE, field, Action.CHANGED, (FieldChange(field, old.maintenance, new.maintenance),))
 
 
 def _kind_changes(kind: Kind, old: SiteModel, new: SiteModel) -> Iterator[Change]:
