@@ -2,15 +2,18 @@
 """Kills a library at every step of a change and looks at what the next open finds. A program of its own: it forks.
 
 Usage: crash_steps.py SCENARIO DIRECTORY [POINTS]. Prints the outcome after each kill, "old" or "new", as a JSON list.
-Without POINTS the kills come before each line of code when it is run for the first time; with it, at so many moments
-picked at random among all lines that are run.
+Without POINTS the kills come among the lines of code when they are run for the first time: of lines one after the other
+that leave everything on the disk as it is, before the first and before the last, since whoever comes after a kill sees the
+disk alone. With POINTS they come at so many moments picked at random among all lines that are run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -148,41 +151,68 @@ def state(library: Library) -> list[tuple[str, int]]:
 
 def steps(root: Path, change: Change, *, opening: bool, points: int) -> Iterator[int]:
     """The steps to kill in: all of them, or some of as many as the change takes when it is not killed."""
-    if not points:
-        step = 0
-        while True:
-            yield step
-            step += 1
-    total = count_steps(root, change)
-    rng = random.Random(total)
-    yield from (rng.randrange(total) for _ in range(points))
+    seen = states_seen(root, change, opening=opening, every=points > 0)
+    if points:
+        rng = random.Random(len(seen))
+        yield from (rng.randrange(len(seen)) for _ in range(points))
+        return
+    last = len(seen) - 1
+    yield from (
+        step
+        for step, state in enumerate(seen)
+        if step in (0, last) or seen[step - 1] != state or seen[step + 1] != state
+    )
 
 
-def count_steps(root: Path, change: Change) -> int:
-    """In a copy of the library, so that it stays as it is."""
+def states_seen(root: Path, change: Change, *, opening: bool, every: bool) -> list[str]:
+    """What is on the disk before each line, in a word each; in a copy of the library, so that it stays as it is."""
     copy = root.with_name("copy")
-    os.system(f"cp -a {root} {copy}")
-    reader, writer = os.pipe()
+    shutil.copytree(root, copy)
+    told = root.with_name("seen")
     if os.fork() == 0:
+        seen = list[str]()
+        look = (lambda: "") if every else DiskLook(copy).state
+        if opening:
+            (copy / "keys" / "manifest.ed25519").unlink()
+            before_lines(lambda: seen.append(look()), every=every)
         library = Library(copy, slab_bytes=SLAB_BYTES)
-        counted = kill_before_line(1 << 60, every=True)
+        before_lines(lambda: seen.append(look()), every=every)
         change(library)
         sys.settrace(None)
-        os.write(writer, b"%d" % counted[0])
+        told.write_text(json.dumps(seen), encoding="ascii")
         os._exit(0)
     os.wait()
-    return int(os.read(reader, 100))
+    shutil.rmtree(copy)
+    found: list[str] = json.loads(told.read_text(encoding="ascii"))
+    return found
+
+
+class DiskLook:
+    """What a folder holds: its names, and the bytes of its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def state(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for path, folders, files in os.walk(self._folder):
+            digest.update(repr((path, sorted(folders), sorted(files))).encode())
+            for name in sorted(files):
+                with open(os.open(f"{path}/{name}", os.O_RDONLY), "rb") as file:
+                    digest.update(hashlib.sha1(file.read(), usedforsecurity=False).digest())
+        return digest.hexdigest()
 
 
 def killed_in_step(step: int, root: Path, change: Change, *, opening: bool, every: bool) -> bool:
     """Fork, make the change there, SIGKILL it before that step; False: it finished."""
     child = os.fork()
     if child == 0:
+        kill = Killer(step)
         if opening:
             (root / "keys" / "manifest.ed25519").unlink()
-            kill_before_line(step, every=every)
+            before_lines(kill, every=every)
         library = Library(root, slab_bytes=SLAB_BYTES)
-        kill_before_line(step, every=every)
+        before_lines(kill, every=every)
         with suppress(BrokenPipeError):
             change(library)
         os._exit(0)
@@ -194,24 +224,33 @@ def killed_in_step(step: int, root: Path, change: Change, *, opening: bool, ever
     return every  # a count of random steps is another one in each run
 
 
-def kill_before_line(step: int, *, every: bool) -> list[int]:
-    """Before the step-th line that is new, or simply the step-th one. Answers the count, which goes on."""
+class Killer:
+    """SIGKILL at the step-th call, counted from 0."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+
+    def __call__(self) -> None:
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+def before_lines(call: Callable[[], None], *, every: bool) -> None:
+    """Call it before each line that is new, or simply before each."""
     seen: set[tuple[str, int]] = set()
-    count = [0]
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         if not frame.f_code.co_filename.startswith(WATCHED):
             return None
         if event == "line":
             line = (frame.f_code.co_filename, frame.f_lineno)
-            count[0] += every or line not in seen
-            seen.add(line)
-            if count[0] > step:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if every or line not in seen:
+                seen.add(line)
+                call()
         return trace
 
     sys.settrace(trace)  # type: ignore[arg-type]
-    return count
 
 
 def check_sound(library: Library, root: Path) -> None:
@@ -234,7 +273,7 @@ def check_gc(library: Library) -> None:
     found = library.gc()
     assert found.missing == (), found
     assert library.gc(delete=True) == replace(found, deleted=True)
-    assert library.gc() == GcReport(False, 0, 0, 0, 0, (), ())
+    assert found.is_clean or library.gc() == GcReport(False, 0, 0, 0, 0, (), ())
 
 
 if __name__ == "__main__":

@@ -238,6 +238,7 @@ def test_closing_ends_a_publish_at_its_next_piece(library: Library, make_file: M
             use()
 
 
+KILLS = int(os.environ.get("DPD_KILLS", "10"))  # 200 for the long run
 NEVER_NEW = {"publish again", "open without a key", "publish again with parity", "gc"}
 SCENARIOS = (
     "publish",
@@ -259,10 +260,10 @@ SCENARIOS = (
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str) -> None:
-    """One SIGKILL before each line that the change runs; crash_steps checks after each that all is sound, and that gc
-    finds what is left over and nothing else."""
+    """A SIGKILL in each state that the lines of the change leave the disk in; crash_steps checks after each that all is
+    sound, and that gc finds what is left over and nothing else."""
     outcomes = kill(scenario, tmp_path)
-    assert len(outcomes) > 30
+    assert len(outcomes) >= (4 if scenario == "open without a key" else 10)
     assert set(outcomes) == ({"old"} if scenario in NEVER_NEW else {"old", "new"})
     assert outcomes == sorted(outcomes, reverse=True)  # one point, before which it is old and after which it is new
 
@@ -272,8 +273,8 @@ def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, scen
     ["publish", "publish the next version of a folder", "remove a folder", "gc", "receive a folder"],
 )
 def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new(tmp_path: Path, scenario: str) -> None:
-    """Forty moments among all lines of the change, also those of loops that have run before."""
-    assert len(kill(scenario, tmp_path, points=40)) == 40
+    """Moments among all lines of the change, also those of loops that have run before."""
+    assert len(kill(scenario, tmp_path, points=KILLS)) == KILLS
 
 
 def kill(scenario: str, directory: Path, points: int = 0) -> list[str]:

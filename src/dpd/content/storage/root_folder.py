@@ -127,8 +127,12 @@ class RootFolder:
 
     def files_of(self, prefix: str) -> list[Path]:
         """The blobs whose hashes begin with these two digits, and their parity files."""
-        found = self.path.glob(f"blobs/{prefix}/*")
-        return [path for path in found if _HASH.fullmatch(path.stem) and path.suffix in ("", ".parity")]
+        folder = f"{self.path}/blobs/{prefix}"
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        return [Path(folder, name) for name in names if _HASH.fullmatch(name.removesuffix(".parity"))]
 
     def parts(self) -> Iterator[Path]:
         """Whatever lies in incoming/."""
