@@ -20,6 +20,7 @@ from dpd.errors import DpdError
 CHUNK_BYTES = 1 << 20
 SITE_SOCKET = "/run/dpd-site/control.sock"
 TIMEOUT_S = 30.0
+STREAM_TIMEOUT_S = 45.0  # between two lines of a stream, which has a heartbeat each 15 s
 LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
 
 Sent = Callable[[int], None]
@@ -92,6 +93,22 @@ class Client:
         try:
             connection.request("POST", self._target(parts, query), encoded, {"Content-Type": "application/json"})
             yield from _lines(connection.getresponse())
+        except (OSError, http.client.HTTPException) as error:
+            raise self._explain(error) from None
+        finally:
+            connection.close()
+
+    def stream(self, *parts: str, **query: object) -> Iterator[str]:
+        """The lines of an answer that has no end, until it ends after all. Raises RefusedByDaemon; DaemonUnreachable where it
+        breaks off or falls silent."""
+        connection = self._connection(STREAM_TIMEOUT_S)
+        try:
+            connection.request("GET", self._target(parts, query))
+            response = connection.getresponse()
+            if response.status != 200:
+                _checked(response.status, response.read())
+            for line in response:
+                yield line.decode().rstrip("\r\n")
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:

@@ -95,8 +95,7 @@ class MessageOperations:
         if behind.epoch != series.epoch:
             behind = Position(series.epoch, 0)
         latest = series.latest
-        found = await asyncio.to_thread(series.after, behind.sequence, limit, severity=severity)
-        oldest = series.oldest  # read after the messages, which may have been dropped meanwhile
+        found, oldest = await asyncio.to_thread(_read, series, behind.sequence, limit, severity)
         missed = None
         if behind.sequence + 1 < oldest:
             last = min(oldest, found[0].sequence if found else oldest) - 1
@@ -141,3 +140,9 @@ class MessageOperations:
             return await self.page(behind, PAGE, severity), True
         except DpdError:
             return Page([], behind), False
+
+
+def _read(series: Series, sequence: int, limit: int, severity: Severity) -> tuple[list[StatusMessage], int]:
+    """The messages, and then what is the oldest, since some may have been dropped meanwhile."""
+    found = series.after(sequence, limit, severity=severity)
+    return found, series.oldest

@@ -158,7 +158,7 @@ def sentence_of(event: str, fields: Mapping[str, Value]) -> str:
     sentence = definition_of(event).sentence
     if not sentence:
         shown = " ".join(f"{name}={value}" for name, value in fields.items() if value != "")
-        return f"{event.replace('_', ' ')} {shown}".strip()
+        return _shown(f"{event.replace('_', ' ')} {shown}".strip())
 
     def part(found: re.Match[str]) -> str:
         has_all = all(fields.get(name, "") != "" for name in _FIELD.findall(found[1]))
