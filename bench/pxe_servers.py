@@ -110,7 +110,7 @@ class Dpd(PxeServer):
         lines = [f"PC-{number:04d},{mac}" for number, mac in enumerate(self._macs)]
         computers.write_text("\n".join(["name,mac", *lines, ""]), encoding="ascii")
         self.tell("computer", "import", computers)
-        self.tell("deployment", "add", "--all", "--required")
+        self.tell("deployment", "add", "--all", "--required", "--confirm", str(len(self._macs)))
 
     def forget_boots(self) -> None:
         self.tell("deployment", "clear", "1", "--all")

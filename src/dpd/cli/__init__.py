@@ -13,8 +13,10 @@ from dpd.cli import (
     aiming,
     boot_file,
     boot_image,
+    boundary,
     bundle,
     bus,
+    collection,
     computer,
     content,
     demo,
@@ -25,6 +27,7 @@ from dpd.cli import (
     maintenance,
     mc_test,
     point,
+    policy,
     pxe,
     pxe_approval,
     receive,
@@ -68,6 +71,9 @@ app.add_typer(pxe.app, name="pxe")
 pxe_approval.register(pxe.app)
 app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(collection.app, name="collection")
+app.add_typer(boundary.app, name="boundary")
+app.add_typer(policy.app, name="policy")
 app.add_typer(site.app, name="site")
 app.add_typer(point.app, name="point")
 app.add_typer(bus.app, name="bus")

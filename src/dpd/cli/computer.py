@@ -71,6 +71,7 @@ def show(name: NameArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: Jso
             ("MACs", " ".join(computer["macs"]) or "-"),
             ("GUID", computer["guid"] or "-"),
             ("Boot image", computer["boot_image"] or "as deployed"),
+            ("Collections", " ".join(details["collections"]) or "-"),
             ("Added", moment(computer["added_at"])),
         ]
     )

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from dpd.cli.client import Client
-from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
+from dpd.cli.options import DEFAULT_SOCKET, ConfirmOption, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
 from dpd.cli.times import read_moment
+from dpd.site.records import Audience, Rerun
 
 app = typer.Typer(help="Deploy boot images to computers.", no_args_is_help=True, rich_markup_mode=None)
+
 
 IdArgument = Annotated[int, typer.Argument(metavar="ID", help="The deployment, as `dpd deployment list` numbers it.")]
 
@@ -20,6 +22,7 @@ IdArgument = Annotated[int, typer.Argument(metavar="ID", help="The deployment, a
 @app.command(epilog="Example: dpd deployment add --computer PC-017 --boot-image LAB00005 --required")
 def add(
     computer: Annotated[str, typer.Option(metavar="NAME", help="For this computer.")] = "",
+    collection: Annotated[str, typer.Option(metavar="NAME", help="For the members of this collection.")] = "",
     all_computers: Annotated[bool, typer.Option("--all", help="For every known computer.")] = False,
     unknown: Annotated[bool, typer.Option("--unknown", help="For every unknown computer that may boot.")] = False,
     boot_image: Annotated[str, typer.Option(metavar="ID", help="Without it, the default boot image.")] = "",
@@ -29,17 +32,26 @@ def add(
     priority: Annotated[int, typer.Option(metavar="N", help="The higher one wins.")] = 0,
     start: Annotated[str, typer.Option("--from", metavar="MOMENT", help="Such as 2026-11-21T20:00+01:00.")] = "",
     end: Annotated[str, typer.Option("--until", metavar="MOMENT", help="Not from this moment on.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="A name of its own, as declarations know it by.")] = "",
+    audience: Annotated[
+        Audience, typer.Option(help="Whom it is offered to; not to network boots where it is clients.")
+    ] = Audience.ALL,
+    rerun: Annotated[
+        Rerun, typer.Option(help="Whether a machine that was given it as required has it once more.")
+    ] = Rerun.NEVER,
+    confirm: ConfirmOption = None,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
-    """Deploy a boot image to one computer, all known ones or the unknown ones."""
+    """Deploy a boot image to one computer, a collection, all known ones or the unknown ones."""
     targets = [
         *([computer] if computer else []),
+        *([f"collection:{collection}"] if collection else []),
         *(["all"] if all_computers else []),
         *(["unknown"] if unknown else []),
     ]
     if len(targets) != 1:
-        raise typer.BadParameter("expected one of --computer NAME, --all and --unknown")
+        raise typer.BadParameter("expected one of --computer NAME, --collection NAME, --all and --unknown")
     body = {
         "target": targets[0],
         "boot_image": boot_image,
@@ -47,6 +59,10 @@ def add(
         "priority": priority,
         "available_from": read_moment(start) if start else 0.0,
         "expires_at": read_moment(end) if end else 0.0,
+        "name": name,
+        "audience": audience.value,
+        "rerun": rerun.value,
+        **({} if confirm is None else {"confirm": confirm}),
     }
     added = Client(socket).post("deployments", body=body)
     if as_json:
@@ -59,7 +75,8 @@ def _sentence(status: dict[str, Any]) -> str:
     deployment = status["deployment"]
     image = f"boot image {deployment['boot_image']}" if deployment["boot_image"] else "the default boot image"
     whom = {"all": "every known computer", "unknown": "every unknown computer"}.get(deployment["target"])
-    return f"{image} is {deployment['purpose']} for {whom or deployment['target']} ({status['state']})"
+    whom = whom or deployment["target"].replace("collection:", "collection ")
+    return f"{image} is {deployment['purpose']} for {whom} ({status['state']})"
 
 
 @app.command("list", epilog="Example: dpd deployment list")
@@ -72,7 +89,9 @@ def list_deployments(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption 
     rows = (
         (
             d["id"],
+            d["name"] or "-",
             d["target"],
+            each["reaches"] if d["target"] != "unknown" else "-",
             d["boot_image"] or "default",
             d["purpose"],
             d["priority"],
@@ -85,7 +104,7 @@ def list_deployments(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption 
         for d in [each["deployment"]]
     )
     print_table(
-        ("ID>", "FOR", "BOOT IMAGE", "PURPOSE", "PRIORITY>", "FROM", "UNTIL", "STATE", "RUNS>"),
+        ("ID>", "NAME", "FOR", "REACHES>", "BOOT IMAGE", "PURPOSE", "PRIORITY>", "FROM", "UNTIL", "STATE", "RUNS>"),
         rows,
         empty="Nothing is deployed; `dpd deployment add --computer NAME --boot-image ID` deploys.",
     )
@@ -102,6 +121,9 @@ def show(id: IdArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOpt
     print_fields(
         [
             ("Deployment", f"{deployment['id']}: {_sentence(reply)}"),
+            ("Name", deployment["name"] or "-"),
+            ("Audience", deployment["audience"]),
+            ("Rerun", deployment["rerun"]),
             ("From", _moment(deployment["available_from"])),
             ("Until", _moment(deployment["expires_at"])),
         ]

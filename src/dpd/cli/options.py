@@ -13,5 +13,11 @@ PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Package
 VersionOption = Annotated[
     int | None, typer.Option("--source-version", metavar="N", help="This version instead of the newest.")
 ]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option(
+        "--confirm", metavar="N", help="How many known computers it reaches, where that is many and they are meant."
+    ),
+]
 
 DEFAULT_SOCKET = "/run/dpd/control.sock"
