@@ -15,6 +15,7 @@ from dpd.control.bus_api import ROUTES as BUS_ROUTES
 from dpd.control.caller_api import ROUTES as CALLER_ROUTES
 from dpd.control.collection_api import ROUTES as COLLECTION_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
+from dpd.control.declaration_api import ROUTES as DECLARATION_ROUTES
 from dpd.control.event_api import ROUTES as MESSAGE_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
@@ -261,6 +262,7 @@ ROUTES = (
     *BUNDLE_ROUTES,
     *VALIDATION_ROUTES,
     *SITE_ROUTES,
+    *DECLARATION_ROUTES,
     *COLLECTION_ROUTES,
     *BOUNDARY_ROUTES,
     Route("GET", "/openapi.json", "This document", Api.openapi, dict),

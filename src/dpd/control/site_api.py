@@ -11,8 +11,8 @@ from aiohttp import web
 
 from dpd.control.access import Role
 from dpd.control.actor import actor_of
+from dpd.control.body_text import read_text
 from dpd.control.openapi import Route
-from dpd.control.refusals import RequestRefused
 from dpd.control.site_messages import (
     ApproveRequest,
     Audit,
@@ -64,23 +64,9 @@ async def add_computer(api: Asked, request: web.Request, parameters: None, body:
 
 
 async def import_computers(api: Asked, request: web.Request, parameters: ImportParameters, body: None) -> ImportReport:
-    text = await _read_text(request)
+    text = await read_text(request, MAX_CSV_BYTES, "import the computers in several files")
     actor = actor_of(request)
     return await asyncio.to_thread(api.site.import_computers, text, actor, dry_run=parameters.dry_run)
-
-
-async def _read_text(request: web.Request) -> str:
-    content = bytearray()
-    async for chunk in request.content.iter_any():
-        content += chunk
-        if len(content) > MAX_CSV_BYTES:
-            raise RequestRefused(f"body: larger than {MAX_CSV_BYTES} bytes; import the computers in several files")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RequestRefused(
-            f"body: not UTF-8 text: byte {error.start} is 0x{content[error.start]:02x}; save the file as UTF-8"
-        ) from None
 
 
 async def show_computer(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dpd.control.declaration_operations import DeclarationOperations
 from dpd.control.model_operations import ModelOperations
 from dpd.site.computer_csv import LineProblem, read_computers
 from dpd.site.high_risk import check_confirmed, risks_between
@@ -98,6 +99,7 @@ class SiteOperations:
         self._store = policy.store
         self._clock = clock
         self.model = ModelOperations(policy)
+        self.declaration = DeclarationOperations(policy)
 
     # ---- computers
 

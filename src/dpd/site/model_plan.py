@@ -80,7 +80,7 @@ def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[st
         if not problems or not isinstance(each.error, SiteNotFound):
             key = key_of(records_of(merged, Kind(each.kind))[each.place])
             problems.append(declaration.problem(Kind(each.kind), key, (), each.message))
-    problems += _missing_images(old, new, declaration, has_image)
+    problems += _missing_images(old, merged, declaration, has_image)
     changes = compare_models(old, new)
     touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
     unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
@@ -197,7 +197,7 @@ def _missing_images(
 
 
 def _image(record: Record) -> str:
-    return record.boot_image if isinstance(record, Computer | Deployment) else ""
+    return record.boot_image.strip() if isinstance(record, Computer | Deployment) else ""
 
 
 # ---- the way there
