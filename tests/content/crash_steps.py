@@ -171,7 +171,7 @@ def states_seen(root: Path, change: Change, *, opening: bool, every: bool) -> li
     told = root.with_name("seen")
     if os.fork() == 0:
         seen = list[str]()
-        look = (lambda: "") if every else DiskLook(copy).state
+        look: Callable[[], str] = (lambda: "") if every else DiskLook(copy).state
         if opening:
             (copy / "keys" / "manifest.ed25519").unlink()
             before_lines(lambda: seen.append(look()), every=every)

@@ -287,7 +287,7 @@ def kill(scenario: str, directory: Path, points: int = 0) -> list[str]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1800,
         )
     assert ran.returncode == 0, ran.stderr
     outcomes: list[str] = json.loads(ran.stdout)

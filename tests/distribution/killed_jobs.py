@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that orders and works off jobs until it is killed: `python -m tests.distribution.killed_jobs FOLDER SEED SECONDS`.
+"""A process that orders and works off jobs until it is killed (tests.prepared).
 
-It prints a line for what it has been told is so: `ordered ID` when the desk has answered, `ended ID STATE` when a job has
-ended. With SECONDS 0 it orders nothing, works off what is open, and ends by itself.
+It prints a line for what it has been told is so: `ordered ID` when the desk has answered, `over ID STATE` when a job has
+ended. With 0 seconds it orders nothing, works off what is open, and ends by itself. The other place has one version more
+at each run, so that updates bring one and take others out.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,7 +26,7 @@ from dpd.errors import JobError
 from dpd.settings import Settings
 from dpd.telemetry.events import Value
 
-KINDS = (JobKind.DISTRIBUTE, JobKind.DISTRIBUTE, JobKind.REMOVE, JobKind.REDISTRIBUTE)
+KINDS = (JobKind.DISTRIBUTE, JobKind.UPDATE, JobKind.REMOVE, JobKind.REDISTRIBUTE)
 PACKAGES = tuple(f"P{number}" for number in range(6))
 
 
@@ -37,20 +37,23 @@ def say(*words: object) -> None:
 
 def tell(event: str, fields: Mapping[str, Value]) -> None:
     if event in ("job.done", "job.failed", "job.cancelled"):
-        say("ended", fields["job"], fields["state"])
+        say("over", fields["job"], fields["state"])
 
 
-def main(folder: Path, seed: int, seconds: float) -> None:
-    rng = random.Random(seed)
+def main(place_of_all: str, number: str, seconds: str) -> None:
+    folder, rng = Path(place_of_all), random.Random(int(number))
     with Library(folder / "library", slab_bytes=1 << 20) as library:
         place = OtherPlace(library, folder)
-        place.has = {package: {1: package.encode() * 1000} for package in PACKAGES}
+        versions = range(1, int(number) + 2)
+        place.has = {
+            package: {each: b"%d" % each + package.encode() * 1000 for each in versions} for package in PACKAGES
+        }
         settings = Settings(distribution=DistributionSettings(concurrent_jobs=3, attempts=1000))
         means = Means(place, place, {}, tell)
         distribution = Distribution(settings, library, open_database(folder / "d.db"), means)
         distribution.start()
         say("begun")
-        ends_at = time.monotonic() + seconds
+        ends_at = time.monotonic() + float(seconds)
         while time.monotonic() < ends_at:
             act(distribution, rng)
         while distribution.desk.open_jobs():
@@ -65,7 +68,3 @@ def act(distribution: Distribution, rng: random.Random) -> None:
         return
     order = JobOrder(rng.choice(KINDS), rng.choice(PACKAGES), None, rng.choice(tuple(Priority)))
     say("ordered", distribution.desk.submit(order).id)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

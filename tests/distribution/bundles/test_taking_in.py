@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.distribution.stocked import blob_path, open_library, publish_image, publish_tree
+from tests.prepared import Prepared
 
 from dpd.content import repository
 from dpd.content.library import Library
@@ -26,8 +22,6 @@ from dpd.distribution.bundles.plan import choose, plan
 from dpd.distribution.bundles.taking_in import BundleImport, Imported
 from dpd.distribution.bundles.tar_stream import BLOCK_BYTES
 from dpd.errors import ContentCorrupt, ContentError, JobCancelled
-
-ROOT = Path(__file__).parents[3]
 
 
 def export(library: Library, *names: str, since: Library | None = None) -> bytes:
@@ -254,26 +248,13 @@ def test_a_check_ends_it_and_it_goes_on(library: Library, origin: Library) -> No
     assert_same(library, origin, "LAB00002")
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from tests.distribution.stocked import open_library
-from dpd.distribution.bundles.taking_in import BundleImport
-with open_library(Path(sys.argv[1])) as library:
-    print("open", flush=True)
-    with open(sys.argv[2], "rb") as file:
-        BundleImport(library, {bytes.fromhex(sys.argv[3])}, lambda done, total: None, lambda: None).run(file.read)
-    print("done", flush=True)
-"""
-
-
-def start_import(library_path: Path, bundle: Path, key: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", CHILD, str(library_path), str(bundle), key]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/src"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"open\n"
-    return process
+def main(library_path: str, bundle: str, key: str) -> None:
+    """In a process of its own: import it."""
+    with open_library(Path(library_path)) as library:
+        print("open", flush=True)
+        with open(bundle, "rb") as file:
+            BundleImport(library, {bytes.fromhex(key)}, lambda done, total: None, lambda: None).run(file.read)
+        print("done", flush=True)
 
 
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path, origin: Library) -> None:
@@ -283,18 +264,17 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path, origin: Library) -> Non
     bundle = tmp_path / "bundle.tar"
     bundle.write_bytes(export(origin))
     key, kills, rng = origin.public_key().hex(), 0, random.Random(5)
-    for attempt in range(60):
-        process = start_import(tmp_path / "library", bundle, key)
-        time.sleep(0.004 * attempt + rng.random() * 0.01)
-        process.send_signal(signal.SIGKILL)
-        told = process.communicate(timeout=60)[0]
-        with open_library(tmp_path / "library") as library:
-            whole = {content.package_id for content in library.contents()}
-            for package_id in whole:
-                assert_same(library, origin, package_id)
-        if told == b"done\n" or len(whole) == 6:
-            break
-        kills += 1
+    with Prepared(__name__) as prepared:
+        for attempt in range(60):
+            after_s = 0.004 * attempt + rng.random() * 0.01
+            said = prepared.run(tmp_path / "library", bundle, key, kill_after_s=after_s)
+            with open_library(tmp_path / "library") as library:
+                whole = {content.package_id for content in library.contents()}
+                for package_id in whole:
+                    assert_same(library, origin, package_id)
+            if "done" in said or len(whole) == 6:
+                break
+            kills += 1
     assert kills >= 3
     with open_library(tmp_path / "library") as library:
         take(library, bundle.read_bytes(), origin)

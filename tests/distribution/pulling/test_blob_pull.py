@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+from tests.distribution import killed_pull
 from tests.distribution.origin import SLAB_BYTES, Origin, opened, repository_files
+from tests.prepared import Prepared
 
 from dpd.content.library import Library
 
-ROOT = Path(__file__).resolve().parents[3]
 KILLS = int(os.environ.get("DPD_KILLS", "8"))  # 200 for the long run
 PAUSE_S = 0.003  # at the origin behind each 64 KiB
 DOCUMENT_BYTES = 100_000  # description, manifest and index come anew with each try
@@ -30,20 +27,9 @@ def _publish(folder: Path, source: Path) -> tuple[dict[str, bytes], int]:
         return repository_files(library, content), content.size_bytes
 
 
-def _pull_and_kill(folder: Path, url: str, after_s: float) -> bool:
+def _pull_and_kill(prepared: Prepared, folder: Path, url: str, after_s: float) -> bool:
     """Whether it ended before it was killed."""
-    command = [sys.executable, "-m", "tests.distribution.killed_pull", str(folder), url, "LAB00001"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"begins\n"
-    time.sleep(after_s)
-    process.send_signal(signal.SIGKILL)
-    rest = process.stdout.read()
-    process.stdout.close()
-    process.wait(10)
-    return b"ended" in rest
+    return "came" in prepared.run(folder, url, "LAB00001", kill_after_s=after_s)
 
 
 def test_kill_9_at_random_points_and_the_next_try_goes_on(tmp_path: Path) -> None:
@@ -51,11 +37,11 @@ def test_kill_9_at_random_points_and_the_next_try_goes_on(tmp_path: Path) -> Non
     source = tmp_path / "source"
     source.write_bytes(rng.randbytes(24 << 20))
     files, size = _publish(tmp_path / "publisher", source)
-    with Origin(files) as origin:
+    with Origin(files) as origin, Prepared(killed_pull.__name__) as prepared:
         origin.pause_s = PAUSE_S
         kills = 0
         for _ in range(KILLS):
-            kills += not _pull_and_kill(tmp_path / "site", origin.url, rng.uniform(0.0, 0.5))
+            kills += not _pull_and_kill(prepared, tmp_path / "site", origin.url, rng.uniform(0.0, 0.5))
         _finish(tmp_path / "site", origin.url, size)
         assert kills >= 3
         twice = origin.sent_bytes - size - sum(len(body) for path, body in files.items() if "/blobs/" not in path)
@@ -70,13 +56,13 @@ def test_kill_9_in_a_tree_costs_what_came_in_two_seconds(tmp_path: Path) -> None
     for number in range(1200):
         (source / f"{number:04}.cab").write_bytes(rng.randbytes(rng.randrange(1, 6000)))
     files, size = _publish(tmp_path / "publisher", source)
-    with Origin(files) as origin:
+    with Origin(files) as origin, Prepared(killed_pull.__name__) as prepared:
         origin.pause_s = 0.02  # 200 files in a second: six for all
-        ended = _pull_and_kill(tmp_path / "site", origin.url, TREE_KILLED_S)
+        ended = _pull_and_kill(prepared, tmp_path / "site", origin.url, TREE_KILLED_S)
         first = len(origin.paths("/blobs/"))
         for _ in range(KILLS // 4):
-            ended |= _pull_and_kill(tmp_path / "site", origin.url, rng.uniform(0.0, 0.3))
-        before = len(origin.paths("/blobs/"))
+            ended |= _pull_and_kill(prepared, tmp_path / "site", origin.url, rng.uniform(0.0, 0.3))
+        before, origin.pause_s = len(origin.paths("/blobs/")), 0.0
         _finish(tmp_path / "site", origin.url, size)
         assert not ended
         again = len(origin.paths("/blobs/")) - len(set(origin.paths("/blobs/")))

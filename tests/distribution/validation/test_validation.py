@@ -3,12 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,10 +11,11 @@ import pytest
 from tests.distribution.job_room import Desk
 from tests.distribution.stocked import SLAB_BYTES, blob_path, open_library, publish_image, publish_tree
 from tests.distribution.validation.test_repair import Away, Shelf, harm
+from tests.prepared import Prepared
 
 from dpd.content.library import Library
 from dpd.content.records import Content
-from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState
+from dpd.distribution.jobs.job import Job, JobKind, JobOrder, JobState, Priority
 from dpd.distribution.jobs.run import JobRun
 from dpd.distribution.validation.idle import Pace
 from dpd.distribution.validation.origins import FileOrigin
@@ -27,8 +23,6 @@ from dpd.distribution.validation.repair import Repair
 from dpd.distribution.validation.store import DamageState, RunState, ValidationStore
 from dpd.distribution.validation.validation import Validation
 from dpd.errors import ContentCorrupt, JobCancelled
-
-ROOT = Path(__file__).parents[3]
 
 
 def no_rest() -> Pace:
@@ -298,28 +292,17 @@ def test_a_wrong_step_of_the_job_is_not_swallowed(site: Site) -> None:
     assert job.id == run.job.id
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from tests.distribution.stocked import open_library
-from tests.distribution.validation.test_validation import no_rest
-from tests.distribution.validation.test_repair import Shelf
-from dpd.distribution.jobs.job import Job, JobKind, JobState, Priority
-from dpd.distribution.jobs.run import JobRun
-from dpd.distribution.validation.repair import Repair
-from dpd.distribution.validation.validation import Validation
-from dpd.distribution.validation.store import ValidationStore
-folder, copies = Path(sys.argv[1]), Path(sys.argv[2])
-with open_library(folder / "library") as library:
-    store = ValidationStore(folder / "validation.db")
-    shelf = Shelf(*sorted(copies.iterdir()))
-    validation = Validation(
-        library, store, Repair(library, shelf), may_repair=lambda: True, tell=lambda event, fields: None, pace=no_rest
-    )
-    print("open", flush=True)
-    validation(JobRun(Job(1, JobKind.VALIDATE, "", None, Priority.LOW, JobState.RUNNING, 0.0)))
-    print("done", flush=True)
-"""
+def main(folder: str, copies: str) -> None:
+    """In a process of its own: validate everything."""
+    with open_library(Path(folder) / "library") as library:
+        store = ValidationStore(Path(folder) / "validation.db")
+        repair = Repair(library, Shelf(*sorted(Path(copies).iterdir())))
+        validation = Validation(
+            library, store, repair, may_repair=lambda: True, tell=lambda event, fields: None, pace=no_rest
+        )
+        print("open", flush=True)
+        validation(JobRun(Job(1, JobKind.VALIDATE, "", None, Priority.LOW, JobState.RUNNING, 0.0)))
+        print("done", flush=True)
 
 
 def test_killed_at_any_moment_it_mends_all_in_the_end(tmp_path: Path) -> None:
@@ -332,21 +315,13 @@ def test_killed_at_any_moment_it_mends_all_in_the_end(tmp_path: Path) -> None:
                     site.harm(each.sha256, rng.randrange(each.size_bytes))
         site.store.close()
         site.desk.database.close()
-    start: Callable[[], subprocess.Popen[bytes]] = lambda: subprocess.Popen(  # noqa: E731
-        [sys.executable, "-c", CHILD, str(tmp_path), str(site.copies)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/src"},
-    )
     kills = 0
-    for attempt in range(60):
-        process = start()
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        time.sleep(0.004 * 1.2**attempt + rng.random() * 0.004)
-        process.send_signal(signal.SIGKILL)
-        if process.communicate(timeout=60)[0] == b"done\n":
-            break
-        kills += 1
+    with Prepared(__name__) as prepared:
+        for attempt in range(60):
+            after_s = 0.004 * 1.2**attempt + rng.random() * 0.004
+            if "done" in prepared.run(tmp_path, site.copies, kill_after_s=after_s):
+                break
+            kills += 1
     assert kills >= 2
     with open_library(tmp_path / "library") as library:
         library.verify("LAB00001")
