@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 PATIENCE_S = 30.0
 HUB_DOMAIN = "hub"
 
 NATS_SERVER = shutil.which("nats-server")
+needs_nats = [
+    pytest.mark.interop,
+    pytest.mark.skipif(NATS_SERVER is None, reason="missing: Debian's nats-server"),
+]
 
 SETTINGS = """
 server_name: "{name}"

@@ -149,13 +149,13 @@ class BusConnection:
             self._note_connected(link)
             yield link
         finally:
-            was_connected = self.link is not None
+            is_lost = self.link is not None and link.broken.is_set()
             self.link = None
             self.connected.clear()
             self.stats.connected = 0
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.close(), CONNECT_TIMEOUT_S)
-            if was_connected:
+            if is_lost:
                 self.since = time.time()
                 reason = link.last_error or "the server closed the connection"
                 self._tell(reason)
