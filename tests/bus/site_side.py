@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Self, TypeVar
+from typing import Any, Self
 
 from dpd.bus.asking import ask
 from dpd.bus.connection import BusConnection
@@ -24,8 +24,6 @@ from dpd.site_server.layout import ensure_layout
 SITE = "lab"
 PATIENCE_S = 30.0
 CALLER = BusCaller("anna", "admin")
-
-_T = TypeVar("_T")
 
 
 class SiteSide:
@@ -125,7 +123,7 @@ class SiteSide:
         link = await self.linked()
         info = await link.jetstream.stream_info(self.subjects.status_stream)
         found = []
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             message = await link.jetstream.get_msg(self.subjects.status_stream, seq=sequence)
             found.append(decode(StatusReport, message.data))
         return found
@@ -133,7 +131,7 @@ class SiteSide:
     async def runs(self) -> dict[tuple[int, str], SharedRun]:
         """The bucket of runs."""
         link = await self.linked()
-        found = {}
+        found: dict[tuple[int, str], SharedRun] = {}
         async with link.watched(self.subjects.runs_bucket) as entries:
             async for entry in entries:
                 if entry is None:
@@ -142,8 +140,8 @@ class SiteSide:
         return found
 
 
-async def until(look: Callable[[], Awaitable[_T] | _T], what: str, patience_s: float = PATIENCE_S) -> _T:
-    """What `look` finds, as soon as it finds anything."""
+async def until(look: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    """What `look`, which may be a coroutine, finds, as soon as it finds anything."""
     deadline = time.monotonic() + patience_s
     while True:
         found = look()

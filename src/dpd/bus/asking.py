@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +29,7 @@ TRIES = 3  # within the time that the asker has
 _NOBODY = "503"  # NATS: there is no subscriber
 
 
-async def ask(link: Link, subject: str, request: Ask, *, timeout_s: float) -> AsyncIterator[Answer]:
+async def ask(link: Link, subject: str, request: Ask, *, timeout_s: float) -> AsyncGenerator[Answer, None]:
     """Each part behind `request.after`. The point must give a sign within `timeout_s`, again and again. Whoever stops
     reading closes the iterator, which tells the point. Raises BusUnavailable, BusError."""
     if len(request.body.encode()) > MAX_ASK_BYTES:
