@@ -7,7 +7,7 @@ what a reader has seen is on disk, and a sequence that was told once never means
 
 The spool is bounded. Where it is full the oldest go; if a reader had not confirmed them, that is counted and told by a message
 of its own. Where the disk takes nothing, messages wait in memory; those beyond MAX_QUEUED are counted, and told as soon as there
-is room. A file that is damaged is set aside and a new one begun. In no case does a spool keep dpd from starting or running.
+is room. A file that is found damaged, by writing or by reading, is set aside and a new one begun, which tells so. In no case does a spool keep dpd from starting or running.
 
 An `epoch` names the file: a new disk begins a new series, and (epoch, sequence) means one message for ever. It may change while
 dpd runs, where the file is found damaged; sequences then begin at 1 again.
@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dpd.telemetry.spool_file import (
     Put,
@@ -43,6 +44,8 @@ MAX_BATCH = 500  # in one transaction
 MAX_PAGE = 1000  # in one answer
 RETRY_S = 2.0  # before the disk is asked again
 CLOSE_S = 10.0  # for the last messages; a disk that hangs does not hold dpd for longer
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -68,6 +71,7 @@ class _Loss:
     count: int = 0
     first_at: float = 0.0
     last_at: float = 0.0
+    error: str = ""
 
 
 class Spool:
@@ -97,6 +101,7 @@ class Spool:
         self._loss = _Loss()
         self._error = "not opened yet"
         self._is_closing = False
+        self._damage: SpoolError | None = None  # found by a reader, for the writer to mend
         self._file: SpoolFile | None = None
         self._epoch = ""
         self._dropped_before = 0  # from files that are not open any more
@@ -136,6 +141,7 @@ class Spool:
         loss.first_at = loss.first_at if loss.count else at
         loss.last_at = at
         loss.count += 1
+        loss.error = self._error or loss.error
         self.stats.lost += 1
 
     def _tell_loss(self) -> None:
@@ -144,7 +150,7 @@ class Spool:
         if loss.count:
             self._loss = _Loss()
             told: dict[str, Value] = {"count": loss.count, "first_at": loss.first_at, "last_at": loss.last_at}
-            self._enqueue((self._clock(), "messages.lost", told | {"error": self._error}))
+            self._enqueue((self._clock(), "messages.lost", told | {"error": loss.error}))
 
     # ---- readers
 
@@ -167,16 +173,16 @@ class Spool:
 
     def after(self, sequence: int, limit: int = MAX_PAGE, *, severity: Severity = Severity.INFO) -> list[StatusMessage]:
         """The messages with higher sequences, at least as severe, oldest first. Blocks. Raises SpoolError."""
-        return self._opened().after(sequence, limit, severity)
+        return self._asked(lambda file: file.after(sequence, limit, severity))
 
     def last(self, limit: int, *, severity: Severity = Severity.INFO) -> list[StatusMessage]:
         """The newest messages, at least as severe, the oldest of them first. Blocks. Raises SpoolError."""
-        return self._opened().last(limit, severity)
+        return self._asked(lambda file: file.last(limit, severity))
 
     def confirm(self, reader: str, sequence: int) -> None:
         """This reader has all up to there for certain; what is behind waits for it. With 0 it makes itself known. Never goes
         back. Blocks. Raises SpoolError."""
-        self._opened().confirm(reader, sequence)
+        self._asked(lambda file: file.confirm(reader, sequence))
         self._count()
 
     def confirmed(self, reader: str) -> int:
@@ -222,6 +228,16 @@ class Spool:
         if self._file is not None and not self._writer.is_alive():
             self._file.close()
 
+    def _asked(self, ask: Callable[[SpoolFile], _T]) -> _T:
+        try:
+            return ask(self._opened())
+        except SpoolError as error:
+            if is_damage(error):
+                with self._changed:
+                    self._damage = error
+                    self._changed.notify_all()
+            raise
+
     def _opened(self) -> SpoolFile:
         file = self._file
         if file is None:
@@ -233,7 +249,11 @@ class Spool:
     def _write_on(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._loss.count or self._is_closing)
+                self._changed.wait_for(lambda: self._queue or self._loss.count or self._damage or self._is_closing)
+                damage, self._damage = self._damage, None
+            if damage is not None:
+                self._fail(damage)
+            with self._changed:
                 if not self._queue:
                     self._tell_loss()
                 batch = [self._queue[place] for place in range(min(MAX_BATCH, len(self._queue)))]
@@ -289,15 +309,16 @@ class Spool:
         if isinstance(error, SpoolFull):
             return
         file, self._file = self._file, None
+        epoch = "" if file is None else file.epoch
         if file is not None:
             self._dropped_before += file.dropped
             self._readers = tuple(file.confirmed)
             file.close()
         if is_damage(error) and self._path is not None:
-            self._set_aside(self._path)
+            self._set_aside(self._path, epoch)
 
-    def _set_aside(self, path: Path) -> None:
-        """Nothing is lost by it that was not lost before; whoever wants may look."""
+    def _set_aside(self, path: Path, epoch: str) -> None:
+        """Nothing is lost by it that was not lost before; whoever wants may look. The next series tells."""
         try:
             aside = set_aside(path)
         except OSError as error:
@@ -305,6 +326,11 @@ class Spool:
             return
         self.stats.files_set_aside += 1
         log.error("damaged file of status messages set aside, a new one begins", extra={"path": str(aside)})
+        with self._changed:
+            if self._queue and self._queue[0][1] == "messages.damaged":  # not even the new one could be written
+                return
+            self._put_count += 1
+            self._queue.appendleft((self._clock(), "messages.damaged", {"path": str(aside), "series": epoch}))
 
     def _note_success(self) -> None:
         if self._error and self.stats.write_failures:
