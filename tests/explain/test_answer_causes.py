@@ -43,6 +43,7 @@ def test_a_machine_that_only_others_answer_names_them() -> None:
         ("wait", "unknown_pending", "unknown_pending"),
         ("wait", "pin_missing", "pin_missing"),
         ("abort", "nothing_deployed", "nothing_deployed"),
+        ("abort", "not_for_pxe", "not_for_pxe"),
         ("abort", "already_run", "already_run"),
         ("abort", "not_yet", "not_yet"),
         ("abort", "expired", "deployment_expired"),

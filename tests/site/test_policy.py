@@ -11,8 +11,22 @@ import pytest
 from dpd.settings import parse_settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.site.judgement import SAME_BOOT_S
+from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
-from dpd.site.records import Computer, Deployment, Purpose, RuleKind, SiteConflict, SiteNotFound
+from dpd.site.records import (
+    AffinityMode,
+    Audience,
+    Collection,
+    Computer,
+    Deployment,
+    MemberKind,
+    MembershipRule,
+    Purpose,
+    Rerun,
+    RuleKind,
+    SiteConflict,
+    SiteNotFound,
+)
 from dpd.site.store import SiteStore
 from dpd.telemetry.journal import BootJournal
 
@@ -62,8 +76,9 @@ class Site:
     def know(self, name: str = "PC1", mac: str = MAC, guid: str = "", boot_image: str = "") -> None:
         self.store.add_computer(Computer(name, (mac,), guid, boot_image), "test")
 
-    def deploy(self, target: str = "PC1", image: str = "IMG1", purpose: Purpose = Purpose.REQUIRED, *, since: float = 0.0, until: float = 0.0) -> int:  # fmt: skip
-        return self.store.add_deployment(Deployment(0, target, image, purpose, 0, since, until), "test").id
+    def deploy(self, target: str = "PC1", image: str = "IMG1", purpose: Purpose = Purpose.REQUIRED, *, since: float = 0.0, until: float = 0.0, audience: Audience = Audience.ALL, rerun: Rerun = Rerun.NEVER) -> int:  # fmt: skip
+        wanted = Deployment(0, target, image, purpose, 0, since, until, audience=audience, rerun=rerun)
+        return self.store.add_deployment(wanted, "test").id
 
     def image_at(self, address: str = ADDRESS) -> str:
         """What the machine there may fetch."""
@@ -260,6 +275,101 @@ def test_the_brake_stops_more_required_boots_in_an_hour_than_are_allowed() -> No
     assert site.boot(macs[2]).cause is Cause.BRAKE  # clearing undoes no boot
     site.clock.now += 3600
     assert site.boot(macs[2]).cause is Cause.REQUIRED
+
+
+def test_a_collection_stands_between_a_computer_and_all() -> None:
+    site = Site()
+    site.know("LAB-1")
+    site.know("LAB-2", OTHER)
+    site.store.add_collection(Collection("lab", rules=(MembershipRule(MemberKind.NAME, "lab-*"),)), "test")
+    site.deploy("all", "IMG1", Purpose.AVAILABLE)
+    site.deploy("collection:lab", "IMG2", Purpose.AVAILABLE)
+    site.deploy("LAB-2", "DEFAULT", Purpose.AVAILABLE)
+    assert [site.decide(mac).boot_image for mac in (MAC, OTHER)] == ["IMG2", "DEFAULT"]
+    site.store.add_collection(Collection("old", ("LAB-1",)), "test")
+    site.store.change_collection(replace(site.store.membership.find("lab"), exclude=("old",)), "test")
+    assert site.decide().boot_image == "IMG1"
+
+
+def test_a_boot_under_way_ends_when_its_machine_leaves_the_collection() -> None:
+    site = Site()
+    site.know("LAB-1")
+    site.store.add_collection(Collection("lab", ("LAB-1",)), "test")
+    site.deploy("collection:lab")
+    site.boot()
+    assert site.image_at() == "IMG1"
+    site.store.change_collection(Collection("lab"), "test")
+    assert site.image_at() == ""
+    assert said(site.decide()) == (Outcome.ABORT, Cause.NOTHING_DEPLOYED)
+
+
+@pytest.mark.parametrize("audience", list(Audience))
+def test_what_is_for_clients_alone_is_offered_to_no_network_boot(audience: Audience) -> None:
+    site = Site()
+    site.know()
+    site.deploy(audience=audience)
+    offered = Outcome.BOOT, Cause.REQUIRED
+    assert said(site.decide()) == ((Outcome.ABORT, Cause.NOT_FOR_PXE) if audience is Audience.CLIENTS else offered)
+    site.deploy("all", purpose=Purpose.AVAILABLE)
+    assert site.decide().cause is (Cause.AVAILABLE if audience is Audience.CLIENTS else Cause.REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("rerun", "after_a_failure", "after_a_success"),
+    [
+        (Rerun.NEVER, Cause.ALREADY_RUN, Cause.ALREADY_RUN),
+        (Rerun.IF_FAILED, Cause.REQUIRED, Cause.ALREADY_RUN),
+        (Rerun.IF_SUCCEEDED, Cause.ALREADY_RUN, Cause.REQUIRED),
+        (Rerun.ALWAYS, Cause.REQUIRED, Cause.REQUIRED),
+    ],
+)
+def test_a_machine_runs_a_required_deployment_once_more_as_its_rerun_says(
+    rerun: Rerun, after_a_failure: Cause, after_a_success: Cause
+) -> None:
+    failed = Site()
+    failed.know()
+    failed.deploy(rerun=rerun)
+    failed.boot()
+    failed.clock.now += SAME_BOOT_S
+    assert failed.boot().cause is after_a_failure
+    done = Site()
+    done.know()
+    id = done.deploy(rerun=rerun)
+    done.boot()
+    done.policy.run_started(ADDRESS)
+    done.clock.now += 1
+    assert done.boot().cause is after_a_success
+    (run,) = done.store.runs.of_deployment(id)
+    again = after_a_success is Cause.REQUIRED
+    assert (run.started_at, run.finished_at) == ((T + 1, 0.0) if again else (T, T))
+    assert done.store.runs.started_since(T - 1) == (2 if again else 1)
+    if again:  # firmware and iPXE ask several times in the second boot, too
+        done.clock.now += SAME_BOOT_S - 1
+        assert done.boot().cause is Cause.REQUIRED
+        assert done.store.runs.of_deployment(id) == [run]
+
+
+def test_the_brake_counts_what_runs_once_more() -> None:
+    site = Site("[pxe]\nmax_required_boots_per_hour = 2\n")
+    site.know()
+    site.deploy(rerun=Rerun.ALWAYS)
+    causes = []
+    for _ in range(3):
+        causes.append(site.boot().cause)
+        site.policy.run_started(ADDRESS)
+        site.clock.now += 1
+    assert causes == [Cause.REQUIRED, Cause.REQUIRED, Cause.BRAKE]
+
+
+def test_the_affinity_mode_is_the_settings_word_unless_a_site_said_one() -> None:
+    site = Site('[site]\naffinity_mode = "pending"\nhigh_risk_computers = 7\n')
+    assert site.store.affinity_mode is AffinityMode.PENDING
+    assert site.policy.high_risk_computers == 7
+    site.policy.apply(parse_settings('[site]\naffinity_mode = "auto"\n', "t"))
+    assert (site.store.affinity_mode, site.policy.high_risk_computers) == (AffinityMode.AUTO, 100)
+    assert site.store.mirror("hq", 1, SiteModel(), T)
+    site.policy.apply(parse_settings('[site]\naffinity_mode = "pending"\n', "t"))
+    assert site.store.affinity_mode is AffinityMode.NONE
 
 
 # ---- unknown machines
