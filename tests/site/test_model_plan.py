@@ -154,8 +154,8 @@ exclude = [
 """
     other = "declare it, or take it out there too"
     assert told(plan(text)) == [
-        (0, "deployment.target", f"computer PC-2 would be removed, and is still spoken of by deployment available default boot image for PC-2; {other}"),
         (7, "collection.exclude", f"collection lab would be removed, and is still spoken of by collection rest, deployment win; {other}"),
+        (0, "deployment.target", f"computer PC-2 would be removed, and is still spoken of by deployment available default boot image for PC-2; {other}"),
     ]  # fmt: skip
 
 

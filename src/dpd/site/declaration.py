@@ -148,7 +148,7 @@ def _read(document: dict[str, Any], lines: TomlLines) -> Declaration:
     paths: dict[tuple[Kind, str], Path] = {}
     for kind in Kind:
         tables = top.tables(kind)
-        if top.has(kind) or kind in owns:
+        if isinstance(document.get(kind), list) or kind in owns:
             said[kind] = tuple(_read_records(kind, tables, paths, unread, lines))
     top.finish()
     found = tuple(sorted(problems.found, key=lambda each: each.line))

@@ -84,7 +84,7 @@ def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[st
     changes = compare_models(old, new)
     touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
     unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
-    return ModelPlan(new, changes, unchanged, tuple(sorted(problems, key=lambda each: each.line)))
+    return ModelPlan(new, changes, unchanged, tuple(sorted(problems, key=lambda each: (each.line == 0, each.line))))
 
 
 # ---- the site as it would be
