@@ -219,24 +219,46 @@ def _below(names: Names, node: Node) -> Iterator[Node]:
         yield from _below(names, child)
 
 
-def rebuild(moment: Moment, folder: Path, lasting: Lasting, chance: random.Random) -> None:
-    """Make `folder` what the disk may hold when the power is cut at that moment."""
-    shutil.rmtree(folder, ignore_errors=True)
-    top = next(iter(moment.names))
-    _write_directory(moment, top, folder, lasting, chance)
-    for name, content in moment.database.items():
-        (folder / "library").mkdir(parents=True, exist_ok=True)  # SQLite's promise includes its directory
-        (folder / "library" / name).write_bytes(content)
+Layout = tuple[tuple[str, bytes | None], ...]  # paths with the bytes of files, None for folders; each behind its folder
 
 
-def _write_directory(moment: Moment, node: Node, path: Path, lasting: Lasting, chance: random.Random) -> None:
-    path.mkdir(parents=True)
+def layout(moment: Moment, lasting: Lasting, chance: random.Random) -> Layout:
+    """What the disk may hold when the power is cut at that moment."""
+    found: list[tuple[str, bytes | None]] = []
+    _lay_out(moment, next(iter(moment.names)), "", lasting, chance, found)
+    if moment.database and ("library", None) not in found:
+        found.append(("library", None))  # SQLite's promise includes its directory
+    found += ((f"library/{name}", content) for name, content in moment.database.items())
+    return tuple(found)
+
+
+def _lay_out(
+    moment: Moment,
+    node: Node,
+    path: str,
+    lasting: Lasting,
+    chance: random.Random,
+    found: list[tuple[str, bytes | None]],
+) -> None:
     for name, child in _entries(moment, node, lasting, chance).items():
+        below = f"{path}/{name}" if path else name
         if child.is_directory:
-            _write_directory(moment, child, path / name, lasting, chance)
+            found.append((below, None))
+            _lay_out(moment, child, below, lasting, chance, found)
         else:
-            (path / name).touch(mode=0o600)  # the library refuses a key that others may read
-            (path / name).write_bytes(_bytes(moment, child, lasting, chance))
+            found.append((below, _bytes(moment, child, lasting, chance)))
+
+
+def rebuild(laid_out: Layout, folder: Path) -> None:
+    """Make `folder` that."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path, content in laid_out:
+        if content is None:
+            os.mkdir(f"{folder}/{path}")
+            continue
+        with open(os.open(f"{folder}/{path}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)  # the library refuses a key that others may read
 
 
 def _entries(moment: Moment, node: Node, lasting: Lasting, chance: random.Random) -> dict[str, Node]:
