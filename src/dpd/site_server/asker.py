@@ -72,7 +72,7 @@ class Asker:
             BusCaller(caller.name, caller.role.value),
         )
         answers = ask(link, self._subjects.ask(point), request, timeout_s=self._timeout_s())
-        async with contextlib.aclosing(answers):  # type: ignore[type-var]
+        async with contextlib.aclosing(answers):
             async for part in answers:
                 yield part
 
