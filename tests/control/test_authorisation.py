@@ -49,6 +49,7 @@ TABLE = {
         GET /v1/events
         GET /v1/messages
         GET /v1/events/stream
+        GET /v1/state
         GET /v1/pxe/machines
         GET /v1/pxe/machines/{mac}
         GET /v1/pxe/boots

@@ -17,6 +17,7 @@ from dpd.control.collection_api import ROUTES as COLLECTION_ROUTES
 from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.declaration_api import ROUTES as DECLARATION_ROUTES
 from dpd.control.event_api import ROUTES as MESSAGE_ROUTES
+from dpd.control.event_api import STATE_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
 from dpd.control.messages import (
@@ -63,6 +64,7 @@ class Api:
         self.roots = operations.roots
         self.wims = operations.wims
         self.messages = operations.messages
+        self.now = operations.now
         self.bus = operations.bus
         self.sources = operations.sources
         self.bundles = operations.bundles
@@ -243,6 +245,7 @@ ROUTES = (
         parameters=EventParameters,
     ),
     *MESSAGE_ROUTES,
+    *STATE_ROUTES,
     Route("GET", "/v1/pxe/machines", "MACs of machines that asked for a network boot", Api.list_machines, MachineList),
     Route(
         "GET",

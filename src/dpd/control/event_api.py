@@ -1,15 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API's routes to status messages: history, and following what comes."""
+"""The API's routes to what is true now, and to status messages: history, and following what comes."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import web
 
-from dpd.control.event_messages import MessageList, MessageParameters, MessageReply, StreamParameters, list_of
+from dpd.control.event_messages import (
+    MessageList,
+    MessageParameters,
+    MessageReply,
+    StateParameters,
+    StreamParameters,
+    list_of,
+)
 from dpd.control.event_stream import EVENT_STREAM, Asked, stream_messages
 from dpd.control.openapi import Route
+from dpd.control.state_operations import StateNow, StateOperations
+
+
+class StateAsked(Protocol):
+    """What the handler of the state needs of the API."""
+
+    @property
+    def now(self) -> StateOperations: ...
+
+
+async def show_state(api: StateAsked, request: web.Request, parameters: StateParameters, body: None) -> StateNow:
+    return await api.now.now(parameters.packages, parameters.machines)
 
 
 async def list_messages(api: Asked, request: web.Request, parameters: MessageParameters, body: None) -> MessageList:
@@ -22,6 +42,16 @@ async def list_messages(api: Asked, request: web.Request, parameters: MessagePar
 
 _BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 
+STATE_ROUTES = (
+    Route(
+        "GET",
+        "/v1/state",
+        "What is true now, apart from history; the messages behind its position tell what changes",
+        show_state,
+        StateNow,
+        parameters=StateParameters,
+    ),
+)
 ROUTES = (
     Route(
         "GET",

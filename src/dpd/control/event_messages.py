@@ -36,6 +36,13 @@ class StreamParameters(Struct, forbid_unknown_fields=True):
     severity: AtLeast = Severity.INFO
 
 
+class StateParameters(Struct, forbid_unknown_fields=True):
+    """At most so many packages, in their order, and machines, the newest; /v1/packages and /v1/pxe/boots have all."""
+
+    packages: Annotated[int, Meta(ge=0, le=1000)] = 200
+    machines: Annotated[int, Meta(ge=1, le=500)] = 50
+
+
 class MessageReply(Struct):
     """One status message; `text` is its sentence. `position` is to be given back to go on behind it."""
 

@@ -33,6 +33,7 @@ from dpd.control.message_operations import MessageOperations
 from dpd.control.root_operations import RootOperations
 from dpd.control.site_operations import SiteOperations
 from dpd.control.source_operations import SourceOperations
+from dpd.control.state_operations import StateOperations
 from dpd.control.uploads import Uploads
 from dpd.control.validation_operations import ValidationOperations
 from dpd.control.why_operations import WhyOperations
@@ -179,6 +180,7 @@ class Operations:
         self.bundles = BundleOperations(library, self.jobs, self._job, self._in_worker, trusted, tell)
         self.validation = ValidationOperations(opened, self._in_worker)
         self.sources = SourceOperations(opened.puller if opened is not None else None)
+        self.now = StateOperations(self, self._in_worker)
 
     # ---- sessions
 
