@@ -5,10 +5,11 @@ version. What `dpd.site` says is to be what this says."""
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 
 from dpd.site.decision import BootRequest
-from dpd.site.records import Deployment, Purpose
+from dpd.site.records import Audience, Deployment, Purpose, Rerun
 
 SAME_BOOT_S, LIFETIME_S, HOUR_S = 180.0, 600.0, 3600.0
 ARCHS = {"X": {"uefi-x64"}, "Y": {"uefi-x64", "bios"}, "D": {"uefi-x64", "bios"}}
@@ -25,6 +26,17 @@ class Rules:
     most: int = 0
     default: str = ""
     shared: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Group:
+    """A collection: who is named, a pattern of names or a beginning of MACs, and other collections."""
+
+    named: set[str] = field(default_factory=set)
+    pattern: str = ""
+    prefix: str = ""
+    include: str = ""
+    exclude: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Model:
         self.rules = Rules()
         self.maintenance = False
         self.computers: dict[str, tuple[set[str], str, str]] = {}  # name: MACs, GUID, image
+        self.collections: dict[str, Group] = {}
         self.deployments: list[Deployment] = []
         self.approved: list[tuple[str, str]] = []  # rules: kind and value
         self.verdicts: dict[str, tuple[str, float]] = {}
@@ -72,6 +85,16 @@ class Model:
             if guid and guid == request.guid and guid not in self.rules.shared:
                 return name
         return ""
+
+    def belongs(self, name: str, collection: str) -> bool:
+        group = self.collections[collection]
+        if group.exclude and self.belongs(name, group.exclude):
+            return False
+        if name in group.named or (group.include and self.belongs(name, group.include)):
+            return True
+        if group.pattern and re.fullmatch(group.pattern.replace("*", ".*"), name, re.IGNORECASE):
+            return True
+        return bool(group.prefix) and any(mac.startswith(group.prefix) for mac in self.computers[name][0])
 
     def say(self, request: BootRequest, at: float, own: int | None = None) -> Word:
         """`own`: the deployment of a boot under way, 0 for one without; None for one that begins."""
@@ -97,6 +120,7 @@ class Model:
                 return Word("wait", "pin_missing")
             cause = "unknown_allowed" if approved or self.deployments else "default"
         targets = {name.lower(), "all"} if name else {"unknown"}
+        targets |= {f"collection:{each}" for each in self.collections if name and self.belongs(name, each)}
         mine = [each for each in self.deployments if each.target.lower() in targets]
         if not self.deployments or (not name and not mine):
             return self._give(request, "boot", cause, name, None)
@@ -105,9 +129,12 @@ class Model:
     def _choose(self, request: BootRequest, at: float, own: int | None, name: str, mine: list[Deployment]) -> Word:
         if not mine:
             return Word("abort", "nothing_deployed", name)
-        now = [each for each in mine if each.available_from <= at and not 0 < each.expires_at <= at]
+        here = [each for each in mine if each.audience is not Audience.CLIENTS]
+        if not here:
+            return Word("abort", "not_for_pxe", name)
+        now = [each for each in here if each.available_from <= at and not 0 < each.expires_at <= at]
         if not now:
-            later = any(at < each.available_from and not 0 < each.expires_at <= at for each in mine)
+            later = any(at < each.available_from and not 0 < each.expires_at <= at for each in here)
             return Word("abort", "not_yet" if later else "expired", name)
         fit = [each for each in now if self._has_arch(request, self._image(name, each))]
         if not fit:
@@ -115,13 +142,12 @@ class Model:
         left = [each for each in fit if not self._has_run(request, each, at, own, name)]
         if not left:
             return Word("abort", "already_run", name)
-        best = max(
-            left, key=lambda each: (each.priority, each.target != "all", each.purpose is Purpose.REQUIRED, each.id)
-        )
+        best = max(left, key=lambda each: (each.priority, _nearness(each), each.purpose is Purpose.REQUIRED, each.id))
         if best.purpose is Purpose.AVAILABLE:
             return Word("prompt", "available", name, best.id, self._image(name, best))
         lately = sum(each > at - HOUR_S for each in self.begun)
-        is_new = (best.id, name.lower() or request.mac) not in self.runs
+        begun, done = self.runs.get((best.id, name.lower() or request.mac), (None, False))
+        is_new = begun is None or done or not 0 <= at - begun < SAME_BOOT_S
         if own is None and is_new and self.rules.most and lately >= self.rules.most:
             return Word("abort", "brake", name, best.id)
         return Word("boot", "required", name, best.id, self._image(name, best))
@@ -130,7 +156,9 @@ class Model:
         if deployment.purpose is Purpose.AVAILABLE or own == deployment.id:
             return False
         begun, done = self.runs.get((deployment.id, name.lower() or request.mac), (None, False))
-        return begun is not None and (done or not 0 <= at - begun < SAME_BOOT_S)
+        if begun is None or (not done and 0 <= at - begun < SAME_BOOT_S):
+            return False
+        return deployment.rerun not in (Rerun.ALWAYS, Rerun.IF_SUCCEEDED if done else Rerun.IF_FAILED)
 
     def _give(self, request: BootRequest, outcome: str, cause: str, name: str, deployment: Deployment | None) -> Word:
         image = self._image(name, deployment)
@@ -159,7 +187,8 @@ class Model:
             self.waiting.discard(request.mac)
         if word.cause == "required":
             key = word.deployment, word.computer.lower() or request.mac
-            if key not in self.runs:
+            begun, done = self.runs.get(key, (None, False))
+            if begun is None or done or not 0 <= at - begun < SAME_BOOT_S:
                 self.runs[key] = at, False
                 self.begun.append(at)
         old = self.tickets.get(request.mac)
@@ -206,3 +235,7 @@ class Model:
         self.tickets, self.addresses, self.waiting = {}, {}, set()
         self.begun = [at for at in self.begun if at >= now - HOUR_S]
         self.verdicts = {mac: each for mac, each in self.verdicts.items() if not 0 < each[1] <= now}
+
+
+def _nearness(deployment: Deployment) -> int:
+    return 0 if deployment.target == "all" else 1 if deployment.target.startswith("collection:") else 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.service.policy_model import ARCHS, LIFETIME_S, SUBNET, SUBNET_MODE, Model, Rules, Word
+from tests.service.policy_model import ARCHS, LIFETIME_S, SUBNET, SUBNET_MODE, Group, Model, Rules, Word
 
 from dpd.boot.tree import BootContext, BootObject, in_memory
 from dpd.content.boot_files import BootFiles
@@ -18,7 +18,18 @@ from dpd.service.boot_tree import TICKET_DENIALS, BootTree, Denial, NotServed
 from dpd.settings import BootSettings, PxeSettings, PxeSubnet, Settings
 from dpd.site.decision import BootRequest, Decision
 from dpd.site.policy import BootPolicy
-from dpd.site.records import Computer, Deployment, Purpose, RuleKind, SiteError
+from dpd.site.records import (
+    Audience,
+    Collection,
+    Computer,
+    Deployment,
+    MemberKind,
+    MembershipRule,
+    Purpose,
+    Rerun,
+    RuleKind,
+    SiteError,
+)
 from dpd.site.store import SiteStore
 from dpd.telemetry.journal import BootJournal
 
@@ -26,6 +37,7 @@ MACS = [f"52:54:00:00:00:0{number}" for number in range(4)]
 GUIDS = ["", "00000000-0000-0000-0000-000000000001", *["00000000-0000-0000-0000-000000000002"] * 2]  # two share one
 ADDRESSES = ["192.0.2.10", "192.0.2.11", "2001:db8::12"]
 NAMES = ["PC1", "PC2"]
+LABS = {"lab": "old", "old": "lab"}  # each may include or exclude the other
 START = 1_800_000_000.0
 STEPS_S = [1, 60, 179, 180, 600, 3600, -1, -60, -3600]
 PUBLIC, NOBODYS = "ipxe.efi", "pxelinux.cfg/default"
@@ -94,15 +106,19 @@ class PolicyMachine(RuleBasedStateMachine):
         self.model.rules = rules
         self.settings = Settings(pxe=pxe, boot=BootSettings(default_image=rules.default))
 
-    @initialize(purpose=st.sampled_from(Purpose), image=images, most=st.sampled_from([0, 1]))
-    def a_room_of_computers(self, purpose: Purpose, image: str, most: int) -> None:
+    @initialize(
+        purpose=st.sampled_from(Purpose), image=images, most=st.sampled_from([0, 1]), rerun=st.sampled_from(Rerun)
+    )
+    def a_room_of_computers(self, purpose: Purpose, image: str, most: int, rerun: Rerun) -> None:
         """Walks that begin with nothing seldom come to where much is known and deployed."""
         for address, mac in zip(ADDRESSES, MACS, strict=False):
             self.an_address_is_seen(address, mac)
         self.a_computer_is_added_or_changed("PC1", {MACS[0], MACS[3]}, "", "")
         self.a_computer_is_added_or_changed("PC2", {MACS[1]}, GUIDS[1], "")
-        self.a_deployment_is_added("all", image, Purpose.REQUIRED, 0, None, None)
-        self.a_deployment_is_added("PC1", "X", purpose, 0, None, 120)
+        self.a_collection_is_made_or_changed("lab", {"PC1"}, "*2", "", "")
+        self.a_deployment_is_added("all", image, Purpose.REQUIRED, 0, None, None, Audience.ALL, Rerun.NEVER)
+        self.a_deployment_is_added("PC1", "X", purpose, 0, None, 120, Audience.ALL, rerun)
+        self.a_deployment_is_added("collection:lab", "Y", purpose, 0, None, None, Audience.ALL, rerun)
         self.settings_change("pending", set(), "", most, "D", set())
 
     # ---- what machines do
@@ -245,26 +261,79 @@ class PolicyMachine(RuleBasedStateMachine):
             assert name not in self.model.computers or any(d.target == name for d in self.model.deployments)
             return
         del self.model.computers[name]
+        for group in self.model.collections.values():
+            group.named.discard(name)
         self.model.runs = {key: each for key, each in self.model.runs.items() if key[1] != name.lower()}
 
     @rule(
-        whom=st.sampled_from(["all", "unknown", *NAMES]),
+        name=st.sampled_from(list(LABS)),
+        named=st.sets(names, max_size=2),
+        pattern=st.sampled_from(["", "", "pc*", "*2"]),
+        prefix=st.sampled_from(["", "", "52:54", MACS[1]]),
+        link=st.sampled_from(["", "", "include", "exclude"]),
+    )
+    def a_collection_is_made_or_changed(self, name: str, named: set[str], pattern: str, prefix: str, link: str) -> None:
+        other = LABS[name] if link else ""
+        rules = [MembershipRule(MemberKind.NAME, pattern)] if pattern else []
+        rules += [MembershipRule(MemberKind.MAC_PREFIX, prefix)] if prefix else []
+        others = {link: (other,)} if link else {}
+        wanted = Collection(name, tuple(sorted(named)), tuple(rules), **others)
+        write = self.store.change_collection if name in self.model.collections else self.store.add_collection
+        try:
+            write(wanted, "test")
+        except SiteError:
+            back = self.model.collections.get(other, Group())
+            circle = bool(link) and name in (back.include, back.exclude)
+            assert circle or (link and other not in self.model.collections) or named - self.model.computers.keys()
+            return
+        links = other if link == "include" else "", other if link == "exclude" else ""
+        self.model.collections[name] = Group(set(named), pattern, prefix, *links)
+
+    @rule(name=st.sampled_from(list(LABS)))
+    def a_collection_is_removed(self, name: str) -> None:
+        try:
+            self.store.remove_collection(name, "test")
+        except SiteError:
+            targets = [each.target for each in self.model.deployments]
+            other = self.model.collections.get(LABS[name], Group())
+            linked = name in (other.include, other.exclude)
+            assert name not in self.model.collections or f"collection:{name}" in targets or linked
+            return
+        del self.model.collections[name]
+
+    @rule()
+    def the_whole_model_is_said_once_more(self) -> None:
+        self.store.replace_model(self.store.model(), "test", version=self.store.policy_version)
+
+    @rule(
+        whom=st.sampled_from(["all", "unknown", *NAMES, *(f"collection:{each}" for each in LABS)]),
         image=images,
         purpose=st.sampled_from(Purpose),
         priority=st.integers(0, 1),
         begins_in=st.sampled_from([None, None, 60, -60]),
         ends_in=st.sampled_from([None, None, 120, -30]),
+        audience=st.sampled_from([Audience.ALL, *Audience]),
+        rerun=st.sampled_from([Rerun.NEVER, *Rerun]),
     )
     def a_deployment_is_added(
-        self, whom: str, image: str, purpose: Purpose, priority: int, begins_in: int | None, ends_in: int | None
+        self,
+        whom: str,
+        image: str,
+        purpose: Purpose,
+        priority: int,
+        begins_in: int | None,
+        ends_in: int | None,
+        audience: Audience,
+        rerun: Rerun,
     ) -> None:
         begins_at = 0.0 if begins_in is None else self.now + begins_in
         ends_at = 0.0 if ends_in is None else self.now + ends_in
-        wanted = Deployment(0, whom, image, purpose, priority, begins_at, ends_at)
+        wanted = Deployment(0, whom, image, purpose, priority, begins_at, ends_at, audience=audience, rerun=rerun)
         try:
             self.model.deployments.append(self.store.add_deployment(wanted, "test"))
         except SiteError:
-            assert 0 < ends_at <= begins_at or (whom in NAMES and whom not in self.model.computers)
+            there = ["all", "unknown", *self.model.computers, *(f"collection:{c}" for c in self.model.collections)]
+            assert 0 < ends_at <= begins_at or whom not in there
 
     @precondition(lambda self: self.model.deployments)
     @rule(data=st.data())
