@@ -109,13 +109,13 @@ class Desk {
     return [standing, ...parts, this.messages];
   }
 
-  /** A number at the top that leads to its part. */
-  figure(name, count, label, tone) {
+  /** A number at the top that leads to its part; `act` is done on the way. */
+  figure(name, count, label, tone, act = () => {}) {
     if (!this.figures.has(name)) {
       const number = el("strong");
       const words = el("span");
       const target = name.replace(/-.*/, "");
-      const link = el("a", { href: `#${target}`, on: { click: (event) => this.#goTo(event, target) } }, number, " ", words);
+      const link = el("a", { href: `#${target}`, on: { click: (event) => (act(), this.#goTo(event, target)) } }, number, " ", words);
       this.figures.set(name, { link, number, words });
       const order = FIGURES.filter((each) => this.figures.has(each)).map((each) => this.figures.get(each).link);
       byId("figures").replaceChildren(...order);

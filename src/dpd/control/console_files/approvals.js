@@ -6,7 +6,7 @@ import { Rows, announce, el, setAttribute, setText, show } from "./dom.js";
 import { Panel, opener } from "./panel.js";
 import { setTimeAgo, plain, plural, timeAgo } from "./words.js";
 
-const SETTLED_MS = 4000; // what was done stays readable for a moment
+const SETTLED_MS = 3000; // what was done stays readable for a moment
 
 export class Approvals {
   constructor(section, session) {
@@ -90,7 +90,7 @@ class Card {
     this.mac = el("span", { class: "mac" });
     this.facts = el("span", { class: "facts" });
     this.since = timeAgo(0);
-    this.name = el("input", { type: "text", maxlength: "63", autocomplete: "off", spellcheck: "false", placeholder: "Computer name (optional)" });
+    this.name = el("input", { type: "text", maxlength: "63", autocomplete: "off", spellcheck: "false", placeholder: "Computer name" });
     this.approve = el("button", { type: "submit", class: "primary" }, "Approve");
     this.deny = el("button", { type: "button", class: "plain", on: { click: () => this.#say("deny") } }, "Deny");
     this.error = el("p", { class: "error", role: "alert" });
@@ -101,7 +101,7 @@ class Card {
       "li",
       { class: "card" },
       el("p", { class: "code-line" }, this.code, this.mac),
-      el("p", { class: "quiet" }, this.facts, " · waits since ", this.since),
+      el("p", { class: "quiet" }, this.facts, " · first asked ", this.since),
       this.form,
       this.signIn,
       this.error,
@@ -131,7 +131,7 @@ class Card {
     try {
       await post(`/v1/pxe/pending/${encodeURIComponent(mac)}/${verb}`, verb === "approve" ? { computer } : null);
       const as = computer ? ` as ${computer}` : "";
-      this.#tellDone(verb === "approve" ? `Approved${as}. It boots at its next question.` : "Denied. dpd answers it no more.");
+      this.#tellDone(verb === "deny" ? "Denied. dpd answers it no more." : await whatComes(computer));
       this.approvals.settle(this.machine, `${mac} ${verb === "approve" ? `approved${as}` : "denied"}`);
     } catch (error) {
       setText(this.error, this.session.explain(error));
@@ -181,6 +181,14 @@ class Denied {
       setText(this.error, this.approvals.session.explain(error));
     }
   }
+}
+
+/** What an approval leads to: once, or as a computer that may have nothing to boot yet. */
+async function whatComes(computer) {
+  if (!computer) return "Approved once. It boots at its next question.";
+  const { deployments } = await get(`/v1/computers/${encodeURIComponent(computer)}`).catch(() => ({ deployments: null }));
+  const isBare = deployments !== null && !deployments.some((each) => each.state === "current");
+  return isBare ? `Approved as ${computer}, and nothing is deployed to it yet: dpd deployment add --computer ${computer}` : `Approved as ${computer}. It boots at its next question.`;
 }
 
 function factsOf(machine) {

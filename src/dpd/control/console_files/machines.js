@@ -6,7 +6,8 @@ import { Rows, announce, badge, el, setAttribute, setBadge, setText, show } from
 import { Panel, opener } from "./panel.js";
 import { plain, plural, setTimeAgo, timeAgo, timeOfDay } from "./words.js";
 
-const SHOWN = 60;
+const ASKED = 100;
+const FIRST = 12; // and whatever boots or waits
 const WORDS = {
   fine: ["ok", "Booted"],
   in_progress: ["info", "Booting"],
@@ -26,8 +27,10 @@ export class Machines {
     this.search = el("input", { type: "search", placeholder: "Find a machine", "aria-label": "Find a machine by name, MAC or what became of it", on: { input: () => this.#render() } });
     this.panel = new Panel(section, "Machines", { tools: [this.search] });
     this.list = el("ul", { class: "list" });
+    this.all = el("button", { type: "button", class: "plain", hidden: true, on: { click: () => this.#showAll() } });
     this.more = el("p", { class: "quiet more", hidden: true });
-    this.panel.body.append(this.list, this.more);
+    this.panel.body.append(this.list, this.all, this.more);
+    this.isWhole = false;
     this.rows = new Rows(this.list, (boot) => boot.mac, (boot) => new Machine(boot));
     this.boots = [];
     this.causes = null;
@@ -42,7 +45,7 @@ export class Machines {
   }
 
   async load(isCurrent) {
-    const { boots, total } = await get(`/v1/pxe/boots?limit=${SHOWN}`);
+    const { boots, total } = await get(`/v1/pxe/boots?limit=${ASKED}`);
     if (!isCurrent()) return;
     this.boots = boots;
     this.total = total;
@@ -50,18 +53,35 @@ export class Machines {
     this.#render();
   }
 
+  /** Show only what is like this; "" for all. */
+  find(text) {
+    this.search.value = text;
+    this.#render();
+  }
+
+  #showAll() {
+    this.isWhole = true;
+    this.#render();
+    this.panel.heading.focus();
+  }
+
   #render() {
     const wanted = this.search.value.trim().toLowerCase();
     const found = this.boots.filter((boot) => `${boot.mac} ${boot.computer} ${verdictOf(boot.cause)[1]} ${boot.sentence}`.toLowerCase().includes(wanted));
+    const current = found.filter(isCurrent);
+    const settled = found.filter((boot) => !isCurrent(boot));
+    const shown = this.isWhole || wanted ? settled : settled.slice(0, Math.max(FIRST - current.length, 4));
+    this.rows.show([...current, ...shown]);
     const booting = this.boots.filter((boot) => boot.cause === "in_progress").length;
     const failed = this.boots.filter((boot) => verdictOf(boot.cause)[0] === "bad").length;
-    this.rows.show(found);
-    const empty = wanted && this.boots.length ? "No machine like that has booted here." : "No machine has asked for a network boot since dpd started. Let one boot from the network; if nothing appears, `dpd pxe why MAC` on the server tells what is in its way.";
+    const empty = wanted && this.boots.length ? "No machine like that has booted here." : "No machine has asked for a network boot since dpd started. Let one boot from the network; if it does not appear, `dpd pxe why MAC` on the server tells what is in its way.";
     this.panel.tell(booting ? `${booting} booting` : "", !found.length, empty);
-    show(this.more, this.total > this.boots.length);
-    setText(this.more, `The ${this.boots.length} latest of ${this.total}. \`dpd pxe list\` shows all.`);
+    show(this.all, shown.length < settled.length);
+    setText(this.all, `Show all ${found.length}`);
+    show(this.more, this.total > this.boots.length && shown.length === settled.length);
+    setText(this.more, `The latest ${this.boots.length} of ${this.total}. dpd pxe list on the server shows all.`);
     this.session.figure("machines", booting, "booting", booting ? "info" : "");
-    this.session.figure("machines-failed", failed, failed === 1 ? "boot failed" : "boots failed", failed ? "bad" : "");
+    this.session.figure("machines-failed", failed, failed === 1 ? "boot failed" : "boots failed", failed ? "bad" : "", () => this.find("failed"));
   }
 
   #announceChanges() {
@@ -71,6 +91,11 @@ export class Machines {
     }
     this.causes = causes;
   }
+}
+
+/** It boots, or waits for somebody: it stands above what is over. */
+function isCurrent(boot) {
+  return ["info", "warn"].includes(verdictOf(boot.cause)[0]);
 }
 
 function nameOf(boot) {
@@ -87,7 +112,7 @@ class Machine {
     this.sentence = el("p", { class: "sentence" });
     this.step = el("p", { class: "step quiet" });
     this.story = el("div", { class: "story" });
-    this.opener = opener("", this.story, (isOpen) => isOpen && this.#tell());
+    this.opener = opener("", this.story, (isOpen) => (isOpen ? this.#tell() : this.update(this.boot)));
     this.next = el("p", { class: "next" });
     this.remarks = el("ul", { class: "remarks" });
     this.attempts = el("div");
@@ -114,6 +139,7 @@ class Machine {
     setText(this.mac, boot.computer ? boot.mac : "");
     setTimeAgo(this.time, boot.last_at);
     setText(this.sentence, plain(boot.sentence, 600));
+    show(this.sentence, boot.cause !== "fine" || this.opener.isOpen()); // the word says it
     const isUnderWay = boot.cause === "in_progress";
     show(this.step, isUnderWay && Boolean(boot.last_step) && !this.opener.isOpen());
     setText(this.step, isUnderWay ? `It ${plain(boot.last_step)}.` : "");
@@ -123,6 +149,7 @@ class Machine {
   async #tell() {
     const { mac, last_at, cause } = this.boot;
     show(this.step, false);
+    show(this.sentence, true);
     try {
       const why = await get(`/v1/pxe/machines/${encodeURIComponent(mac)}/why`);
       this.toldAt = `${last_at} ${cause}`;
@@ -151,15 +178,18 @@ export function withCode(text) {
 /** The steps of one attempt; the newest is open, those before it on demand. */
 class Attempt {
   constructor() {
-    this.title = el("h3");
     this.steps = el("ol", { class: "steps" });
-    this.node = el("section", { class: "attempt" }, this.title, this.steps);
+    this.opener = opener("", this.steps);
+    this.node = el("section", { class: "attempt" }, this.opener.button, this.steps);
     this.rows = new Rows(this.steps, (step) => step.key, () => new Step());
+    this.isNew = true;
   }
 
   update(attempt) {
+    if (this.isNew) this.opener.set(attempt.place === 0);
+    this.isNew = false;
     const which = attempt.place === 0 ? "This boot" : "A boot before";
-    setText(this.title, `${which}, ${timeOfDay(attempt.began_at)}: ${plural(attempt.steps.length, "step")}`);
+    setText(this.opener.words, `${which}, ${timeOfDay(attempt.began_at)}: ${plural(attempt.steps.length, "step")}`);
     this.rows.show(attempt.steps.map((step, place) => ({ ...step, key: `${place} ${step.at}`, since: step.at - attempt.began_at })));
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Status messages as they come, the newest first.
 
-import { getHere } from "./api.js";
+import { get } from "./api.js";
 import { Rows, announce, el, setAttribute } from "./dom.js";
 import { Panel } from "./panel.js";
 import { follow } from "./stream.js";
@@ -32,28 +32,32 @@ export class Messages {
     this.spokenAt = 0;
   }
 
-  /** What was before; then `follow` keeps it up, so it is asked again only where the stream may have had a gap. */
+  /** What was before; then the stream keeps it up. Another point's messages come by asking, since no stream leads there. */
   async load(isCurrent) {
-    const reply = await this.#ask(`/v1/messages?last=${FIRST}`);
+    const isFirst = this.position === "";
+    const query = isFirst ? `limit=${FIRST}` : `limit=500&after=${encodeURIComponent(this.position)}`;
+    const reply = await get(`/v1/messages?${query}`);
     if (!isCurrent()) return;
-    this.messages = [];
-    this.#add(reply.messages);
-    if (!this.stopping) this.#follow(String(reply.position ?? ""));
+    this.position = reply.position;
+    if (isFirst) this.#add(reply.messages);
+    else for (const message of reply.messages) this.#hear("message", message);
+    if (!this.session.point && !this.stopping) this.#follow();
   }
 
   paceMs() {
-    return 3_600_000;
+    return this.session.point ? 5000 : 3_600_000;
   }
 
-  #ask(path) {
-    const { point } = this.session;
-    return getHere(point ? `${path}&point=${encodeURIComponent(point)}` : path);
-  }
-
-  #follow(after) {
+  #follow() {
     this.stopping = new AbortController();
-    const query = this.session.point ? `?point=${encodeURIComponent(this.session.point)}` : "";
-    follow(`/v1/events/stream${query}`, { after, signal: this.stopping.signal, tell: (kind, data) => this.#hear(kind, data) });
+    follow("/v1/events/stream", {
+      after: this.position,
+      signal: this.stopping.signal,
+      tell: (kind, data, position) => {
+        this.position = position;
+        this.#hear(kind, data);
+      },
+    });
   }
 
   stop() {
@@ -92,7 +96,7 @@ export class Messages {
 }
 
 function keyOf(message) {
-  return `${message.point ?? ""} ${message.sequence} ${message.at}`;
+  return `${message.point ?? ""} ${message.position}`;
 }
 
 class Message {

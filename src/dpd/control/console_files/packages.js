@@ -55,6 +55,12 @@ export class Packages {
     this.#render();
   }
 
+  /** Show only what is like this; "" for all. */
+  find(text) {
+    this.search.value = text;
+    this.#render();
+  }
+
   #showAll() {
     this.isWhole = true;
     this.#render();
@@ -72,7 +78,7 @@ export class Packages {
     show(this.all, shown.length < found.length);
     setText(this.all, `Show all ${found.length}`);
     this.session.figure("packages", this.packages.length, this.packages.length === 1 ? "package" : "packages", "");
-    this.session.figure("packages-failed", bad, bad === 1 ? "package is in trouble" : "packages are in trouble", bad ? "bad" : "");
+    this.session.figure("packages-failed", bad, "in trouble", bad ? "bad" : "", () => this.find("failed"));
   }
 }
 

@@ -162,10 +162,10 @@ class SlowMember {
   }
 }
 
-const COLUMNS = ["Receiver", "Received", "State", "Lost", "Drops", "Disk"];
+const COLUMNS = [["Receiver"], ["Received"], ["State"], ["Lost", "right"], ["Drops", "right"], ["Disk", "right"]];
 
 function membersTable(body) {
-  const head = el("tr", {}, ...COLUMNS.map((name) => el("th", { scope: "col" }, name)));
+  const head = el("tr", {}, ...COLUMNS.map(([name, side]) => el("th", { scope: "col", class: side }, name)));
   return el("table", {}, el("thead", {}, head), body);
 }
 

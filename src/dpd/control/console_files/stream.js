@@ -7,17 +7,17 @@ import { headers } from "./api.js";
 const SILENCE_MS = 45_000; // three heartbeats of the server
 const LONGEST_PAUSE_MS = 10_000;
 
-/** Follow `path` until the signal says no more. `tell(kind, data)` gets each event's parsed JSON, `kind` "message" where the
- * server names none; `after` is the position to begin behind, "" for what comes from now on. `open()` says that it flows. */
-export async function follow(path, { after = "", signal, tell, open = () => {} }) {
+/** Follow `path` until the signal says no more. `tell(kind, data, id)` gets each event's parsed JSON, `kind` "message" where the
+ * server names none; `after` is the id to begin behind, "" for what comes from now on. */
+export async function follow(path, { after = "", signal, tell }) {
   let last = after;
   let pauseMs = 500;
   while (!signal.aborted) {
     try {
-      await readOnce(path, last, signal, open, (id, kind, data) => {
+      await readOnce(path, last, signal, (id, kind, data) => {
         last = id || last;
         pauseMs = 500;
-        tell(kind, JSON.parse(data));
+        if (data) tell(kind, JSON.parse(data), last);
       });
     } catch {
       // it ended; the page's other questions tell whether the server is there
@@ -27,7 +27,7 @@ export async function follow(path, { after = "", signal, tell, open = () => {} }
   }
 }
 
-async function readOnce(path, last, signal, open, tell) {
+async function readOnce(path, last, signal, tell) {
   const silence = new AbortController();
   const either = AbortSignal.any([signal, silence.signal]);
   const resume = last === "" ? {} : { "Last-Event-ID": String(last) };
@@ -36,7 +36,6 @@ async function readOnce(path, last, signal, open, tell) {
     const accept = { Accept: "text/event-stream" };
     const response = await fetch(path, { headers: { ...headers(), ...accept, ...resume }, cache: "no-store", signal: either });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    open();
     const lines = new Lines(tell);
     const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
@@ -51,7 +50,7 @@ async function readOnce(path, last, signal, open, tell) {
   }
 }
 
-/** The lines of an event stream as events (HTML standard, section 9.2.6). */
+/** The lines of an event stream as events (HTML standard, section 9.2.6); one without data tells how far the stream is. */
 export class Lines {
   constructor(tell) {
     this.tell = tell;
@@ -69,7 +68,7 @@ export class Lines {
 
   #take(line) {
     if (line === "") {
-      if (this.data.length) this.tell(this.id, this.kind || "message", this.data.join("\n"));
+      this.tell(this.id, this.kind || "message", this.data.join("\n"));
       this.kind = "";
       this.data = [];
       return;

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page is shown with: a LAN with `dpd serve` and a lease server, machines that boot there as firmware does, and a
+Chromium on the server's own host, where tokens may be typed in without TLS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.netns import DEVICE, Host, Lan
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from tests.boot.signing import make_pe
+from tests.interop.boot_wire import BootWire
+from tests.interop.daemon import Daemon
+from tests.interop.lease_server import start_dnsmasq
+from tests.protocol.pxe.models import Boot, Firmware
+
+from dpd.control.access import Role
+from dpd.control.roles_file import add_token
+from dpd.protocol.pxe.client import PxeClient
+from dpd_probe.client import Target, Told
+from dpd_probe.fetch import fetch
+from dpd_probe.steps import Account
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+ORIGIN = "http://127.0.0.1:8090"
+PATIENCE_MS = 30_000
+IMAGE = "LAB1"
+LOADER = make_pe(filler=b"\xc3" * 5000)
+
+SETTINGS = """
+[pxe]
+unknown_computers = "pending"
+[[pxe.rule]]
+name = "x64"
+client_arch = [7, 9]
+loader = "ipxe.efi"
+[boot]
+directory = "{boot}"
+default_image = "LAB1"
+[multicast]
+interface = "eth0"
+[console]
+listen = "127.0.0.1:8090"
+anonymous = true
+"""
+
+
+class LabDaemon(Daemon):
+    """A daemon that knows people by their tokens, and that can be away for a while."""
+
+    def __init__(self, directory: Path, settings: str, host: Host, roles: Path) -> None:
+        super().__init__(directory, settings, host)
+        text = self.config.read_text(encoding="utf-8")
+        self.config.write_text(text.replace("[control]\n", f'[control]\nroles_file = "{roles}"\n'), encoding="utf-8")
+
+    def kill(self) -> None:
+        """kill -9; then nobody answers until `restart`."""
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """The same settings and state again; the log goes on."""
+        self.__enter__()
+
+
+@dataclass
+class Stage:
+    """`tokens` by role; `problems` is what the pages' consoles have complained of."""
+
+    lan: Lan
+    dpd: LabDaemon
+    browser: Browser
+    roles: Path
+    tokens: dict[Role, str]
+    problems: list[str] = field(default_factory=list)
+    last: int = 0
+
+    def new_mac(self) -> str:
+        self.last += 1
+        return f"52:54:00:90:00:{self.last:02x}"
+
+    @contextmanager
+    def page(self, role: Role | None = None, **context: Any) -> Iterator[Page]:
+        """The page in a window of its own, as somebody who has signed in with this role."""
+        options: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
+        with closing(self.browser.new_context(**options)) as window:
+            if role is not None:
+                window.add_init_script(f"sessionStorage.setItem('dpd-token', '{self.tokens[role]}')")
+            page = window.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.on("console", self._note)
+            page.on("pageerror", lambda error: self.problems.append(str(error)))
+            page.goto(ORIGIN)
+            yield page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        """Answers that refuse and a server that is away are what the tests ask for; all else is a fault of the page."""
+        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+            self.problems.append(message.text)
+
+    def boot(self, mac: str, *, vendor_class: bytes = b"") -> tuple[Boot | None, str]:
+        """Power a machine on: what its firmware is told to load, and the address that it then has."""
+        client = self.lan["client"]
+        client.run("ip", "address", "flush", "dev", DEVICE)
+        with closing(BootWire(client, expected_offers=2)) as wire:
+            return Firmware(PxeClient(mac), vendor_class=vendor_class).boot(wire), wire.address
+
+    def fetch(self, boot: Boot, address: str, file: str = "") -> int:
+        """The machine's TFTP, from its own address. Raises ProbeError."""
+        with self.lan["client"].inside():
+            told = Told(boot.server, file or boot.file, True)
+            return fetch(told, Target(relay=address, timeout_s=0.5), Account()).size_bytes
+
+    def ask(self, *command: str) -> Any:
+        """The `dpd` command's JSON."""
+        return json.loads(self.dpd.tell(*command, "--json"))
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Stage]:
+    """The whole, until the block ends."""
+    with ExitStack() as stack:
+        lan = stack.enter_context(Lan("dpd", "lease", "client", without_address=("client",)))
+        start_dnsmasq(lan["lease"], directory)
+        roles = directory / "roles.toml"
+        tokens = {role: add_token(roles, f"lab {role}", role) for role in (Role.VIEWER, Role.OPERATOR)}
+        dpd = stack.enter_context(LabDaemon(directory, prepare(directory), lan["dpd"], roles))
+        dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", IMAGE)
+        dpd.tell("deployment", "add", "--all", "--boot-image", IMAGE, "--required", "--confirm", "0")
+        playwright = stack.enter_context(sync_playwright())
+        chromium = chromium_on(lan, directory)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS), headless=True)
+        stack.callback(browser.close)
+        yield Stage(lan, dpd, browser, roles, tokens)
+
+
+def prepare(directory: Path) -> str:
+    """Boot files, and the settings that name them."""
+    boot = directory / "boot"
+    boot.mkdir()
+    for path in (boot / "ipxe.efi", directory / "winpe.efi"):
+        path.write_bytes(LOADER)
+    return SETTINGS.format(boot=boot)
+
+
+def chromium_on(lan: Lan, directory: Path) -> Path:
+    """A program that is Chromium in the server's namespace; Playwright speaks with it through pipes."""
+    program = directory / "chromium"
+    command = " ".join(lan["dpd"].command(shutil.which(CHROMIUM) or CHROMIUM))
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="ascii")
+    program.chmod(0o755)
+    return program

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real browser against a real `dpd serve`: machines boot, wait and are approved before its eyes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from bench.netns import missing
+from playwright.sync_api import Locator, Page, expect
+from tests.interop.daemon import DPD
+from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, staged
+
+from dpd.control.access import Role
+from dpd_probe.steps import ProbeError
+
+APPROVE = re.compile("^Approve ")
+TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
+
+# The contrast of each visible piece of text with what lies under it, and the text, where it is too low.
+FAINT = """
+() => {
+  const channel = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+  const ground = (node) => {
+    for (let each = node; each; each = each.parentElement) {
+      const color = parse(getComputedStyle(each).backgroundColor);
+      if (color.length === 3 || color[3] > 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !node.checkVisibility() || node.closest("script")) continue;
+    const [a, b] = [luminance(parse(getComputedStyle(node).color)), luminance(ground(node))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    found.push([Math.round(contrast * 100) / 100, walker.currentNode.textContent.trim().slice(0, 60)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    absent = missing("dnsmasq", CHROMIUM)
+    if absent:
+        pytest.skip("missing: " + ", ".join(absent))
+    expect.set_options(timeout=PATIENCE_MS)
+    with staged(tmp_path_factory.mktemp("page")) as stage:
+        yield stage
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_complain_of(stage: Stage) -> Iterator[None]:
+    """No script fails, and nothing is refused by the page's own policy."""
+    stage.problems.clear()
+    yield
+    assert stage.problems == []
+
+
+def machine(page: Page, name: str) -> Locator:
+    return page.locator("#machines li.machine").filter(has_text=name)
+
+
+def card(page: Page, code: str) -> Locator:
+    return page.locator("#approvals li.card").filter(has_text=code)
+
+
+def let_wait(stage: Stage) -> tuple[str, str]:
+    """An unknown machine boots and shows a code: its MAC and that code."""
+    mac = stage.new_mac()
+    boot, _ = stage.boot(mac)
+    assert boot is not None
+    waiting = stage.ask("pxe", "pending")["pending"]
+    return mac, next(each["code"] for each in waiting if each["mac"] == mac)
+
+
+def boot_whole(stage: Stage, mac: str) -> None:
+    """It boots once more, and gets what is for it."""
+    boot, address = stage.boot(mac)
+    assert boot is not None
+    assert stage.fetch(boot, address) > 0
+
+
+def test_an_empty_page_says_what_comes_next(stage: Stage) -> None:
+    with stage.page() as page:
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        expect(page.locator("#machines .empty")).to_contain_text("No machine has asked for a network boot")
+        expect(page.locator("#packages .empty")).to_contain_text("dpd content publish")
+        expect(page.locator("#role")).to_have_text("Read only")
+
+
+def test_the_story_of_a_boot_appears_while_it_happens(stage: Stage) -> None:
+    mac = stage.new_mac()
+    stage.dpd.tell("computer", "add", "PC-017", "--mac", mac)
+    with stage.page() as page:
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        boot, address = stage.boot(mac)
+        assert boot is not None
+        row = machine(page, "PC-017")
+        expect(row.locator(".badge")).to_have_text("Booting")
+        row.get_by_role("button", name="PC-017").click()
+        expect(row.locator(".steps li").first).to_contain_text("asks for a network boot as PXEClient")
+        expect(row.locator(".steps")).to_contain_text("computer PC-017")
+        assert stage.fetch(boot, address) > 0
+        expect(row.locator(".badge")).to_have_text("Booted")
+        expect(row.locator(".steps li").last).to_contain_text("has fetched winpe.efi by TFTP")
+        expect(page.locator("#messages")).to_contain_text(mac)
+
+
+def test_without_a_token_the_page_only_shows_who_waits(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page() as page:
+        waiting = card(page, code)
+        expect(waiting).to_be_visible()
+        expect(waiting.get_by_role("button", name=APPROVE)).to_have_count(0)
+        assert refusal(page, "") == 403
+        waiting.get_by_role("button", name="Sign in to approve").click()
+        expect(page.get_by_role("dialog", name="Sign in")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def refusal(page: Page, token: str) -> int:
+    """The status for who denies a machine from within the page, whatever its buttons are."""
+    ask = """async (token) => {
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      return (await fetch("/v1/pxe/pending/52:54:00:90:ff:ff/deny", { method: "POST", headers })).status;
+    }"""
+    return int(page.evaluate(ask, token))
+
+
+def test_a_viewer_cannot_approve(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page(Role.VIEWER) as page:
+        expect(page.locator("#role")).to_contain_text("(viewer)")
+        expect(card(page, code)).to_contain_text("Approving needs the role operator")
+        expect(card(page, code).get_by_role("button", name=APPROVE)).to_have_count(0)
+        assert refusal(page, stage.tokens[Role.VIEWER]) == 403
+
+
+def test_an_unknown_machine_is_approved_by_the_button_and_boots(stage: Stage) -> None:
+    with stage.page() as page:
+        page.get_by_role("button", name="Sign in").first.click()
+        page.get_by_label("Token").fill("dpd_this-is-not-the-token-at-all")
+        page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+        expect(page.locator("#sign-in-error")).to_contain_text("dpd does not know this token")
+        page.get_by_label("Token").fill(stage.tokens[Role.OPERATOR])
+        page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
+        expect(page.locator("#role")).to_contain_text("(operator)")
+        mac, code = let_wait(stage)
+        waiting = card(page, code)  # it came while the page was open
+        expect(page.locator("#announcements")).to_contain_text(f"Machine {mac} waits for approval")
+        waiting.get_by_label("Computer name").fill("PC-101")
+        waiting.get_by_role("button", name=APPROVE).click()
+        expect(waiting).to_contain_text("Approved as PC-101. It boots at its next question.")
+        expect(waiting).to_have_count(0)
+        boot_whole(stage, mac)
+        expect(machine(page, "PC-101").locator(".badge")).to_have_text("Booted")
+    assert [each["macs"] for each in stage.ask("computer", "list")["computers"] if each["name"] == "PC-101"] == [[mac]]
+
+
+def test_a_name_that_cannot_be_is_told_at_the_machine_and_what_was_typed_stays(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page(Role.OPERATOR) as page:
+        card(page, code).get_by_label("Computer name").fill("PC 1/0")
+        card(page, code).get_by_role("button", name=APPROVE).click()
+        expect(card(page, code).get_by_role("alert")).to_contain_text("expected 1 to 63 of")
+        expect(card(page, code).get_by_label("Computer name")).to_have_value("PC 1/0")
+        expect(card(page, code).get_by_label("Computer name")).to_be_focused()
+
+
+def test_a_machine_is_approved_and_another_denied_by_keyboard_alone(stage: Stage) -> None:
+    mac, _ = let_wait(stage)
+    other, code = let_wait(stage)
+    with stage.page(Role.OPERATOR) as page:
+        expect(card(page, code)).to_be_visible()
+        tab_to(page, f"Computer name for {mac}, optional")
+        page.keyboard.type("PC-102")
+        page.keyboard.press("Enter")
+        expect(page.locator("#announcements")).to_contain_text(f"{mac} approved as PC-102")
+        tab_to(page, f"Deny {other}")
+        page.keyboard.press("Space")
+        expect(page.locator("#announcements")).to_contain_text(f"{other} denied")
+        expect(card(page, code)).to_have_count(0)
+        tab_to(page, "1 machine denied")
+        page.keyboard.press("Enter")
+        tab_to(page, f"Take back the denial of {other}")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="1 machine denied")).to_have_count(0)
+    boot_whole(stage, mac)
+    assert all(each["mac"] != other for each in stage.ask("pxe", "pending")["verdicts"])
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until what has this name has the focus, which must then be seen."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        told = page.evaluate(
+            "() => [document.activeElement.ariaLabel ?? document.activeElement.innerText.trim(), "
+            "getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        if told[0] == name:
+            assert told[1] != "none"
+            return
+    raise AssertionError(f"Tab does not lead to {name!r}")
+
+
+def test_what_somebody_types_and_opens_stays_while_machines_come(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page(Role.OPERATOR) as page:
+        row = machine(page, "PC-017")
+        row.get_by_role("button", name="PC-017").click()
+        expect(row.locator(".steps").first).to_be_visible()
+        name = card(page, code).get_by_label("Computer name")
+        name.fill("PC-half")
+        name.evaluate("(input) => { input.setSelectionRange(1, 4); globalThis.before = input; }")
+        _, newcomer = let_wait(stage)
+        expect(card(page, newcomer)).to_be_visible()
+        expect(name).to_be_focused()
+        assert name.evaluate("(input) => [input.value, input.selectionStart, input.selectionEnd, input === before]") == ["PC-half", 1, 4, True]  # fmt: skip
+        expect(row.locator(".steps").first).to_be_visible()
+
+
+def test_a_role_that_was_taken_away_is_told(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    before = stage.roles.read_text(encoding="utf-8")
+    with stage.page(Role.OPERATOR) as page:
+        approve = card(page, code).get_by_role("button", name=APPROVE)
+        expect(approve).to_be_visible()
+        stage.roles.write_text(before.replace('"operator"', '"viewer"'), encoding="utf-8")
+        try:
+            approve.click()
+            expect(card(page, code).get_by_role("alert")).to_contain_text("Your role does not allow that")
+            stage.roles.write_text("", encoding="utf-8")  # nobody is known at all
+            expect(page.locator("#banner-notice")).to_contain_text("does not know your token any more")
+            expect(page.locator("#role")).to_have_text("Read only")
+        finally:
+            stage.roles.write_text(before, encoding="utf-8")
+
+
+def test_what_machines_say_of_themselves_stays_text(stage: Stage) -> None:
+    evil = "<img src=x onerror=document.title='taken'>"
+    mac = stage.new_mac()
+    boot, address = stage.boot(mac, vendor_class=f"PXEClient:Arch:00007:{evil}".encode())
+    assert boot is not None
+    with pytest.raises(ProbeError):
+        stage.fetch(boot, address, file=f"{evil}<script>document.title='taken'</script>.efi")
+    with stage.page() as page:
+        row = machine(page, mac)
+        row.get_by_role("button", name=mac).click()
+        expect(row.locator(".steps")).to_contain_text(evil)
+        assert page.locator("main img, main script").count() == 0
+        assert "taken" not in page.title()
+        made = "() => { const a = document.createElement('p'); a.innerHTML = '<b>x</b>'; }"
+        with pytest.raises(Exception, match="TrustedHTML"):
+            page.evaluate(made)  # and whoever tries to make markup of text fails
+    stage.problems[:] = [each for each in stage.problems if "TrustedHTML" not in each]
+
+
+def test_a_waiting_session_is_let_go_by_the_button_and_shows_its_progress(stage: Stage) -> None:
+    image = stage.dpd.config.with_name("image.img")
+    image.write_bytes(bytes(range(256)) * (80 << 10))
+    stage.dpd.tell("content", "publish", image, "--package", "LAB00001")
+    stage.dpd.tell("session", "start", "LAB00001", "--minimum-clients", "5", "--wait", "10m")
+    address = json.loads(stage.lan["client"].run("ip", "-j", "-4", "address", "show", "dev", "eth0"))[0]["addr_info"]
+    assert address, "the client has had a lease"
+    source = f"http://{stage.lan['dpd'].address}:8080"
+    with stage.page(Role.OPERATOR) as page:
+        expect(page.locator("#packages")).to_contain_text("LAB00001")
+        target = image.with_suffix(".received")
+        receiver = stage.lan["client"].start(DPD, "receive", source, "LAB00001", "-o", target)
+        session = page.locator("#sessions li.session")
+        expect(session.locator(".badge")).to_have_text("Waiting")
+        session.get_by_role("button", name="Send LAB00001 now").click()
+        expect(page.locator("#messages")).to_contain_text("has all of LAB00001")
+        assert receiver.wait(30) == 0
+    assert target.read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_every_text_stands_out_and_nothing_hangs_over(stage: Stage, scheme: str, width: int) -> None:
+    with stage.page(Role.OPERATOR, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+        row = machine(page, "PC-017")
+        row.get_by_role("button", name="PC-017").click()
+        expect(row.locator(".steps li").first).to_be_visible()
+        expect(page.locator("#packages")).to_contain_text("LAB00001")
+        contrasts = page.evaluate(FAINT)
+        assert len(contrasts) > 30
+        assert [each for each in contrasts if each[0] < TEXT_CONTRAST] == []
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page(Role.OPERATOR) as page:
+        expect(card(page, code)).to_be_visible()
+        stage.dpd.kill()
+        expect(page.locator("#banner-away")).to_contain_text("dpd has not answered since")
+        expect(page.locator("#connection-text")).to_have_text("No answer")
+        expect(machine(page, "PC-017")).to_be_visible()  # what was known stays
+        stage.dpd.restart()
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        expect(page.locator("#banner-away")).to_be_hidden()
+        expect(card(page, code)).to_have_count(0)  # who waits asks again; this one does not
+        mac, code = let_wait(stage)
+        card(page, code).get_by_role("button", name=APPROVE).click()
+        expect(page.locator("#announcements")).to_contain_text(f"{mac} approved")
+        expect(page.locator("#messages")).to_contain_text(mac)  # the stream goes on, too
+
+
+def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:
+    text = stage.dpd.config.read_text(encoding="utf-8")
+    stage.dpd.config.write_text(text.replace("anonymous = true", "anonymous = false"), encoding="utf-8")
+    stage.dpd.kill()
+    stage.dpd.restart()
+    with stage.page() as page:
+        expect(page.get_by_role("heading", name="Sign in to look")).to_be_visible()
+        expect(page.locator("#panels")).to_be_hidden()
+        page.locator("#signed-out").get_by_role("button", name="Sign in").click()
+        page.get_by_label("Token").fill(stage.tokens[Role.VIEWER])
+        page.keyboard.press("Enter")
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name=re.compile("Sign in to look"))).to_be_visible()
