@@ -82,7 +82,8 @@ class Client:
         return self._ask("PUT", self._target(parts, {}), json.dumps(body).encode())
 
     def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
-        return self._ask("POST", self._target(parts, query), text, content_type)
+        """A file of many things, which may take its time."""
+        return self._ask("POST", self._target(parts, query), text, content_type, LONG_TIMEOUT_S)
 
     def follow(
         self, *parts: str, body: Mapping[str, object] | None = None, **query: object
@@ -158,8 +159,15 @@ class Client:
         finally:
             connection.close()
 
-    def _ask(self, method: str, target: str, body: bytes | None = None, content_type: str = "application/json") -> Any:
-        connection = self._connection(TIMEOUT_S)
+    def _ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        connection = self._connection(timeout_s)
         try:
             connection.request(method, target, body, {"Content-Type": content_type} if body else {})
             response = connection.getresponse()

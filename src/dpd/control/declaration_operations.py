@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from dpd.site.declaration import Kind, label_of, read_declaration
 from dpd.site.declaration_tables import DeclarationProblem
 from dpd.site.declaration_text import write_declaration
-from dpd.site.high_risk import HighRisk, check_confirmed, high_risks
+from dpd.site.high_risk import HighRisk, Reach, check_confirmed, risks_between
+from dpd.site.membership import Membership
+from dpd.site.model import SiteModel
 from dpd.site.model_plan import Action, Change, ModelPlan, plan_model
 from dpd.site.policy import BootPolicy
 from dpd.site.records import SiteConflict, SiteError
@@ -88,8 +90,14 @@ class DeclarationOperations:
     def _plan(self, text: str) -> tuple[ModelPlan, list[HighRisk]]:
         old = self._store.model()
         plan = plan_model(old, read_declaration(text), self._policy.has_image)
-        limit = self._policy.high_risk_computers
-        return plan, [] if plan.problems else high_risks(old, plan.model, limit)
+        return plan, [] if plan.problems else self._risks(plan.model)
+
+    def _risks(self, new: SiteModel) -> list[HighRisk]:
+        """Who belongs where now spares working out most of who would."""
+        computers = {each.name.lower(): each for each in new.computers}
+        membership = Membership(new.collections, computers, self._store.membership)
+        reach = Reach(new.deployments, membership, computers)
+        return risks_between(self._store.reach(), reach, new.deployments, self._policy.high_risk_computers)
 
 
 def _report(plan: ModelPlan, risks: Sequence[HighRisk], version: int, *, is_applied: bool) -> PlanReport:
