@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,7 +110,7 @@ class MessageOperations:
         found = await asyncio.to_thread(series.last, limit, severity=severity)
         return Page(found, Position(epoch, max(latest, found[-1].sequence if found else 0)))
 
-    async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncIterator[Page]:
+    async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncGenerator[Page, None]:
         """Pages behind a position as they come, an empty one where nothing came for a while; ends when dpd drains, with
         everything told. Raises Unavailable where too many follow."""
         if self._followers >= MAX_FOLLOWERS:
