@@ -120,7 +120,18 @@ class SiteSide:
 
     async def statuses(self) -> list[StatusReport]:
         """All that the hub's stream has, in its order, also what came twice."""
-        link = await self.linked()
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                link = await self.linked()
+                reading = asyncio.get_running_loop().create_task(self._read_statuses(link))
+                breaking = asyncio.get_running_loop().create_task(link.broken.wait())
+                await asyncio.wait((reading, breaking), return_when=asyncio.FIRST_COMPLETED)
+                breaking.cancel()
+                if not link.broken.is_set():
+                    return await reading
+                reading.cancel()
+
+    async def _read_statuses(self, link: Link) -> list[StatusReport]:
         info = await link.jetstream.stream_info(self.subjects.status_stream)
         found = []
         for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Status messages on their way to the site: a real spool, a real nats-server that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.bus.site_side import SITE, SiteSide, until
+from tests.nats_server import NatsServer, needs_nats
+
+from dpd.bus.connection import BusConnection
+from dpd.bus_settings import BusSettings
+from dpd.control.bus_status import READER, StatusShipper
+from dpd.telemetry.spool import Spool
+
+pytestmark = needs_nats
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "messages.db", readers=(READER,))
+    yield spool
+    spool.close()
+
+
+@asynccontextmanager
+async def shipping(spool: Spool, hub: NatsServer) -> AsyncIterator[BusConnection]:
+    shipper = StatusShipper(spool, SITE, "p1", behind_leaf=False)
+    connection = BusConnection(BusSettings(url=hub.url), name="point")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(connection.run([shipper.attend]))
+        yield connection
+        running.cancel()
+
+
+def put(spool: Spool, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        spool.put("job.done", {"job": number})
+    assert spool.flush(30)
+
+
+async def shipped(site: SiteSide) -> list[int]:
+    return [int(each.fields["job"]) for each in await site.statuses()]
+
+
+async def test_all_come_in_order_and_are_confirmed_when_the_stream_has_them(spool: Spool, hub: NatsServer) -> None:
+    put(spool, 1, 450)
+    async with SiteSide(hub.url) as site, shipping(spool, hub):
+        await until(lambda: spool.confirmed(READER) == 450, "the first ones confirmed")
+        put(spool, 451, 452)
+        await until(lambda: spool.confirmed(READER) == 452, "news confirmed")
+        assert await shipped(site) == list(range(1, 453))
+        report = (await site.statuses())[0]
+    assert (report.point, report.epoch, report.sequence) == ("p1", spool.epoch, 1)
+    assert (report.event, report.message_id, report.severity) == ("job.done", 2004, "info")
+
+
+async def test_nothing_is_confirmed_as_long_as_no_stream_takes_it(spool: Spool, hub: NatsServer) -> None:
+    put(spool, 1, 3)
+    async with shipping(spool, hub) as connection:
+        await until(lambda: connection.stats.failures, "a failure")
+        assert spool.confirmed(READER) == 0
+        async with SiteSide(hub.url) as site:
+            await until(lambda: spool.confirmed(READER) == 3, "all confirmed")
+            assert await shipped(site) == [1, 2, 3]
+
+
+async def test_a_server_killed_and_started_under_load_loses_and_repeats_nothing(spool: Spool, hub: NatsServer) -> None:
+    async with SiteSide(hub.url) as site, shipping(spool, hub):
+        for turn in range(4):
+            put(spool, 1 + 500 * turn, 500 * (turn + 1))
+            await until(lambda turn=turn: spool.confirmed(READER) > 500 * turn, "some of this turn")
+            hub.kill()
+            hub.start()
+        await until(lambda: spool.confirmed(READER) == 2000, "all confirmed")
+        names = [each.name for each in await site.statuses()]
+    assert len(names) == len(set(names)) == 2000
+
+
+async def test_a_shipper_that_did_not_hear_of_its_acks_sends_again_and_the_stream_keeps_one(spool: Spool, hub: NatsServer, tmp_path: Path) -> None:  # fmt: skip
+    put(spool, 1, 50)
+    async with SiteSide(hub.url) as site:
+        async with shipping(spool, hub):
+            await until(lambda: spool.confirmed(READER) == 50, "all confirmed")
+        spool.close()
+        (tmp_path / "copy.db").write_bytes((tmp_path / "messages.db").read_bytes())
+        forgetful = Spool(tmp_path / "copy.db", readers=("another",))  # which forgets what READER had
+        assert forgetful.epoch == spool.epoch
+        async with shipping(forgetful, hub):
+            await until(lambda: forgetful.confirmed(READER) == 50, "all confirmed once more")
+        assert await shipped(site) == list(range(1, 51))
+        forgetful.close()
+
+
+async def test_the_backlog_is_what_the_site_does_not_have(spool: Spool, hub: NatsServer) -> None:
+    shipper = StatusShipper(spool, SITE, "p1", behind_leaf=False)
+    assert shipper.backlog == 0
+    put(spool, 1, 7)
+    assert shipper.backlog == 7
+    spool.confirm(READER, 5)
+    assert shipper.backlog == 2
