@@ -157,7 +157,7 @@ class Daemon:
     _bus: PointBus | None = None
     _console: Console
     _distribution: OpenDistribution
-    _events: EventLog
+    _spool: Spool
 
     def __init__(self, settings: Settings, config_path: Path | None, build: Build) -> None:
         self._settings = settings
@@ -172,7 +172,7 @@ class Daemon:
         services = self._build(self._settings, stores)
         self._services = services.all
         self._distribution = stores.distribution
-        self._events = stores.events
+        self._spool = stores.spool
         self.operations = Operations(
             self._settings,
             library=stores.library,
@@ -216,7 +216,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
-        self._events.keep("daemon.ready", version=__version__)
+        self._spool.put("daemon.ready", {"version": __version__})
         ports = {service.name: service.ports for service in self._services} | {"page": self._console.ports}
         async with asyncio.TaskGroup() as tasks:
             bus = None if self._bus is None else tasks.create_task(self._bus.run())

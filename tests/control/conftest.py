@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from dpd.control.operations import Operations
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.multicast import MulticastService
 from dpd.settings import ControlSettings, DaemonSettings, MulticastSettings, Settings
+from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.spool import Spool
 
 
 @pytest.fixture
@@ -42,10 +45,16 @@ def journal() -> BootJournal:
 
 
 @pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "messages.db")) as spool:
+        yield spool
+
+
+@pytest.fixture
 async def operations(
-    settings: Settings, library: Library, journal: BootJournal, tmp_path: Path
+    settings: Settings, library: Library, journal: BootJournal, spool: Spool, tmp_path: Path
 ) -> AsyncIterator[Operations]:
-    multicast = MulticastService(settings.multicast, library=library, epoch=1)
+    multicast = MulticastService(settings.multicast, library=library, epoch=1, events=EventLog(spool=spool))
     await multicast.start()
     operations = Operations(
         settings,

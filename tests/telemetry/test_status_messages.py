@@ -48,7 +48,8 @@ def _noted(module: str, tree: ast.Module) -> Iterator[str]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = ast.unparse(node.func)
-        if called.rpartition(".")[2] in NOTERS and "journal" not in called:
+        is_noter = called.rpartition(".")[2] in NOTERS or called.endswith("spool.put")
+        if is_noter and "journal" not in called:
             yield from (text for text in _texts(node.args[0]) if " " not in text)  # others tell sentences
 
 

@@ -329,8 +329,8 @@ class Operations:
         """Take no new work and end when what runs has ended; asked a second time, end now."""
         if self.draining.is_set():
             self.ending.set()
-        else:
-            self._events.keep("daemon.draining")
+        elif self._events.spool is not None:
+            self._events.spool.put("daemon.draining", {})
         self.state = "draining"
         self.draining.set()
         self._events.release()
