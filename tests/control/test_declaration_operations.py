@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.control.declared_sites import declare
 
 from dpd.control.declaration_operations import DeclarationOperations, Risk
 from dpd.settings import Settings, SiteSettings
@@ -157,3 +158,18 @@ def test_where_policy_is_a_sites_a_declaration_is_refused(
     policy.store.mirror("north", 7, SiteModel(), 1.0)
     with pytest.raises(SiteConflict, match="policy of this point comes from site north"):
         operations.apply(LAB, operations.plan(LAB).policy_version, 2, "alice")
+
+
+def test_four_thousand_computers_are_planned_applied_and_exported(
+    operations: DeclarationOperations, policy: BootPolicy
+) -> None:
+    text = declare("a", 4000, 200)
+    report = operations.plan(text)
+    assert (report.added, report.problems) == (4400, [])
+    assert operations.apply(text, report.policy_version, None, "alice").is_applied
+    assert len(policy.store.membership.keys_in("a-room-007")) == 20
+    assert operations.plan(operations.export().declaration).changes == []
+    changed = text.replace('"a-00001"\nmacs', '"a-00001"\nboot_image = "LAB5"\nmacs')
+    report = operations.plan(changed)
+    assert [(each.name, each.action) for each in report.changes] == [("a-00001", "changed")]
+    assert report.unchanged == 4399
