@@ -107,15 +107,20 @@ class PolicyMachine(RuleBasedStateMachine):
         self.settings = Settings(pxe=pxe, boot=BootSettings(default_image=rules.default))
 
     @initialize(
-        purpose=st.sampled_from(Purpose), image=images, most=st.sampled_from([0, 1]), rerun=st.sampled_from(Rerun)
+        purpose=st.sampled_from(Purpose),
+        image=images,
+        most=st.sampled_from([0, 1]),
+        rerun=st.sampled_from(Rerun),
+        link=st.sampled_from(["", "exclude"]),
     )
-    def a_room_of_computers(self, purpose: Purpose, image: str, most: int, rerun: Rerun) -> None:
+    def a_room_of_computers(self, purpose: Purpose, image: str, most: int, rerun: Rerun, link: str) -> None:
         """Walks that begin with nothing seldom come to where much is known and deployed."""
         for address, mac in zip(ADDRESSES, MACS, strict=False):
             self.an_address_is_seen(address, mac)
         self.a_computer_is_added_or_changed("PC1", {MACS[0], MACS[3]}, "", "")
         self.a_computer_is_added_or_changed("PC2", {MACS[1]}, GUIDS[1], "")
-        self.a_collection_is_made_or_changed("lab", {"PC1"}, "*2", "", "")
+        self.a_collection_is_made_or_changed("old", {"PC2"}, "", "", "")
+        self.a_collection_is_made_or_changed("lab", {"PC1"}, "*2", "", link)
         self.a_deployment_is_added("all", image, Purpose.REQUIRED, 0, None, None, Audience.ALL, Rerun.NEVER)
         self.a_deployment_is_added("PC1", "X", purpose, 0, None, 120, Audience.ALL, rerun)
         self.a_deployment_is_added("collection:lab", "Y", purpose, 0, None, None, Audience.ALL, rerun)
