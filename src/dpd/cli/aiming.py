@@ -24,7 +24,7 @@ from dpd.errors import DpdError
 
 AT_ONCE = 16
 LOCAL_COMMANDS = frozenset({"serve", "check-config", "receive", "mc-test", "demo"})  # they ask nobody
-ENDLESS = frozenset({"--follow", "-f"})
+ENDLESS = frozenset({"--follow", "-f"})  # of `dpd events`
 
 
 class AimRefused(DpdError):
@@ -75,7 +75,7 @@ def aim(command: str, dp: str, group: str, *, site: bool, site_socket: str) -> N
 
 def ask_group(asked: GroupAsked, arguments: Sequence[str], run: Callable[[], int]) -> int:
     """Do the run once for each point of the group and show the answers, by point; the exit code."""
-    if ENDLESS & set(arguments):
+    if "events" in arguments and ENDLESS & set(arguments):
         raise AimRefused(
             "--follow: no end, so no group's answers can be shown; `dpd --site events --follow` has all points'"
         )

@@ -78,9 +78,6 @@ class Client:
     def patch(self, *parts: str, body: Mapping[str, object], **query: object) -> Any:
         return self._ask("PATCH", self._target(parts, query), json.dumps(body).encode())
 
-    def put(self, *parts: str, body: Mapping[str, object]) -> Any:
-        return self._ask("PUT", self._target(parts, {}), json.dumps(body).encode())
-
     def post_text(self, *parts: str, text: bytes, content_type: str, **query: object) -> Any:
         """A file of many things, which may take its time."""
         return self._ask("POST", self._target(parts, query), text, content_type, LONG_TIMEOUT_S)

@@ -103,21 +103,26 @@ def add(
     if as_json:
         print_json(reply)
     else:
-        print(f"{name}: declared, {reply['state']}")
+        print(f"{name}: declared; `dpd point show {name}` tells when it was heard")
 
 
 @app.command(epilog="Example: dpd point change branch-1 --group branches --group north")
 def change(
     name: NameArgument,
     group: GroupsOption = None,
-    url: UrlOption = "",
-    description: DescriptionOption = "",
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help='Where others fetch content from it; "" is nowhere.')
+    ] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="Whatever helps people.")] = None,
+    no_groups: Annotated[bool, typer.Option("--no-groups", help="Take it out of every group.")] = False,
     socket: SiteSocketOption = SITE_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
-    """Say of a declared point what is given, and of what is not given, nothing any more."""
-    body = {"name": name, "groups": group or [], "url": url, "description": description}
-    reply = ask_site(socket).put("points", name, body=body)
+    """Say something else of a declared point; what is not given stays. Groups that are given take the place of all."""
+    groups = [] if no_groups else group
+    given = {"groups": groups, "url": url, "description": description}
+    body = {key: value for key, value in given.items() if value is not None}
+    reply = ask_site(socket).patch("points", name, body=body)
     if as_json:
         print_json(reply)
     else:

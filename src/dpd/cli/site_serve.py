@@ -13,7 +13,7 @@ from dpd.cli.client import SITE_SOCKET
 from dpd.cli.options import JsonOption, PackageArgument, VersionOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
 
-DEFAULT_PATH = Path("/etc/dpd/site.toml")
+DEFAULT_PATH = Path("/etc/dpd/dpd-site.toml")
 
 SiteSocketOption = Annotated[
     str, typer.Option("--socket", envvar="DPD_SITE_SOCKET", metavar="PATH", help="The site server's control socket.")
@@ -30,7 +30,7 @@ content = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("serve", epilog="Example: dpd site serve --config /etc/dpd/site.toml")(serve)
+    app.command("serve", epilog="Example: dpd site serve --config /etc/dpd/dpd-site.toml")(serve)
     app.add_typer(content, name="content")
 
 

@@ -16,17 +16,15 @@ from dpd.control.actor import actor_of
 from dpd.control.api import ROUTES as POINT_ROUTES
 from dpd.control.messages import Refusal
 from dpd.control.openapi import Route, describe
-from dpd.site.records import Point
 from dpd.site_server.approval import APPROVE, approve_as_computer, names_computer
 from dpd.site_server.assignments import Assignment
 from dpd.site_server.messages import (
     AssignmentList,
     AssignmentParameters,
     AssignmentRequest,
-    PointList,
     PointListParameters,
     PointParameters,
-    PointRequest,
+    PointStatusList,
     SiteStatus,
 )
 from dpd.site_server.operations import SiteServerOperations
@@ -43,6 +41,7 @@ SHARED_PATHS = (
     "/v1/deployments",
     "/v1/events/stream",
     "/v1/messages",
+    "/v1/policy",
     "/v1/pxe/maintenance",
     "/v1/pxe/rules",
     "/v1/site/",
@@ -68,19 +67,11 @@ class SiteApi:
     async def site_status(self, request: web.Request, parameters: None, body: None) -> SiteStatus:
         return self._operations.status()
 
-    async def list_points(self, request: web.Request, parameters: PointListParameters, body: None) -> PointList:
-        return PointList(self.points.all(parameters.group))
+    async def list_points(self, request: web.Request, parameters: PointListParameters, body: None) -> PointStatusList:
+        return PointStatusList(self.points.all(parameters.group))
 
     async def show_point(self, request: web.Request, parameters: PointParameters, body: None) -> PointStatus:
         return self.points.one(parameters.point)
-
-    async def add_point(self, request: web.Request, parameters: None, body: PointRequest) -> PointStatus:
-        point = Point(body.name, tuple(body.groups), body.url, body.description)
-        return self._operations.add_point(point, actor_of(request))
-
-    async def change_point(self, request: web.Request, parameters: PointParameters, body: PointRequest) -> PointStatus:
-        point = Point(parameters.point, tuple(body.groups), body.url, body.description)
-        return self._operations.change_point(point, actor_of(request))
 
     async def remove_point(self, request: web.Request, parameters: PointParameters, body: None) -> PointStatus:
         return await self._operations.remove_point(parameters.point, actor_of(request))
@@ -119,6 +110,12 @@ def _relayed() -> list[Route]:
     ]
 
 
+def _is_shared(route: Route) -> bool:
+    """Also what is said of points in the model; how they are is the site server's own to tell."""
+    says_of_points = route.path.startswith("/v1/points") and route.method in ("POST", "PATCH")
+    return route.path.startswith(SHARED_PATHS) or says_of_points
+
+
 _MISSING, _CONFLICT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
 
 OWN_ROUTES = (
@@ -128,19 +125,9 @@ OWN_ROUTES = (
         "/v1/points",
         "The site's distribution points, by name: which are there, what they hold, how far they are behind",
         SiteApi.list_points,
-        PointList,
+        PointStatusList,
         parameters=PointListParameters,
         refusals=(_MISSING,),
-    ),
-    Route(
-        "POST",
-        "/v1/points",
-        "Expect a distribution point",
-        SiteApi.add_point,
-        PointStatus,
-        body=PointRequest,
-        refusals=(_CONFLICT,),
-        role=Role.ADMIN,
     ),
     Route(
         "GET",
@@ -150,17 +137,6 @@ OWN_ROUTES = (
         PointStatus,
         parameters=PointParameters,
         refusals=(_MISSING,),
-    ),
-    Route(
-        "PUT",
-        "/v1/points/{point}",
-        "Change what the site says of a distribution point",
-        SiteApi.change_point,
-        PointStatus,
-        parameters=PointParameters,
-        body=PointRequest,
-        refusals=(_MISSING, _CONFLICT),
-        role=Role.ADMIN,
     ),
     Route(
         "DELETE",
@@ -202,7 +178,7 @@ OWN_ROUTES = (
 
 ROUTES = (
     *OWN_ROUTES,
-    *(route for route in POINT_ROUTES if route.path.startswith(SHARED_PATHS)),
+    *(route for route in POINT_ROUTES if _is_shared(route)),
     *_relayed(),
     *group_routes(POINT_ROUTES),
 )

@@ -55,7 +55,7 @@ class Collector:
 
         config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=4 * BATCH)
         source = await link.jetstream.pull_subscribe(
-            "", durable=CONSUMER, stream=self._subjects.status_stream, config=config
+            "", durable=f"{CONSUMER}-{self._archive.epoch}", stream=self._subjects.status_stream, config=config
         )
         while True:
             try:

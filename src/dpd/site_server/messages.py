@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from dpd.control.messages import Failure, PackageId, Request, SourceVersion
 from dpd.site_server.assignments import Assignment
@@ -36,15 +36,6 @@ class PointListParameters(Request):
     group: GroupName = "all"
 
 
-class PointRequest(Request):
-    """A distribution point to expect. `url` is where others fetch content from it."""
-
-    name: PointName
-    groups: Annotated[list[GroupName], Meta(max_length=64)] = field(default_factory=list)
-    url: Annotated[str, Meta(max_length=300)] = ""
-    description: Annotated[str, Meta(max_length=200)] = ""
-
-
 class AtPoint(Request, kw_only=True):
     """The point of a request that is passed on."""
 
@@ -72,7 +63,7 @@ class AssignmentParameters(Request):
     package_id: PackageId
 
 
-class PointList(Struct):
+class PointStatusList(Struct):
     points: list[PointStatus]
 
 

@@ -18,7 +18,6 @@ from dpd.control.site_operations import SiteOperations
 from dpd.errors import SettingsError
 from dpd.settings import Settings, compare_settings, load_settings
 from dpd.site.policy import BootPolicy
-from dpd.site.records import Point
 from dpd.site.store import SiteStore
 from dpd.site_server.archive import Archive
 from dpd.site_server.asker import Asker
@@ -96,14 +95,6 @@ class SiteServerOperations:
             points_behind=stats.behind,
             messages=self.archive.stats.kept,
         )
-
-    def add_point(self, point: Point, actor: str) -> PointStatus:
-        """Expect a point. Raises SiteError, SiteConflict."""
-        return self.points.one(self._parts.store.add_point(point, actor).name)
-
-    def change_point(self, point: Point, actor: str) -> PointStatus:
-        """Say something else of it. Raises SiteError, SiteNotFound."""
-        return self.points.one(self._parts.store.change_point(point, actor).name)
 
     async def remove_point(self, name: str, actor: str) -> PointStatus:
         """Also one that was heard and never declared. Raises SiteNotFound, SiteConflict."""

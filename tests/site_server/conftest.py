@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real NATS server, a connection to it, and what a site server keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.nats_server import NATS_SERVER, NatsServer
+from tests.site_server.at_work import at_work
+
+from dpd.bus.connection import BusConnection
+from dpd.bus.link import Link
+from dpd.bus_settings import BusSettings
+from dpd.database import Database
+from dpd.settings import Settings
+from dpd.site_server.database import open_database
+
+SITE = "lab"
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    if NATS_SERVER is None:
+        pytest.skip("nats-server is not installed")
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(nats: NatsServer) -> Settings:
+    return Settings(bus=BusSettings(url=nats.url, site=SITE))
+
+
+@pytest.fixture
+async def link(settings: Settings) -> AsyncIterator[Link]:
+    connection = BusConnection(settings.bus, name="test")
+    async with at_work(connection.run([])):
+        async with asyncio.timeout(30):
+            await connection.connected.wait()
+        assert connection.link is not None
+        yield connection.link
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path)
+    yield database
+    database.close()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry of distribution points: who is declared, who was heard, who is behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dpd.bus.messages import Hello
+from dpd.database import Database
+from dpd.site.records import Point, SiteNotFound
+from dpd.site_server.database import open_database
+from dpd.site_server.points import AWAY_AFTER_S, PointAway, Points, Presence
+
+DECLARED = (Point("branch-1", ("branches", "north")), Point("branch-2", ("branches",)), Point("hq"))
+
+
+class Site:
+    """A registry with a clock and a published version to set."""
+
+    def __init__(self, database: Database) -> None:
+        self.now, self.published = 1000.0, 7
+        self.declared = list(DECLARED)
+        self.points = Points(database, lambda: self.declared, lambda: self.published, clock=lambda: self.now)
+
+    def hear(self, point: str, *, version: int = 7, state: str = "ready", **counts: int) -> None:
+        self.points.hear(Hello(point, "lab", "0.1.0", state, 900.0, version, 1.0, "aa", 3, "http://p:8080", counts))
+
+
+@pytest.fixture
+def site(database: Database) -> Site:
+    return Site(database)
+
+
+def test_a_declared_point_is_listed_before_it_is_heard(site: Site) -> None:
+    assert [(each.name, each.state) for each in site.points.all()] == [
+        ("branch-1", Presence.NEVER),
+        ("branch-2", Presence.NEVER),
+        ("hq", Presence.NEVER),
+    ]
+
+
+def test_a_point_that_is_heard_is_there_with_what_it_said(site: Site) -> None:
+    site.hear("branch-1", version=5, pending=2, sessions=1)
+    status = site.points.one("branch-1")
+    assert (status.state, status.policy_version, status.policy_lag, status.last_seen_at) == (
+        Presence.PRESENT,
+        5,
+        2,
+        1000.0,
+    )
+    assert (status.pending, status.sessions, status.machines, status.groups) == (2, 1, 0, ("branches", "north"))
+    assert (status.declared, status.url, status.backlog) == (True, "http://p:8080", 3)
+
+
+def test_one_that_nobody_declared_is_listed_too(site: Site) -> None:
+    site.hear("surprise")
+    assert [each.name for each in site.points.all() if not each.declared] == ["surprise"]
+
+
+def test_a_point_is_away_when_three_of_its_words_did_not_come(site: Site) -> None:
+    site.hear("hq")
+    site.now += AWAY_AFTER_S - 1
+    site.points.require_present("hq")
+    site.now += 1
+    with pytest.raises(PointAway, match="last heard 35 s ago"):
+        site.points.require_present("hq")
+    with pytest.raises(PointAway, match="has not been heard yet"):
+        site.points.require_present("branch-2")
+    with pytest.raises(SiteNotFound, match="no distribution point nowhere"):
+        site.points.require_present("nowhere")
+
+
+def test_one_that_says_goodbye_is_away_at_once(site: Site) -> None:
+    site.hear("hq")
+    site.hear("hq", state="gone")
+    assert site.points.one("hq").state is Presence.AWAY
+
+
+def test_comings_and_goings_are_told_once(site: Site) -> None:
+    site.hear("hq")
+    assert site.points.changes() == [("hq", Presence.PRESENT)]
+    site.hear("hq")
+    assert site.points.changes() == []
+    site.now += AWAY_AFTER_S
+    assert site.points.changes() == [("hq", Presence.AWAY)]
+    assert site.points.changes() == []
+
+
+def test_a_group_is_those_that_are_declared_in_it_and_all_is_everyone(site: Site) -> None:
+    site.hear("surprise")
+    assert site.points.names("branches") == ["branch-1", "branch-2"]
+    assert site.points.names("all") == ["branch-1", "branch-2", "hq", "surprise"]
+    with pytest.raises(SiteNotFound, match="no group south; there are branches, north, all"):
+        site.points.names("south")
+
+
+def test_what_was_heard_is_known_after_a_restart(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    before = Site(database)
+    before.hear("hq", version=4, jobs=9)
+    before.points.write()
+    database.close()
+    database = open_database(tmp_path)
+    after = Site(database)
+    assert after.points.one("hq") == before.points.one("hq")
+    after.points.forget("hq")
+    assert after.points.one("hq").state is Presence.NEVER
+    database.close()
+
+
+def test_figures_count_by_state_and_name_declared_points_alone(site: Site) -> None:
+    site.hear("hq", version=4)
+    site.hear("surprise", version=7)
+    site.now += 5
+    stats = site.points.read_stats()
+    assert stats.points == {"present": 2.0, "away": 0.0, "never": 2.0}
+    assert (stats.behind, stats.most_behind, stats.backlog, stats.hellos) == (1, 3, 6, 2)
+    assert stats.last_seen_age_seconds == {"hq": 5.0}
