@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpd.content.below import open_below
+from dpd.content.below import FilesBelow, open_below
 
 
 @pytest.fixture
@@ -37,3 +37,25 @@ def test_a_link_below_it_is_not_followed_and_nothing_stays_open(folder: Path, pa
 def test_nobody_waits_for_the_writer_of_a_fifo(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
     os.close(open_below(folder, "fifo"))
+
+
+def test_files_of_one_folder_after_the_other_come_out_of_the_folder_that_was_found(folder: Path) -> None:
+    (folder / "sub" / "other").write_bytes(b"other")
+    (folder / "top").write_bytes(b"top")
+    (folder.parent / "elsewhere").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    with FilesBelow(folder) as files:
+
+        def read_next(path: str) -> bytes:
+            with open(files.open(path), "rb") as file:
+                return file.read()
+
+        assert [read_next(path) for path in ("sub/file", "top", "sub/file")] == [b"content", b"top", b"content"]
+        (folder / "sub").rename(folder / "moved")
+        (folder / "sub").symlink_to(folder.parent / "elsewhere")
+        assert read_next("sub/other") == b"other"
+        files.close()
+        with pytest.raises(OSError, match="Not a directory"):
+            files.open("sub/other")
+        assert read_next("top") == b"top"
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpd.content.folder import scan
-from dpd.content.folder_intake import SMALL_BYTES, FolderIntake, take_all
+from dpd.content.folder_intake import BATCH_FILES, SMALL_BYTES, FolderIntake, take_all
 from dpd.content.stock import Stock
 from dpd.errors import ContentError
 
@@ -40,9 +40,10 @@ def intake_of(stock: Stock, folder: Path) -> FolderIntake:
 def test_equal_files_are_kept_once_and_large_ones_are_cut(stock: Stock, folder: Path) -> None:
     intake = intake_of(stock, folder)
     assert [entry.path for entry in intake.files] == ["a1", "a2", "b1", "b2"]
-    assert [each.size_bytes for each in intake.ready] == [SMALL_BYTES, SMALL_BYTES + 1]
-    assert [each.chunk_index is not None for each in intake.ready] == [False, True]
-    for each, name in zip(intake.ready, ("a1", "b1"), strict=True):
+    ready = sorted(intake.ready, key=lambda each: each.size_bytes)
+    assert [each.size_bytes for each in ready] == [SMALL_BYTES, SMALL_BYTES + 1]
+    assert [each.chunk_index is not None for each in ready] == [False, True]
+    for each, name in zip(ready, ("a1", "b1"), strict=True):
         assert each.part.read_bytes() == (folder / name).read_bytes()
     stock.adopt(intake.ready)
     intake.close()
@@ -120,3 +121,19 @@ def test_a_part_that_cannot_go_keeps_nothing_else_from_going(
         intake.close()
     assert stock.held() == frozenset()
     assert list((tmp_path / "library" / "incoming").iterdir()) == [first]
+
+
+def test_many_small_files_are_asked_for_and_kept_some_at_a_time(stock: Stock, tmp_path: Path) -> None:
+    """Equal ones within one go and across several, and empty ones."""
+    (tmp_path / "many").mkdir()
+    contents = [b"%d" % (number % 1000) for number in range(1, 2 * BATCH_FILES + 700)] + [b"", b""]
+    for number, content in enumerate(contents):
+        (tmp_path / "many" / f"{number:05}").write_bytes(content)
+    intake = intake_of(stock, tmp_path / "many")
+    assert [entry.size_bytes for entry in intake.files] == [len(content) for content in contents]
+    assert {each.part.read_bytes() for each in intake.ready} == set(contents)
+    assert len(intake.ready) == len(set(contents))
+    stock.adopt(intake.ready)
+    intake.adopted()
+    intake.close()
+    assert intake_of(stock, tmp_path / "many").ready == []

@@ -236,6 +236,7 @@ def test_a_power_cut_while_a_folder_goes_to_two_roots(folder: Path, monkeypatch:
     site.publish("OLD")
     turns = itertools.count()
     monkeypatch.setattr("dpd.content.storage.roots.Roots.place", lambda roots, size_bytes: next(turns) % 2)
+    monkeypatch.setattr("dpd.content.folder_intake.BATCH_FILES", 1)
 
     def change(site: Site) -> None:
         site.publish("TREE")

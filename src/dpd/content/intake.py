@@ -80,33 +80,43 @@ class Digests:
 def open_source(path: Path, *, may_be_empty: bool = False, below: Path | None = None) -> Iterator[Source]:
     """`below`: a folder above the file, below which no link is followed. Raises ContentError that says why this file cannot
     be published."""
-    try:  # O_NONBLOCK: opening a FIFO would wait for its writer
-        if below is not None:
-            descriptor = open_below(below, str(path.relative_to(below)))
-        else:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise ContentError(f"{path}: no such file; give the path as this machine sees it") from None
-    except OSError as error:
-        raise ContentError(f"{path}: cannot be opened: {error.strerror}") from None
-    except ValueError:
-        raise ContentError(f"{str(path)!r}: no path of a file; give the path as this machine sees it") from None
+    if below is not None:
+        descriptor = opened(path, lambda: open_below(below, str(path.relative_to(below))))
+    else:  # O_NONBLOCK: opening a FIFO would wait for its writer
+        descriptor = opened(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     with open_descriptor(descriptor, path) as source:
         if source.size_bytes == 0 and not may_be_empty:
             raise ContentError(f"{path}: empty; expected an image such as install.wim")
         yield source
 
 
+def opened(path: Path, opens: Callable[[], int]) -> int:
+    """The descriptor. Raises ContentError in the words for a source."""
+    try:
+        return opens()
+    except FileNotFoundError:
+        raise ContentError(f"{path}: no such file; give the path as this machine sees it") from None
+    except OSError as error:
+        raise ContentError(f"{path}: cannot be opened: {error.strerror}") from None
+    except ValueError:
+        raise ContentError(f"{str(path)!r}: no path of a file; give the path as this machine sees it") from None
+
+
 @contextmanager
 def open_descriptor(descriptor: int, path: Path) -> Iterator[Source]:
     """What is open already, and is closed at the end. Raises ContentError for what is no regular file."""
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ContentError(f"{path}: not a regular file; expected an image such as install.wim")
-        yield Source(path, descriptor, status.st_size, status.st_mtime_ns)
+        yield source_of(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def source_of(descriptor: int, path: Path) -> Source:
+    """What is open already. Raises ContentError for what is no regular file."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ContentError(f"{path}: not a regular file; expected an image such as install.wim")
+    return Source(path, descriptor, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

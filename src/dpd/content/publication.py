@@ -236,7 +236,9 @@ def _publish_folder(stock: Stock, order: Order, means: Means, progress: Progress
             images=images,
         )
         settle = _settling(stock, order, named)
-        return stock.install(Recipe(settle, intake.files, folder.directories), intake.ready)
+        content = stock.install(Recipe(settle, intake.files, folder.directories), intake.ready)
+        intake.adopted()
+        return content
 
 
 def _publish_split(stock: Stock, order: Order, means: Means, progress: Progress) -> Content:

@@ -91,11 +91,10 @@ class BlobTable:
 
     def vouch(self, connection: sqlite3.Connection, adopted: Sequence[BlobRow]) -> list[Place]:
         """These blobs are whole and in place. Where one lay in another root before, that place is loose now, and told."""
-        before = []
-        for row in adopted:
-            old = connection.execute("SELECT root FROM blob WHERE sha256 = ?", (row.sha256,)).fetchone()
-            if old is not None and old[0] != row.root:
-                before.append(Place(row.sha256, old[0]))
+        roots = _roots_of(connection, [row.sha256 for row in adopted])
+        before = [
+            Place(row.sha256, roots[row.sha256]) for row in adopted if roots.get(row.sha256, row.root) != row.root
+        ]
         connection.executemany(
             f"INSERT INTO blob ({_COLUMNS}) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (sha256) DO UPDATE SET root = excluded.root, state = excluded.state",
@@ -181,6 +180,16 @@ class BlobTable:
                 return None
             before = self.vouch(connection, [BlobRow(row[0], row[1], root, BlobState(row[3]))])
         return before[0] if before else None
+
+
+def _roots_of(connection: sqlite3.Connection, hashes: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for at in range(0, len(hashes), _BATCH):
+        batch = hashes[at : at + _BATCH]
+        found.update(
+            connection.execute(f"SELECT sha256, root FROM blob WHERE sha256 IN ({', '.join('?' * len(batch))})", batch)
+        )
+    return found
 
 
 def _insert_loose(connection: sqlite3.Connection, places: Iterable[Place]) -> None:

@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from dpd.content.storage.disk import free_bytes, in_words, sync_directory, sync_file_system, take_lock, write_whole
@@ -52,6 +53,7 @@ class RootFolder:
         self.number = number
         self.path = path
         self._lock = lock
+        self._names = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())  # none ever given to anybody else
 
     @classmethod
     def own(cls, path: Path) -> RootFolder:
@@ -82,7 +84,7 @@ class RootFolder:
 
     def new_part(self) -> Path:
         """A name for a blob whose hash is not known yet. What a crash leaves is swept."""
-        return Path(f"{self.path}/incoming/{secrets.token_hex(8)}.part")
+        return Path(f"{self.path}/incoming/{next(self._names)}.part")
 
     def kept_part(self, sha256: str) -> Path:
         """The name of a blob that is received. It stays over restarts, to be gone on with."""
