@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coverage-guided fuzzing of the wire codec and of both machines, by atheris (libFuzzer).
+"""Coverage-guided fuzzing of the wire codecs, of the machines and of the WIM reader, by atheris (libFuzzer).
 
     pip install atheris
     python -m tests.fuzz.run receiver 600            for 600 s; what adds coverage is kept in tests/data/fuzz/receiver.zip
@@ -64,7 +64,7 @@ def _be_child(target: str, options: list[str]) -> None:
     """Never returns."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    with atheris.instrument_imports(include=["dpd.protocol"]):
+    with atheris.instrument_imports(include=["dpd.protocol", "dpd.content.wim"]):
         from tests.fuzz.targets import MAX_BYTES, TARGETS
     atheris.Setup([sys.argv[0], f"-max_len={MAX_BYTES[target]}", *options], TARGETS[target])
     atheris.Fuzz()

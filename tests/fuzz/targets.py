@@ -3,7 +3,7 @@
 
 `message`: the codec. `receiver` and `sender`: a machine, with the bytes as a script of what happens to it. Datagrams of a
 script are made of a real header with the fuzzer's fields, or are the fuzzer's bytes as they are. `boot_targets` has the
-targets of network boot.
+targets of network boot, `wim_targets` those of images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import struct
 from collections.abc import Callable
 
-from tests.fuzz import boot_targets
+from tests.fuzz import boot_targets, wim_targets
 
 from dpd.errors import MalformedMessage
 from dpd.protocol.multicast.geometry import COLUMNS, ROW_BYTES, ROWS, SLAB_BYTES, SYMBOL_BYTES, Geometry
@@ -293,11 +293,18 @@ _MESSAGES: tuple[Message, ...] = (
     Nack(Header(MessageType.NACK, SESSION, EPOCH), MEMBER, 8, _DEFICITS),
     Report(Header(MessageType.REPORT, SESSION, EPOCH), MEMBER, 9, 0, 0, 4, Tally(1, 2, 3), (0, 1), 64, 2, 3),
 )
-SEEDS = {"message": [_encode(each) for each in _MESSAGES]} | boot_targets.SEEDS
+SEEDS = {"message": [_encode(each) for each in _MESSAGES]} | boot_targets.SEEDS | wim_targets.SEEDS
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": message,
     "receiver": receiver,
     "sender": sender,
     **boot_targets.TARGETS,
+    **wim_targets.TARGETS,
 }
-MAX_BYTES = {"message": DATAGRAM_BYTES + 64, "receiver": 8192, "sender": 8192} | boot_targets.MAX_BYTES
+MAX_BYTES = {
+    "message": DATAGRAM_BYTES + 64,
+    "receiver": 8192,
+    "sender": 8192,
+    **boot_targets.MAX_BYTES,
+    **wim_targets.MAX_BYTES,
+}
