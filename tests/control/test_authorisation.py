@@ -85,6 +85,7 @@ TABLE = {
         GET /v1/boundaries/lookup
         GET /v1/points
         GET /v1/points/{point}
+        GET /v1/site/export
         GET /openapi.json
     """,
     Role.OPERATOR: """
@@ -114,6 +115,7 @@ TABLE = {
         POST /v1/pxe/pending/{machine}/approve
         POST /v1/pxe/pending/{machine}/deny
         DELETE /v1/pxe/verdicts/{machine}
+        POST /v1/site/plan
     """,
     Role.ADMIN: """
         POST /v1/content JSON
@@ -146,6 +148,7 @@ TABLE = {
         POST /v1/points
         PATCH /v1/points/{point}
         DELETE /v1/points/{point}
+        POST /v1/site/apply
     """,
 }
 EXPECTED = {line.strip(): role for role, lines in TABLE.items() for line in lines.strip().splitlines()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ def put(spool: Spool, first: int, last: int) -> None:
     assert spool.flush(30)
 
 
+def _has_passed(spool: Spool, sequence: int) -> bool:
+    return spool.confirmed(READER) > sequence
+
+
 async def shipped(site: SiteSide) -> list[int]:
     return [int(each.fields["job"]) for each in await site.statuses()]
 
@@ -79,7 +84,7 @@ async def test_a_server_killed_and_started_under_load_loses_and_repeats_nothing(
     async with SiteSide(hub.url) as site, shipping(spool, hub):
         for turn in range(4):
             put(spool, 1 + 500 * turn, 500 * (turn + 1))
-            await until(lambda turn=turn: spool.confirmed(READER) > 500 * turn, "some of this turn")
+            await until(partial(_has_passed, spool, 500 * turn), "some of this turn")
             hub.kill()
             hub.start()
         await until(lambda: spool.confirmed(READER) == 2000, "all confirmed")

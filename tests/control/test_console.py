@@ -210,9 +210,7 @@ async def test_the_page_can_only_be_read(open_page: Open) -> None:
         assert (response.status, await response.read()) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    "path", ["/../settings.py", "/console_files/app.js", "/app.py", "/%2e%2e/api.py"]
-)
+@pytest.mark.parametrize("path", ["/../settings.py", "/console_files/app.js", "/app.py", "/%2e%2e/api.py"])
 async def test_nothing_beside_the_page_is_served(open_page: Open, path: str) -> None:
     page = await open_page()
     async with page.get(path) as response:

@@ -15,16 +15,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.stats import BusStats
 from dpd.bus.trust import client_tls, demands_tls, read_secrets
 from dpd.bus_settings import BusSettings
-from dpd.errors import DpdError, SettingsError
+from dpd.errors import BusUnavailable, DpdError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from nats.aio.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -122,29 +124,8 @@ class BusConnection:
         link = Link()
         client = make_client(must_be_tls=demands_tls(self._settings))
 
-        async def closed() -> None:
-            link.broken.set()
-
-        async def erred(error: Exception) -> None:
-            link.last_error = explain(error)
-
-        options: dict[str, Any] = read_secrets(self._settings)
         try:
-            await client.connect(
-                self._settings.url,
-                name=self._name,
-                tls=client_tls(self._settings),
-                allow_reconnect=False,
-                max_reconnect_attempts=1,  # or a server that is away would be tried sixty times in there
-                reconnect_time_wait=0,
-                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
-                ping_interval=PING_INTERVAL_S,
-                max_outstanding_pings=PINGS_UNANSWERED,
-                closed_cb=closed,
-                disconnected_cb=closed,
-                error_cb=erred,
-                **options,
-            )
+            await self._connect(client, link)
             link.attach(client, self._domain, self.stats)
             self._note_connected(link)
             yield link
@@ -160,6 +141,35 @@ class BusConnection:
                 reason = link.last_error or "the server closed the connection"
                 self._tell(reason)
                 self._tell_event("bus.lost", cause=reason)
+
+    async def _connect(self, client: Client, link: Link) -> None:
+        """Raises BusUnavailable, or whatever nats-py, ssl or the network raise."""
+        from nats.errors import NoServersError
+
+        async def closed() -> None:
+            link.broken.set()
+
+        async def erred(error: Exception) -> None:
+            link.last_error = explain(error)
+
+        try:
+            await client.connect(
+                self._settings.url,
+                name=self._name,
+                tls=client_tls(self._settings),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # or a server that is away would be tried sixty times in there
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,  # type: ignore[arg-type]
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=PINGS_UNANSWERED,
+                closed_cb=closed,
+                disconnected_cb=closed,
+                error_cb=erred,
+                **read_secrets(self._settings),
+            )
+        except NoServersError:  # which does not say why
+            raise BusUnavailable(link.last_error or "no server answers there") from None
 
     def _note_connected(self, link: Link) -> None:
         self.link, self.since, self.trouble = link, time.time(), ""
@@ -190,8 +200,6 @@ def explain(error: BaseException) -> str:
     """An error of nats-py, ssl or the network in one line, with the next step where there is one."""
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0])
-    if not isinstance(error, DpdError) and type(error).__name__ == "NoServersError" and error.__context__:
-        return explain(error.__context__)
     text = " ".join(str(error).split()) or type(error).__name__
     lower = text.lower()
     if "authorization violation" in lower or "authentication" in lower:

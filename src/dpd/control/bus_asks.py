@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_OPEN = 64  # asks that are being done
+MAX_ASKERS = 3  # of one ask: the same one on another connection, or in another process
 KEPT_S = 600.0  # an answer that is whole
 KEPT_BYTES = 32 << 20  # of all answers that are whole
 MAX_ANSWER_BYTES = 4 << 20  # of one answer that can be told again from its beginning
@@ -53,7 +54,7 @@ class _Given:
 
     def __init__(self, ask: Ask, reply: str) -> None:
         self.ask = ask
-        self.reply = reply
+        self.replies = [reply]  # the last ones that asked; an inbox that is gone takes nothing
         self.parts: list[Answer] = []
         self.first = 0  # the sequence of the oldest part that is kept
         self.bytes = 0
@@ -132,7 +133,9 @@ class AskDesk:
     # ---- again
 
     async def _tell_again(self, given: _Given, ask: Ask, reply: str) -> None:
-        given.reply, given.heard_at = reply, time.monotonic()
+        given.heard_at = time.monotonic()
+        if reply not in given.replies:
+            given.replies = [*given.replies, reply][-MAX_ASKERS:]
         parts = given.after(ask.after)
         if parts is None:
             gone = "this was done, and so much was told of it that its beginning is not kept; look what came of it"
@@ -217,14 +220,18 @@ class AskDesk:
         doing = asyncio.get_running_loop().create_task(work)
         try:
             while not (await asyncio.wait([doing], timeout=WAITING_SIGN_S))[0]:
-                await self._send(given.reply, Answer(given.next, is_waiting=True))
+                await self._send_all(given, Answer(given.next, is_waiting=True))
             return doing.result()
         finally:
             doing.cancel()
 
     async def _add(self, given: _Given, part: Answer) -> None:
         given.add(part)
-        await self._send(given.reply, part)
+        await self._send_all(given, part)
+
+    async def _send_all(self, given: _Given, part: Answer) -> None:
+        for reply in given.replies:
+            await self._send(reply, part)
 
     async def _send(self, reply: str, part: Answer) -> None:
         """Lost where there is no link; the asker asks again."""
@@ -238,7 +245,7 @@ class AskDesk:
 
     def _end(self, given: _Given) -> None:
         """Its asker reads no more of it: what only tells stops, what changes anything goes on."""
-        given.reply = ""
+        given.replies = []
         if given.only_tells and given.task is not None:
             given.task.cancel()
             self._given.pop(given.ask.id, None)
