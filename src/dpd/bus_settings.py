@@ -48,7 +48,8 @@ class BusSettings:
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """[site]: what the site server is careful about. `dpd serve` reads none of it."""
+    """[site]: what a site server, or a distribution point with a policy of its own, is careful about; the domains of leaf nodes
+    and the days are the site server's alone."""
 
     high_risk_computers: int = rules.number(
         100, 0, 1_000_000, "computers that a required deployment may reach without being confirmed; 0 means no limit"

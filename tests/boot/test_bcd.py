@@ -129,6 +129,13 @@ def test_what_can_be_chosen_reaches_its_element(tmp_path: Path) -> None:
 
 
 @with_hivex
+def test_load_options_are_the_loaders_and_only_where_there_are_any(tmp_path: Path) -> None:
+    found = elements(RamdiskBoot(True, load_options="dpd.affinity=auto"), tmp_path)
+    assert found[LOADER]["12000030"] == text("dpd.affinity=auto")
+    assert "12000030" not in found[BOOTMGR] | elements(RamdiskBoot(True), tmp_path)[LOADER]
+
+
+@with_hivex
 def test_the_store_says_what_it_is(tmp_path: Path) -> None:
     assert export(make_bcd(RamdiskBoot(True)), tmp_path)["\\Description"] == {"KeyName": text("BCD00000000")}
 

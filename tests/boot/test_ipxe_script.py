@@ -38,6 +38,14 @@ def test_linux_gets_kernel_initrds_in_order_and_the_filled_in_command_line() -> 
     assert ":failed" in lines
 
 
+@pytest.mark.parametrize(
+    ("mode", "end"), [("none", "$keep"), ("pending", "dpd.affinity=pending"), ("auto", "dpd.affinity=auto")]
+)
+def test_linux_is_told_what_becomes_of_its_user(mode: str, end: str) -> None:
+    lines = lines_of(ipxe_script.boot(LINUX, a_context(affinity_mode=mode)))
+    assert lines[0].endswith(f" {end} || goto failed")
+
+
 def test_an_ipv6_server_stands_in_brackets_and_without_http_tftp_serves() -> None:
     script = ipxe_script.boot(EFI, a_context(server="fd00::1"))
     assert "chain --autofree http://[fd00::1]:8080/boot/tool.efi || goto failed" in script

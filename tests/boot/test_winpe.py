@@ -202,6 +202,8 @@ def test_a_bcd_is_the_same_file_each_time_it_is_asked_for(store: BootImageStore,
     assert first is not None
     assert second is not None
     assert (first.etag, first.size_bytes) == (second.etag, second.size_bytes)
+    told = content(store.lookup("LAB5", BCD_NAME, a_context(affinity_mode="auto")))
+    assert "dpd.affinity=auto".encode("utf-16-le") in told
     bios = store.lookup("LAB5", BCD_NAME, a_context("bios"))
     assert bios is not None
     assert bios.etag != first.etag

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from dpd.boot.boot_images import BootImageStore
+from dpd.bus_settings import SiteSettings
 from dpd.service.boot_desk import BootDesk
 from dpd.settings import BootSettings, PxeSettings, PxeSubnet, Settings
 from dpd.site.decision import BootRequest, Outcome
+from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
+from dpd.site.records import AffinityMode
 from dpd.site.tickets import BootTicket
 
 NARROW = PxeSubnet(network="10.1.0.0/16", ramdisk_block_size=1024, ramdisk_window_size=2)
@@ -52,6 +55,16 @@ def test_the_context_is_that_of_the_ticket(desk: BootDesk, ticket: BootTicket) -
         REQUEST.arch,
         REQUEST.server,
     )
+
+
+def test_a_booted_machine_is_told_the_affinity_mode_of_settings_or_site(
+    desk: BootDesk, ticket: BootTicket, policy: BootPolicy
+) -> None:
+    assert desk.context(ticket, "10.2.2.3").boot_variables == ()
+    desk.apply(replace(SETTINGS, site=SiteSettings(affinity_mode="pending")))
+    assert desk.context(ticket, "10.2.2.3").boot_variables == ("dpd.affinity=pending",)
+    policy.store.mirror("hq", 1, SiteModel(affinity_mode=AffinityMode.AUTO), 1.0)
+    assert desk.context(ticket, "10.2.2.3").boot_variables == ("dpd.affinity=auto",)
 
 
 async def test_a_reload_reaches_policy_images_and_networks(

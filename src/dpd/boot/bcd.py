@@ -39,6 +39,7 @@ class Element(IntEnum):
     PATH = 0x12000002
     DESCRIPTION = 0x12000004
     LOCALE = 0x12000005
+    LOADOPTIONS = 0x12000030
     OSDEVICE = 0x21000001
     SYSTEMROOT = 0x22000002
     DEFAULT = 0x23000003
@@ -92,6 +93,7 @@ class RamdiskBoot:
     variable_window: bool = True
     locale: str = "en-US"
     timeout_s: int = 0
+    load_options: str = ""  # Windows keeps them in Control\\SystemStartOptions, where what runs in it finds them
 
     @property
     def loader_path(self) -> str:
@@ -144,6 +146,7 @@ def _loader(boot: RamdiskBoot) -> dict[Element, ElementValue]:
         Element.PATH: boot.loader_path,
         Element.DESCRIPTION: boot.description,
         Element.LOCALE: boot.locale,
+        **({Element.LOADOPTIONS: boot.load_options} if boot.load_options else {}),
         Element.OSDEVICE: device,
         Element.SYSTEMROOT: "\\Windows",
         Element.DETECTHAL: True,

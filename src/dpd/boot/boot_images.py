@@ -257,6 +257,7 @@ def _bcd(image: BootImage, context: BootContext) -> BootObject:
         description=image.description or image.image_id,
         block_size=context.ramdisk_block_size,
         window_size=context.ramdisk_window_size,
+        load_options=" ".join(context.boot_variables),
     )
     return _bcd_file(boot)
 

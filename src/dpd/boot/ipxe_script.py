@@ -113,7 +113,7 @@ def _linux_lines(image: BootImage, context: BootContext, _: bool) -> list[str]:
     """The kernel's EFI stub looks for the initrds by name, so the command line says them; a BIOS ignores that."""
     kernel, *initrds = image.files
     names = " ".join(f"initrd={name}" for name in initrds)
-    arguments = f"{names} {fill_in(image.command_line, context)}".split()
+    arguments = [*f"{names} {fill_in(image.command_line, context)}".split(), *context.boot_variables]
     return [
         " ".join(["kernel", url(context, kernel), *arguments, "|| goto failed"]),
         *(f"initrd --name {name} {url(context, name)} || goto failed" for name in initrds),

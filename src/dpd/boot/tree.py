@@ -26,6 +26,12 @@ class BootContext:
     ramdisk_block_size: int = 0  # bytes; 0: the loader's own
     ramdisk_window_size: int = 0  # blocks; 0: the loader's own
     asks_pin: bool = False  # what it waits for is a PIN, typed at the machine
+    affinity_mode: str = "none"  # what is to become of the user whom the booted machine names as its own
+
+    @property
+    def boot_variables(self) -> tuple[str, ...]:
+        """What the booted machine is told of its site, as words of a kernel's command line."""
+        return () if self.affinity_mode == "none" else (f"dpd.affinity={self.affinity_mode}",)
 
     @property
     def host(self) -> str:

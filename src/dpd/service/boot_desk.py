@@ -59,4 +59,5 @@ class BootDesk:
             ramdisk_block_size=(subnet.ramdisk_block_size if subnet else 0) or boot.ramdisk_block_size,
             ramdisk_window_size=(subnet.ramdisk_window_size if subnet else 0) or boot.ramdisk_window_size,
             asks_pin=ticket.asks_pin,
+            affinity_mode=self._policy.store.affinity_mode.value,
         )
