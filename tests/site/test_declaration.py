@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpd.site.declaration import Declaration, Kind, key_of, label_of, read_declaration
+from dpd.site.model import SiteModel
+from dpd.site.model_plan import plan_model
 from dpd.site.records import ApprovalRule, Boundary, Computer, Deployment, Purpose, RuleKind
 
 A = "52:54:00:00:00:0a"
@@ -131,6 +135,13 @@ def test_things_are_known_by_what_people_call_them() -> None:
     )
     assert label_of(Boundary("10.0.0.0/8", ("a",))) == "10.0.0.0/8"
     assert label_of(ApprovalRule(2, RuleKind.MAC_PREFIX, "00:15")) == "mac_prefix 00:15"
+
+
+def test_the_example_is_a_declaration_that_a_new_site_takes() -> None:
+    example = Path(__file__).parents[2] / "config" / "site.example.toml"
+    plan = plan_model(SiteModel(), read_declaration(example.read_text()), lambda image: True)
+    assert plan.problems == ()
+    assert {each.kind for each in plan.changes} == set(Kind) - {Kind.RULE}
 
 
 _VALUES = st.recursive(
