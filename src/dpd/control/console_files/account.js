@@ -2,8 +2,8 @@
 // Who looks: the token that is typed in, what it allows, and how to be rid of it.
 
 import { Away, getHere, setToken, token } from "./api.js";
-import { announce, setText, show } from "./dom.js";
-import { plain } from "./words.js";
+import { announce, setSentence, setText, show } from "./dom.js";
+import { plain, sentence } from "./words.js";
 
 const RANKS = { viewer: 0, operator: 1, admin: 2 };
 const byId = (id) => document.getElementById(id);
@@ -57,7 +57,7 @@ export class Account {
     } catch (error) {
       setToken(before);
       const isUnknown = error.status === 401;
-      setText(this.error, error instanceof Away ? "dpd does not answer. Try again when it does." : isUnknown ? `dpd does not know this token. ${plain(error.message)}` : plain(error.message));
+      setSentence(this.error, error instanceof Away ? "dpd does not answer. Try again when it does." : isUnknown ? `dpd does not know this token. ${sentence(plain(error.message))}` : sentence(plain(error.message)));
       this.field.select();
       return;
     }

@@ -5,6 +5,7 @@ import { noteServerTime } from "./words.js";
 
 const TOKEN = "dpd-token"; // in sessionStorage: it goes with the tab and reaches no other
 const PATIENCE_MS = 15_000;
+const BETWEEN = new Set([502, 503, 504]); // of the site server, when the point that is meant gives no answer
 
 /** The server understood and refused; `message` is its sentence. */
 export class Refused extends Error {
@@ -14,6 +15,8 @@ export class Refused extends Error {
     this.code = code;
   }
 }
+
+export const NO_ANSWER = "no answer";
 
 /** No answer, or none that dpd gives: it is not there, or something between is broken. */
 export class Away extends Error {}
@@ -39,13 +42,14 @@ export function headers() {
 }
 
 /** The path as the server that is looked at has it. */
-export function pathOf(path) {
-  return point ? path.replace(/^\/v1\//, `/v1/points/${encodeURIComponent(point)}/`) : path;
+export function pathOf(path, at = point) {
+  return at ? path.replace(/^\/v1\//, `/v1/points/${encodeURIComponent(at)}/`) : path;
 }
 
-export const get = (path) => ask("GET", pathOf(path));
-export const post = (path, body = null) => ask("POST", pathOf(path), body);
-export const remove = (path) => ask("DELETE", pathOf(path));
+// `at` names a point for who stands at the site server and means one of its points.
+export const get = (path, at = point) => ask("GET", pathOf(path, at));
+export const post = (path, body = null, at = point) => ask("POST", pathOf(path, at), body);
+export const remove = (path, at = point) => ask("DELETE", pathOf(path, at));
 /** Asked of the server itself, whatever point is looked at. */
 export const getHere = (path) => ask("GET", path);
 
@@ -57,7 +61,7 @@ async function ask(method, path, body = null) {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     response = await fetch(path, { method, headers: { ...headers(), ...type }, cache: "no-store", signal, ...given });
   } catch {
-    throw new Away("no answer");
+    throw new Away(NO_ANSWER);
   }
   noteServerTime(response.headers.get("Date"));
   let reply;
@@ -67,5 +71,6 @@ async function ask(method, path, body = null) {
     throw new Away(`an answer that is not dpd's (HTTP ${response.status})`);
   }
   if (response.ok) return reply;
+  if (point && BETWEEN.has(response.status)) throw new Away(reply?.error?.message ?? "no answer from the point");
   throw new Refused(response.status, reply?.error?.code ?? "", reply?.error?.message ?? `HTTP ${response.status}`);
 }

@@ -2,9 +2,9 @@
 // The page as a whole: who looks, at what, and whether the server is there.
 
 import { Account } from "./account.js";
-import { Away, get, lookAt } from "./api.js";
+import { Away, NO_ANSWER, get, lookAt } from "./api.js";
 import { Approvals } from "./approvals.js";
-import { announce, el, setAttribute, setBadge, setText, show } from "./dom.js";
+import { announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
 import { Jobs } from "./jobs.js";
 import { Live } from "./live.js";
 import { Machines } from "./machines.js";
@@ -12,20 +12,23 @@ import { Messages } from "./messages.js";
 import { Packages } from "./packages.js";
 import { Points } from "./points.js";
 import { Sessions } from "./sessions.js";
-import { keepClocks, plain, timeOfDay } from "./words.js";
+import { Standing } from "./standing.js";
+import { keepClocks, plain, sentence, timeOfDay } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const STATES = { ready: ["ok", "Ready"], starting: ["info", "Starting"], draining: ["warn", "Shutting down"] };
 const FIGURES = ["approvals", "machines", "machines-failed", "points", "points-away", "sessions", "jobs", "packages", "packages-failed"];
 
 /** What the parts share: who looks, the questions' timing, the figures at the top. */
 class Desk {
   constructor() {
     this.point = new URLSearchParams(location.search).get("point") ?? "";
+    this.isSite = false;
     lookAt(this.point);
+    show(byId("back"), this.point !== "");
+    if (this.point) setText(byId("name"), plain(this.point, 63));
     this.account = new Account(() => this.start());
     this.live = new Live({
-      tellAway: (seconds) => this.#tellAway(seconds),
+      tellAway: (seconds, error) => this.#tellAway(seconds, error),
       tellBack: () => this.#tellBack(),
       tellRefused: () => this.#tellRefused(),
       tellFault: (part, error) => part.panel?.tellFault(this.explain(error)),
@@ -66,7 +69,7 @@ class Desk {
     } catch (error) {
       if (turn !== this.starts) return;
       if (error instanceof Away) {
-        this.#tellAway(2);
+        this.#tellAway(2, error);
         setTimeout(() => turn === this.starts && this.start(), 2000);
       } else if (error.status === 401) {
         this.#tellRefused();
@@ -80,7 +83,8 @@ class Desk {
   }
 
   #open(status) {
-    if (this.parts === null) this.parts = this.#makeParts(status.role === "site" && !this.point);
+    this.isSite = status.role === "site" && !this.point;
+    this.parts ??= this.#makeParts();
     show(byId("loading"), false);
     show(byId("signed-out"), false);
     show(byId("panels"), true);
@@ -90,23 +94,23 @@ class Desk {
     this.live.start(this.parts);
   }
 
-  #makeParts(isSite) {
+  #makeParts() {
     this.messages = new Messages(byId("messages"), this);
-    const standing = new Standing(this);
-    const ofSite = () => [new Points(byId("points"), this)];
+    const approvals = new Approvals(byId("approvals"), this);
+    const ofSite = () => [approvals, new Points(byId("points"), this)];
     const ofPoint = () => [
-      new Approvals(byId("approvals"), this),
+      approvals,
       new Machines(byId("machines"), this),
       new Sessions(byId("sessions"), this),
       new Jobs(byId("jobs"), this),
       new Packages(byId("packages"), this),
     ];
-    const parts = isSite ? ofSite() : ofPoint();
+    const parts = this.isSite ? ofSite() : ofPoint();
     for (const id of ["points", "approvals", "machines", "sessions", "jobs", "packages"]) {
       show(byId(id), parts.some((part) => part.panel.section.id === id));
     }
-    document.body.classList.toggle("site", isSite);
-    return [standing, ...parts, this.messages];
+    document.body.classList.toggle("site", this.isSite);
+    return [new Standing(this), ...parts, this.messages];
   }
 
   /** A number at the top that leads to its part; `act` is done on the way. */
@@ -139,19 +143,19 @@ class Desk {
     document.title = `${waiting ? `(${waiting}) ` : ""}${byId("name").textContent} · dpd`;
   }
 
-  notice(sentence) {
-    this.#banner("notice", sentence);
-    announce(sentence);
+  notice(words) {
+    this.#banner("notice", words);
+    announce(words);
   }
 
-  #banner(which, sentence) {
+  #banner(which, words) {
     const banner = byId(`banner-${which}`);
-    setText(banner, sentence);
-    show(banner, Boolean(sentence));
+    setSentence(banner, words);
+    show(banner, Boolean(words));
   }
 
-  banner(which, sentence) {
-    this.#banner(which, sentence);
+  banner(which, words) {
+    this.#banner(which, words);
   }
 
   #setConnection(state, words) {
@@ -159,7 +163,7 @@ class Desk {
     setText(byId("connection-text"), words);
   }
 
-  #tellAway(seconds) {
+  #tellAway(seconds, error) {
     if (!this.awaySince) {
       this.awaySince = Date.now() / 1000;
       announce("dpd does not answer");
@@ -168,7 +172,9 @@ class Desk {
     show(byId("loading"), false);
     this.#setConnection("away", "No answer");
     const known = this.parts === null ? "" : " What is shown is as it was then.";
-    this.#banner("away", `dpd has not answered since ${timeOfDay(this.awaySince)}.${known} This page goes on trying, every ${Math.ceil(seconds)} s now.`);
+    const why = this.point && error.message !== NO_ANSWER ? ` ${sentence(plain(error.message))}.` : "";
+    const who = this.point ? plain(this.point, 63) : "dpd";
+    this.#banner("away", `${who} has not answered since ${timeOfDay(this.awaySince)}.${why}${known} This page goes on trying, every ${Math.ceil(seconds)} s now.`);
   }
 
   #tellBack() {
@@ -199,50 +205,8 @@ class Desk {
   /** An error as a sentence that says what to do. */
   explain(error) {
     if (error instanceof Away) return `dpd did not answer (${error.message}). Look whether it was done before you try again.`;
-    if (error.status === 403) return `Your role does not allow that. ${plain(error.message)}`;
-    return plain(error.message, 500);
-  }
-}
-
-/** The name, the state and the maintenance of what is looked at. */
-class Standing {
-  constructor(desk) {
-    this.desk = desk;
-  }
-
-  paceMs() {
-    return 5000;
-  }
-
-  wants(message) {
-    return /^(maintenance|daemon|site|pxe)\b/.test(message.event);
-  }
-
-  async load(isCurrent) {
-    const isSite = document.body.classList.contains("site");
-    const questions = isSite ? ["/v1/status"] : ["/v1/status", "/v1/pxe/maintenance", "/v1/maintenance"];
-    const [status, boots, content] = await Promise.all(questions.map((path) => get(path)));
-    if (!isCurrent()) return;
-    const name = this.desk.point || status.point || status.site || location.hostname;
-    setText(byId("name"), plain(name, 63));
-    this.#tellAbout(status, isSite);
-    const [tone, word] = STATES[status.state] ?? ["idle", plain(status.state, 30)];
-    setBadge(byId("state"), tone, word);
-    show(byId("state"), true);
-    this.desk.banner("maintenance", boots?.reason ? `In maintenance: ${plain(boots.reason)}. No machine is answered; \`dpd pxe maintenance --off\` ends it.` : "");
-    this.desk.banner("content-maintenance", content?.reason ? `Content is in maintenance: ${plain(content.reason)}. None comes in and none is handed out.` : "");
-  }
-
-  #tellAbout(status, isSite) {
-    const about = byId("about");
-    const what = isSite ? "Site server" : "Distribution point";
-    const words = `${what}, dpd ${plain(status.version, 30)}, since ${timeOfDay(status.started_at)}`;
-    if (!this.desk.point) {
-      setText(about, words);
-    } else if (about.dataset.words !== words) {
-      about.replaceChildren(el("a", { href: "/" }, "All points"), ` · ${words}`);
-      about.dataset.words = words;
-    }
+    if (error.status === 403) return `Your role does not allow that. ${sentence(plain(error.message))}`;
+    return sentence(plain(error.message, 500));
   }
 }
 

@@ -2,10 +2,11 @@
 // Unknown machines that wait for somebody's word: the code on their screen, large, and what can be said.
 
 import { get, post, remove } from "./api.js";
-import { Rows, announce, el, setAttribute, setText, show } from "./dom.js";
+import { Rows, announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
 import { Panel, opener } from "./panel.js";
 import { setTimeAgo, plain, plural, timeAgo } from "./words.js";
 
+const POINTS_ASKED = 20;
 const SETTLED_MS = 3000; // what was done stays readable for a moment
 
 export class Approvals {
@@ -18,7 +19,7 @@ export class Approvals {
     this.deniedOpener.button.classList.add("quiet");
     this.panel.body.append(this.cards);
     section.append(this.deniedOpener.button, this.denied);
-    this.cardRows = new Rows(this.cards, (machine) => machine.mac, (machine) => new Card(machine, this));
+    this.cardRows = new Rows(this.cards, keyOf, (machine) => new Card(machine, this));
     this.deniedRows = new Rows(this.denied, (verdict) => verdict.mac, (verdict) => new Denied(verdict, this));
     this.known = null; // MACs that were there before, so that new ones are announced and the first look is not
     this.settled = new Map();
@@ -33,14 +34,23 @@ export class Approvals {
   }
 
   async load(isCurrent) {
-    const { pending, verdicts } = await get("/v1/pxe/pending");
+    const { pending, verdicts } = this.session.isSite ? await this.#pendingOfPoints() : await get("/v1/pxe/pending");
     if (isCurrent()) this.render(pending, verdicts);
+  }
+
+  /** At the site server: of the points that say that somebody waits. */
+  async #pendingOfPoints() {
+    const { points } = await get("/v1/points");
+    const asked = points.filter((point) => point.pending > 0 && point.state === "present").slice(0, POINTS_ASKED);
+    const answers = await Promise.allSettled(asked.map((point) => get("/v1/pxe/pending", point.name)));
+    const found = answers.map((answer, place) => (answer.value?.pending ?? []).map((machine) => ({ ...machine, point: asked[place].name })));
+    return { pending: found.flat(), verdicts: [] };
   }
 
   render(pending, verdicts) {
     this.#announceNew(pending);
-    const waiting = new Set(pending.map((machine) => machine.mac));
-    const settled = [...this.settled.values()].filter((machine) => !waiting.has(machine.mac));
+    const waiting = new Set(pending.map(keyOf));
+    const settled = [...this.settled.values()].filter((machine) => !waiting.has(keyOf(machine)));
     const shown = [...pending, ...settled].sort((a, b) => a.first_seen - b.first_seen || (a.mac < b.mac ? -1 : 1));
     this.cardRows.show(shown);
     this.panel.tell(pending.length ? String(pending.length) : "", !shown.length, this.session.mayOperate
@@ -56,29 +66,34 @@ export class Approvals {
   }
 
   #announceNew(pending) {
-    const fresh = pending.filter((machine) => this.known !== null && !this.known.has(machine.mac));
+    const fresh = pending.filter((machine) => this.known !== null && !this.known.has(keyOf(machine)));
     for (const machine of fresh) announce(`Machine ${machine.mac} waits for approval, code ${[...machine.code].join(" ")}`);
-    this.known = new Set(pending.map((machine) => machine.mac));
+    this.known = new Set(pending.map(keyOf));
   }
 
   /** It waits no longer: it stays for a moment with what became of it, then the focus goes on to what comes next. */
   settle(machine, sentence) {
     announce(sentence);
-    this.settled.set(machine.mac, machine);
+    const key = keyOf(machine);
+    this.settled.set(key, machine);
     this.session.live.ask(this);
     setTimeout(() => {
-      const row = this.cardRows.rows.get(machine.mac);
+      const row = this.cardRows.rows.get(key);
       const hadFocus = row?.node.contains(document.activeElement);
-      this.settled.delete(machine.mac);
-      const isBack = this.known?.has(machine.mac);
+      this.settled.delete(key);
+      const isBack = this.known?.has(key);
       if (row && !isBack) {
         row.node.remove();
-        this.cardRows.rows.delete(machine.mac);
+        this.cardRows.rows.delete(key);
         if (hadFocus) (this.cards.querySelector("input") ?? this.panel.heading).focus();
       }
       this.session.live.ask(this);
     }, SETTLED_MS);
   }
+}
+
+function keyOf(machine) {
+  return `${machine.point ?? ""} ${machine.mac}`;
 }
 
 class Card {
@@ -125,16 +140,16 @@ class Card {
 
   async #say(verb) {
     const computer = this.name.value.trim();
-    const { mac } = this.machine;
+    const { mac, point } = this.machine;
     this.#setBusy(true);
     setText(this.error, "");
     try {
-      await post(`/v1/pxe/pending/${encodeURIComponent(mac)}/${verb}`, verb === "approve" ? { computer } : null);
+      await post(`/v1/pxe/pending/${encodeURIComponent(mac)}/${verb}`, verb === "approve" ? { computer } : null, point);
       const as = computer ? ` as ${computer}` : "";
-      this.#tellDone(verb === "deny" ? "Denied. dpd answers it no more." : await whatComes(computer));
+      this.#tellDone(verb === "deny" ? "Denied. dpd answers it no more." : await whatComes(computer, point));
       this.approvals.settle(this.machine, `${mac} ${verb === "approve" ? `approved${as}` : "denied"}`);
     } catch (error) {
-      setText(this.error, this.session.explain(error));
+      setSentence(this.error, this.session.explain(error));
       if (this.form.hidden) return;
       (verb === "approve" ? this.name : this.deny).focus();
     } finally {
@@ -143,7 +158,7 @@ class Card {
   }
 
   #tellDone(sentence) {
-    setText(this.done, sentence);
+    setSentence(this.done, sentence);
     show(this.done, true);
     show(this.form, false);
     this.done.focus();
@@ -178,20 +193,20 @@ class Denied {
       this.approvals.panel.heading.focus();
       this.approvals.session.live.ask(this.approvals);
     } catch (error) {
-      setText(this.error, this.approvals.session.explain(error));
+      setSentence(this.error, this.approvals.session.explain(error));
     }
   }
 }
 
 /** What an approval leads to: once, or as a computer that may have nothing to boot yet. */
-async function whatComes(computer) {
+async function whatComes(computer, point) {
   if (!computer) return "Approved once. It boots at its next question.";
-  const { deployments } = await get(`/v1/computers/${encodeURIComponent(computer)}`).catch(() => ({ deployments: null }));
+  const { deployments } = await get(`/v1/computers/${encodeURIComponent(computer)}`, point).catch(() => ({ deployments: null }));
   const isBare = deployments !== null && !deployments.some((each) => each.state === "current");
-  return isBare ? `Approved as ${computer}, and nothing is deployed to it yet: dpd deployment add --computer ${computer}` : `Approved as ${computer}. It boots at its next question.`;
+  return isBare ? `Approved as ${computer}, and nothing is deployed to it yet: \`dpd deployment add --computer ${computer}\`` : `Approved as ${computer}. It boots at its next question.`;
 }
 
 function factsOf(machine) {
-  const facts = [machine.arch, machine.relay && `by relay ${machine.relay}`, machine.circuit && `port ${machine.circuit}`];
+  const facts = [machine.point && `at ${machine.point}`, machine.arch, machine.relay && `by relay ${machine.relay}`, machine.circuit && `port ${machine.circuit}`];
   return facts.filter(Boolean).map((fact) => plain(fact, 60)).join(" · ") || "unknown machine";
 }

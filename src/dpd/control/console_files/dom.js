@@ -31,6 +31,13 @@ export function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== wanted) node.setAttribute(name, wanted);
 }
 
+/** A sentence in which `commands` stand between backquotes. */
+export function setSentence(node, sentence) {
+  const plain = sentence.replaceAll("`", "");
+  if (node.textContent === plain) return;
+  node.replaceChildren(...sentence.split("`").map((part, place) => (place % 2 ? el("code", {}, part) : part)));
+}
+
 export function show(node, isShown) {
   if (node.hidden === isShown) node.hidden = !isShown;
 }

@@ -2,7 +2,7 @@
 // Jobs that run or will, with how far they are, and the last that ended.
 
 import { get, post } from "./api.js";
-import { Rows, badge, el, setAttribute, setBadge, setText, show } from "./dom.js";
+import { Rows, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
 import { Bar, Panel } from "./panel.js";
 import { duration, now, percent, plain, setTimeAgo, size, timeAgo } from "./words.js";
 
@@ -81,7 +81,7 @@ class Job {
     const facts = factsOf(job);
     setText(this.facts, facts);
     show(this.facts, Boolean(facts));
-    setText(this.trouble, plain(job.error, 400));
+    setSentence(this.trouble, plain(job.error, 400));
     show(this.trouble, Boolean(job.error) && job.state !== "done");
     show(this.retry, (job.state === "waiting" || job.state === "failed") && this.session.mayOperate);
     setAttribute(this.retry, "aria-label", `Try ${titleOf(job)} now`);
@@ -93,7 +93,7 @@ class Job {
       await post(`/v1/jobs/${this.job.id}/retry`);
       this.session.live.ask(this.part);
     } catch (error) {
-      setText(this.error, this.session.explain(error));
+      setSentence(this.error, this.session.explain(error));
     }
   }
 }

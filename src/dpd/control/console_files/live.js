@@ -19,7 +19,7 @@ export class Live {
   #pauseMs = 1000;
   #generation = 0;
 
-  /** `tellAway(seconds)`: no answer, the next try is then; `tellBack()`; `tellRefused(error)`: 401, nothing more is asked. */
+  /** `tellAway(seconds, error)`: no answer, the next try is then; `tellBack()`; `tellRefused(error)`: 401, nothing more is asked. */
   constructor({ tellAway, tellBack, tellRefused, tellFault }) {
     this.tellAway = tellAway;
     this.tellBack = tellBack;
@@ -97,7 +97,7 @@ export class Live {
 
   #failed(part, error) {
     if (error instanceof Away) {
-      this.#wait();
+      this.#wait(error);
     } else if (error instanceof Refused && error.status === 401) {
       this.stop();
       this.tellRefused(error);
@@ -108,11 +108,11 @@ export class Live {
   }
 
   /** One question at a time until there is an answer: the first part's. */
-  #wait() {
+  #wait(error) {
     this.#isAway = true;
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
-    this.tellAway(this.#pauseMs / 1000);
+    this.tellAway(this.#pauseMs / 1000, error);
     this.#askAfter(this.#parts[0], this.#pauseMs);
     this.#pauseMs = Math.min(this.#pauseMs * 1.6, LONGEST_PAUSE_MS);
   }

@@ -2,7 +2,7 @@
 // Machines that boot or did, the newest boot first: the verdict in a sentence, and the whole story of each on demand.
 
 import { get } from "./api.js";
-import { Rows, announce, badge, el, setAttribute, setBadge, setText, show } from "./dom.js";
+import { Rows, announce, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
 import { Panel, opener } from "./panel.js";
 import { plain, plural, setTimeAgo, timeAgo, timeOfDay } from "./words.js";
 
@@ -113,7 +113,8 @@ class Machine {
     this.step = el("p", { class: "step quiet" });
     this.story = el("div", { class: "story" });
     this.opener = opener("", this.story, (isOpen) => (isOpen ? this.#tell() : this.update(this.boot)));
-    this.next = el("p", { class: "next" });
+    this.nextWords = el("span");
+    this.next = el("p", { class: "next" }, el("strong", {}, "What to do: "), this.nextWords);
     this.remarks = el("ul", { class: "remarks" });
     this.attempts = el("div");
     this.fault = el("p", { class: "error", hidden: true });
@@ -163,16 +164,11 @@ class Machine {
   #render(why) {
     show(this.fault, false);
     show(this.next, Boolean(why.next_step));
-    this.next.replaceChildren(el("strong", {}, "What to do: "), ...withCode(plain(why.next_step, 900)));
+    setSentence(this.nextWords, plain(why.next_step, 900));
     show(this.remarks, why.remarks.length > 0);
     this.remarkRows.show(why.remarks);
     this.attemptRows.show([...why.attempts].reverse().map((attempt, place) => ({ ...attempt, place })));
   }
-}
-
-/** Text with `commands` in it, as elements. */
-export function withCode(text) {
-  return text.split("`").map((part, place) => (place % 2 ? el("code", {}, part) : part));
 }
 
 /** The steps of one attempt; the newest is open, those before it on demand. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Status messages as they come, the newest first.
 
-import { get } from "./api.js";
+import { get, pathOf } from "./api.js";
 import { Rows, announce, el, setAttribute } from "./dom.js";
 import { Panel } from "./panel.js";
 import { follow } from "./stream.js";
@@ -26,13 +26,13 @@ export class Messages {
     this.panel = new Panel(section, "Messages", { tools: [this.least] });
     this.list = el("ol", { class: "messages", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Status messages, the newest first" });
     this.panel.body.append(this.list);
-    this.rows = new Rows(this.list, keyOf, (message) => new Message(message));
+    this.rows = new Rows(this.list, keyOf, (message) => new Message(message, session.isSite));
     this.messages = [];
     this.position = "";
     this.spokenAt = 0;
   }
 
-  /** What was before; then the stream keeps it up. Another point's messages come by asking, since no stream leads there. */
+  /** What was before; then the stream keeps it up, so it is asked again only after the server was away. */
   async load(isCurrent) {
     const isFirst = this.position === "";
     const query = isFirst ? `limit=${FIRST}` : `limit=500&after=${encodeURIComponent(this.position)}`;
@@ -41,16 +41,16 @@ export class Messages {
     this.position = reply.position;
     if (isFirst) this.#add(reply.messages);
     else for (const message of reply.messages) this.#hear("message", message);
-    if (!this.session.point && !this.stopping) this.#follow();
+    if (!this.stopping) this.#follow();
   }
 
   paceMs() {
-    return this.session.point ? 5000 : 3_600_000;
+    return 3_600_000;
   }
 
   #follow() {
     this.stopping = new AbortController();
-    follow("/v1/events/stream", {
+    follow(pathOf("/v1/events/stream"), {
       after: this.position,
       signal: this.stopping.signal,
       tell: (kind, data, position) => {
@@ -71,7 +71,7 @@ export class Messages {
       return;
     }
     if (kind !== "message") return;
-    this.#add([message]);
+    if (!this.#add([message])) return;
     this.session.live.hear(message);
     if (message.severity === "error" && Date.now() - this.spokenAt > SPOKEN_MS) {
       this.spokenAt = Date.now();
@@ -82,8 +82,10 @@ export class Messages {
   #add(messages) {
     const known = new Set(this.messages.map(keyOf));
     const fresh = messages.filter((message) => !known.has(keyOf(message)));
+    if (!fresh.length && this.messages.length) return false;
     this.messages = [...this.messages, ...fresh].sort((a, b) => a.at - b.at).slice(-KEPT);
     this.#render();
+    return fresh.length > 0;
   }
 
   #render() {
@@ -96,16 +98,17 @@ export class Messages {
 }
 
 function keyOf(message) {
-  return `${message.point ?? ""} ${message.position}`;
+  return message.position;
 }
 
 class Message {
-  constructor(message) {
+  constructor(message, isSite) {
     const severity = message.severity in RANKS ? message.severity : "info";
     const sign = el("span", { class: `sign ${TONES[severity]}`, "aria-hidden": "true" }, SIGNS[severity]);
     const time = el("time", { datetime: new Date(message.at * 1000).toISOString() }, timeOfDay(message.at));
     const spoken = severity === "info" ? "" : `${severity}: `;
-    const point = message.point ? el("strong", {}, `${plain(message.point, 63)}: `) : null;
+    const at = isSite && message.fields?.point;
+    const point = at ? el("strong", {}, `${plain(at, 63)}: `) : null;
     const text = el("span", { class: "text" }, el("span", { class: "unseen" }, spoken), point, plain(message.text, 600));
     this.node = el("li", {}, sign, time, text);
     setAttribute(this.node, "title", message.message_id ? `Message ${message.message_id}` : null);

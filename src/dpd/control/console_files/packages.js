@@ -2,8 +2,7 @@
 // What is in the library, and what is wrong with it: what needs somebody first.
 
 import { get } from "./api.js";
-import { Rows, badge, el, setBadge, setText, show } from "./dom.js";
-import { withCode } from "./machines.js";
+import { Rows, badge, el, setBadge, setSentence, setText, show } from "./dom.js";
 import { Panel } from "./panel.js";
 import { plain, plural } from "./words.js";
 
@@ -104,8 +103,7 @@ class Package {
     setBadge(this.badge, tone, word);
     setText(this.id, each.package_id);
     setText(this.versions, each.versions.length ? `version ${each.versions.join(", ")}` : "");
-    if (this.said !== each.why) this.why.replaceChildren(...withCode(plain(each.why, 400)));
-    this.said = each.why;
+    setSentence(this.why, plain(each.why, 400));
     show(this.why, Boolean(each.why));
   }
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every part of the page has: a heading with a count, a place for what is missing, and a body.
 
-import { el, setText, show } from "./dom.js";
+import { el, setSentence, setText, show } from "./dom.js";
 
 /** Fills a <section>. `tools` stand beside the heading. */
 export class Panel {
   constructor(section, title, { tools = [], empty = "" } = {}) {
     this.section = section;
     this.count = el("span", { class: "count" });
-    this.empty = el("p", { class: "empty", hidden: true }, empty);
+    this.empty = el("p", { class: "empty", hidden: true });
+    setSentence(this.empty, empty);
     this.fault = el("p", { class: "error", hidden: true });
     this.body = el("div", { class: "body" });
     const heading = el("h2", { id: `${section.id}-title`, tabindex: "-1" }, title);
@@ -25,13 +26,13 @@ export class Panel {
   tell(count, isEmpty, emptyWords = null) {
     setText(this.count, count);
     show(this.fault, false);
-    if (emptyWords !== null) setText(this.empty, emptyWords);
+    if (emptyWords !== null) setSentence(this.empty, emptyWords);
     show(this.empty, isEmpty);
     show(this.body, !isEmpty);
   }
 
   tellFault(sentence) {
-    setText(this.fault, sentence);
+    setSentence(this.fault, sentence);
     show(this.fault, true);
   }
 }

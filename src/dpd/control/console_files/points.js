@@ -44,10 +44,8 @@ export class Points {
     const found = this.points.filter((point) => `${point.name} ${(point.groups ?? []).join(" ")} ${point.state}`.toLowerCase().includes(wanted));
     this.rows.show(found);
     const away = this.points.filter((point) => point.state === "away").length;
-    const pending = this.points.reduce((sum, point) => sum + (point.pending ?? 0), 0);
     const empty = this.points.length ? "No point like that." : "No point yet. Give a distribution point the [bus] settings of this site, or declare it with `dpd point add NAME`.";
     this.panel.tell(this.points.length ? plural(this.points.length, "point") : "", !found.length, empty);
-    this.session.figure("approvals", pending, pending === 1 ? "machine waits for approval" : "machines wait for approval", pending ? "warn" : "");
     this.session.figure("points", this.points.length, this.points.length === 1 ? "point" : "points", "");
     this.session.figure("points-away", away, away === 1 ? "point is away" : "points are away", away ? "bad" : "");
   }

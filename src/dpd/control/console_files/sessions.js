@@ -2,7 +2,7 @@
 // Multicast sessions: how far each is, how fast, and who holds it up.
 
 import { get, post } from "./api.js";
-import { Rows, badge, el, setAttribute, setBadge, setText, show } from "./dom.js";
+import { Rows, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
 import { Bar, Panel, opener } from "./panel.js";
 import { duration, percent, plain, plural, size } from "./words.js";
 
@@ -123,7 +123,7 @@ class Session {
       await post(`/v1/sessions/${this.id}/start`);
       this.session.live.ask(this.part);
     } catch (error) {
-      setText(this.error, this.session.explain(error));
+      setSentence(this.error, this.session.explain(error));
     }
   }
 }

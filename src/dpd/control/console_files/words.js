@@ -28,6 +28,11 @@ export function size(bytes) {
   return `${value.toFixed(unit === 0 || value >= 100 ? 0 : 1)} ${units[unit]}`;
 }
 
+/** With a capital at its beginning. */
+export function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 export function percent(part) {
   return `${Math.floor(Math.min(Math.max(part, 0), 1) * 100)} %`; // down: 100 % is said of what is done alone
 }
