@@ -27,6 +27,8 @@ class Daemon:
     `settings` is TOML without the [daemon] and [control] tables, which point into `directory`.
     """
 
+    command = ("serve",)
+
     def __init__(self, directory: Path, settings: str, host: Host) -> None:
         self._directory = directory
         self._host = host
@@ -47,7 +49,7 @@ socket = "{directory}/control.sock"
     def __enter__(self) -> Self:
         ready_path = self._directory / "notify.sock"
         ready_path.unlink(missing_ok=True)
-        command = (DPD, "serve", "--config", self.config)
+        command = (DPD, *self.command, "--config", self.config)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("ab") as log:
             ready.bind(str(ready_path))
             environment = {"NOTIFY_SOCKET": str(ready_path)}
