@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.stats import BusStats
+from dpd.bus.together import end_all, run_together
 from dpd.bus.trust import client_tls, demands_tls, read_secrets
 from dpd.bus_settings import BusSettings
 from dpd.errors import BusUnavailable, DpdError, SettingsError
@@ -71,6 +72,9 @@ class BusConnection:
     async def run(self, works: Sequence[Work]) -> None:
         """Connect, and do all the works while the link lasts; for ever. A work that returns is done for this link, one that
         fails is begun again. Ends by being cancelled."""
+        await run_together(self._run(works))
+
+    async def _run(self, works: Sequence[Work]) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -86,11 +90,12 @@ class BusConnection:
 
     async def _work(self, link: Link, works: Sequence[Work]) -> None:
         """Until the link breaks."""
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._keep_working(link, work)) for work in works]
+        loop = asyncio.get_running_loop()
+        running = [loop.create_task(self._keep_working(link, work)) for work in works]
+        try:
             await link.broken.wait()
-            for task in running:
-                task.cancel()
+        finally:
+            await end_all(running)
 
     async def _keep_working(self, link: Link, work: Work) -> None:
         pause_s = WORK_PAUSE_S

@@ -28,6 +28,7 @@ from dpd.bus.link import Link
 from dpd.bus.messages import MAX_ASK_BYTES, PART_BYTES, Answer, Ask, decode, encode
 from dpd.bus.stats import BusStats
 from dpd.bus.subjects import Subjects
+from dpd.bus.together import end_all
 from dpd.control.bus_door import BusDoor
 from dpd.control.bus_memory import BusMemory
 from dpd.control.messages import Failure, Refusal
@@ -92,18 +93,18 @@ class AskDesk:
         self._subject = Subjects(site).ask(point)
         self._stats = stats
         self._given: OrderedDict[str, _Given] = OrderedDict()
-        self._open = 0
         self._link: Link | None = None
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until cancelled, which ends what is being done."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
+        try:
             while True:
                 await asyncio.sleep(WAITING_SIGN_S)
                 self._end_what_nobody_follows()
                 self._forget_old()
+        finally:
+            await end_all(self._tasks)
 
     async def attend(self, link: Link) -> None:
         """Take asks until the link breaks."""
@@ -147,14 +148,15 @@ class AskDesk:
     # ---- once
 
     async def _begin(self, ask: Ask, reply: str) -> None:
-        if self._tasks is None or self._open >= MAX_OPEN:
+        if len(self._tasks) >= MAX_OPEN:
             bump(self._stats.asks, "busy")
-            busy = f"{self._open} requests over the bus are being done, as many as may; ask again"
+            busy = f"{len(self._tasks)} requests over the bus are being done, as many as may; ask again"
             await self._send(reply, _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", busy))
             return
         given = self._given[ask.id] = _Given(ask, reply)
-        self._open += 1
-        given.task = self._tasks.create_task(self._do(given))
+        given.task = asyncio.get_running_loop().create_task(self._do(given))
+        self._tasks.add(given.task)
+        given.task.add_done_callback(self._tasks.discard)
 
     async def _do(self, given: _Given) -> None:
         outcome = "done"
@@ -173,7 +175,6 @@ class AskDesk:
             fault = "a fault inside dpd; its log has the details"
             await self._add(given, _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", fault, given.next))
         finally:
-            self._open -= 1
             bump(self._stats.asks, outcome)
 
     async def _answer(self, given: _Given) -> None:

@@ -20,6 +20,7 @@ from dpd.bus.edge import ensure_edge
 from dpd.bus.link import Link
 from dpd.bus.messages import Hello, encode
 from dpd.bus.subjects import Subjects
+from dpd.bus.together import run_together
 from dpd.bus_settings import BusSettings, is_name
 from dpd.control.access import Door
 from dpd.control.bus_asks import AskDesk
@@ -84,10 +85,11 @@ class PointBus:
             self._desired.attend,
             self._greet,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_for_ever(partial(self._connection.run, [self._behind_edge(work) for work in works])))
-            tasks.create_task(_for_ever(self._asks.run))
-            tasks.create_task(_for_ever(self._desired.follow))
+        await run_together(
+            _for_ever(partial(self._connection.run, [self._behind_edge(work) for work in works])),
+            _for_ever(self._asks.run),
+            _for_ever(self._desired.follow),
+        )
 
     def _behind_edge(self, work: Work) -> Work:
         """The same work, begun when the leaf node has what it needs."""

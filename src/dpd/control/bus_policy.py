@@ -21,6 +21,7 @@ from dpd.bus.documents import check_head, unpack_policy
 from dpd.bus.link import Link
 from dpd.bus.messages import Notice, PolicyHead, decode
 from dpd.bus.subjects import POLICY_HEAD, Subjects, chunk_key
+from dpd.bus.together import run_together
 from dpd.errors import BusError, DpdError
 from dpd.site.model import SiteModel, decode_model
 from dpd.site.records import SiteError
@@ -88,17 +89,18 @@ class PolicyFollower:
         async with (
             link.subscribed(self._subjects.notice, self._take_notice),
             link.watched(self._subjects.policy_bucket, POLICY_HEAD) as entries,
-            asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(self._watch(entries))
-            while True:
-                self._wanted.clear()
-                await self._look(link)
-                try:
-                    async with asyncio.timeout(LOOK_S):
-                        await self._wanted.wait()
-                except TimeoutError:
-                    pass
+            await run_together(self._watch(entries), self._keep_looking(link))
+
+    async def _keep_looking(self, link: Link) -> None:
+        while True:
+            self._wanted.clear()
+            await self._look(link)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
 
     async def _watch(self, entries: AsyncIterator[KeyValue.Entry | None]) -> None:
         async for entry in entries:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dpd.bus.link import Link
 from dpd.bus.messages import SharedRun, decode, encode
 from dpd.bus.subjects import Subjects, run_key, run_of_key
+from dpd.bus.together import run_together
 from dpd.control.bus_memory import BusMemory
 from dpd.errors import BusError
 from dpd.site.records import Run
@@ -89,9 +90,7 @@ class SharedRuns:
         self._on_bus, self._revisions = {}, {}
         async with link.watched(self._bucket) as entries:
             await self._hear_all(entries)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear(entries))
-                await self._keep_together(link)
+            await run_together(self._hear(entries), self._keep_together(link))
 
     async def _keep_together(self, link: Link) -> None:
         done: object = None
