@@ -12,6 +12,8 @@ STEPS = [
     ("discover", {"client_class": "iPXE", "client_arch": "bios", "family": 6, "relay": "10.1.0.1"}, "asks for a network boot over IPv6 as iPXE, bios, by way of relay 10.1.0.1"),
     ("boot_request", {"address": "10.0.0.5"}, "comes to the boot server (4011) from 10.0.0.5 for its file"),
     ("decision", {"outcome": "abort", "cause": "already_run", "computer": "PC-7", "deployment": "win11"}, "policy: go on with the next boot device (already_run, computer PC-7, deployment win11)"),
+    ("decision", {"outcome": "wait", "cause": "unknown_pending", "code": "7KQ4DM"}, "policy: wait for approval (unknown_pending, code 7KQ4DM)"),
+    ("image_fetched", {"file": "boot.wim"}, "has all of its boot image; the last of it was boot.wim"),
     ("offer", {"loader": "ipxe.efi", "server": "10.0.0.1", "rule": "uefi-x64"}, "is told to load ipxe.efi from 10.0.0.1 (rule uefi-x64)"),
     ("ignored", {"reason": "lease_request", "lease_server": "10.0.0.2", "address": "10.0.0.5"}, "asks the lease server 10.0.0.2 for 10.0.0.5; dpd stays out of it"),
     ("ignored", {"reason": "too_early"}, "not answered yet: it has been asking for ? s, less than the response delay"),

@@ -121,13 +121,16 @@ def test_who_waits_for_approval_gets_its_script_and_nothing_else(tree: BootTree,
     assert denial(tree.find("\\Boot\\BCD", ADDRESS)) is Denial.OTHER_IMAGE
 
 
-def test_the_last_file_of_a_boot_image_is_told_to_policy(tree: BootTree, desk: Desk) -> None:
+def test_the_last_file_of_a_boot_image_is_told_to_policy_and_in_the_story(tree: BootTree, desk: Desk) -> None:
     desk.ticket = ticket()
+    tree.journal.bind(ADDRESS, "52:54:00:00:00:01")
     for name in ("\\Boot\\BCD", "boot.wim"):
         found = tree.find(name, ADDRESS)
         assert isinstance(found, BootObject)
         tree.sent(found, ADDRESS)
     assert desk.runs == [ADDRESS]
+    told = [(event.event, event.fields["file"]) for event in tree.journal.story("52:54:00:00:00:01")]
+    assert told == [("image_fetched", "boot.wim")]
 
 
 def test_a_pin_is_for_policy_to_judge(tree: BootTree, desk: Desk) -> None:

@@ -75,6 +75,13 @@ def test_what_policy_says_is_counted_and_in_the_story(
     assert (event.event, event.fields["cause"], event.fields["boot_image"]) == ("decision", "required", "LAB00005")
 
 
+def test_the_code_of_who_waits_is_in_the_story(desk: Granting, judge: Judge, journal: BootJournal) -> None:
+    judge.decision = Decision(DecisionOutcome.WAIT, Cause.UNKNOWN_PENDING, code="7KQ4DM")
+    desk.decide(REQUEST)
+    (event,) = journal.story(MAC)
+    assert (event.fields["outcome"], event.fields["code"]) == ("wait", "7KQ4DM")
+
+
 def test_a_boot_image_names_its_loader(desk: Granting, judge: Judge) -> None:
     grant = desk.grant(REQUEST, judge.decision, ClientClass.PXE)
     assert (grant.outcome, grant.loader, grant.image) == (Outcome.BOOT, "LAB00005-uefi-x64.efi", "LAB00005")

@@ -6,10 +6,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from dpd.telemetry.events import EventLog
+from dpd.telemetry.spool import Spool
 
 
 def test_ids_increase_also_over_a_restart() -> None:
@@ -75,3 +78,33 @@ async def test_followers_are_released_without_an_event() -> None:
         await asyncio.sleep(0)
         events.release()
     assert waiting.result() == []
+
+
+@pytest.mark.parametrize(
+    ("event", "level"), [("job.done", logging.INFO), ("receiver_lost", logging.WARNING), ("job.failed", logging.ERROR)]
+)
+def test_the_severity_of_the_catalogue_is_the_level_of_the_line(
+    caplog: pytest.LogCaptureFixture, event: str, level: int
+) -> None:
+    with caplog.at_level(logging.DEBUG, "dpd"):
+        EventLog().note(event)
+    assert [record.levelno for record in caplog.records] == [level]
+
+
+def test_events_go_to_the_spool_as_they_are(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path / "messages.db")) as spool:
+        events = EventLog(spool=spool)
+        noted = [events.note("job.done", job=number) for number in range(3)]
+        assert spool.flush(30)
+        assert [(each.at, each.event, each.fields) for each in spool.after(0)] == [
+            (each.at, each.event, each.fields) for each in noted
+        ]
+
+
+async def test_a_release_lets_the_followers_of_the_spool_go_too(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path / "messages.db")) as spool:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(spool.news(0, 30))
+            await asyncio.sleep(0)
+            EventLog(spool=spool).release()
+        assert not waiting.result()

@@ -172,3 +172,42 @@ def test_steps_of_questions_are_bounded_like_others() -> None:
     assert len(story) == EVENTS_PER_MACHINE
     assert story[-1].fields == {"number": EVENTS_PER_MACHINE - 1}
     assert len(journal.machines()) <= 2  # a machine's 64 questions are 192 events, and there is room for 256
+
+
+def test_a_chapter_says_how_many_events_came_before() -> None:
+    journal = BootJournal()
+    assert journal.chapter(ONE) == (0, [])
+    for number in range(EVENTS_PER_MACHINE + 5):
+        journal.note(ONE, "tftp", number=number)
+    before, events = journal.chapter(ONE)
+    assert (before, len(events)) == (5, EVENTS_PER_MACHINE)
+    assert [event.fields["number"] for event in events] == list(range(5, EVENTS_PER_MACHINE + 5))
+    entry = journal.note_question(ONE, "discover", {}, dict)
+    journal.go_on(ONE, entry, "offer", {}, dict)
+    before, events = journal.chapter(ONE)
+    assert before + len(events) == EVENTS_PER_MACHINE + 7, "each event has its number, however many are kept"
+
+
+def test_a_watcher_is_told_once_and_takes_who_has_something_new() -> None:
+    journal = BootJournal(capacity=2)
+    journal.note(ONE, "discover")
+    told: list[str] = []
+    journal.watch(lambda: told.append("news"))
+    assert journal.take_touched() == []
+    journal.note(ONE, "offer")
+    journal.note(TWO, "discover")
+    assert told == ["news"]
+    assert sorted(journal.take_touched()) == [ONE, TWO]
+    entry = journal.note_question(TWO, "discover", {}, dict)
+    assert journal.take_touched() == [TWO]
+    journal.go_on(TWO, entry, "offer", {}, dict)
+    assert (journal.take_touched(), told) == ([TWO], ["news"] * 3)
+    for number in range(10):
+        journal.note(f"52:54:00:00:01:{number:02x}", "discover")
+    assert len(journal.take_touched()) == 2, "who is forgotten is not remembered here either"
+
+
+def test_without_a_watcher_nothing_is_gathered() -> None:
+    journal = BootJournal()
+    journal.note(ONE, "discover")
+    assert journal.take_touched() == []
