@@ -9,23 +9,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from dpd.content.signatures.document import (
-    MAX_DOCUMENT_BYTES,
-    MAX_SIZE_BYTES,
-    MAX_SOURCE_VERSION,
-    PACKAGE_ID,
-    Fields,
-    canonical,
-    is_number,
-    join_signature,
-    shown,
-    split_signature,
-)
+from dpd.content.signatures import document as signed
+from dpd.content.signatures.document import Fields
 from dpd.errors import ContentCorrupt, ContentError
 
 LISTING_PATH = "dpd-bundle.json"
 FORMAT = "dpd-bundle/1"  # signed with the rest, so that a signature never counts for a document of another kind
-MAX_LISTING_BYTES = MAX_DOCUMENT_BYTES
+MAX_LISTING_BYTES = signed.MAX_DOCUMENT_BYTES
 
 _WHAT = "bundle"
 _MAX_MOMENT = 2**40
@@ -54,7 +44,7 @@ class Listing:
 
 def encode(listing: Listing) -> bytes:
     """The canonical body, which is what gets signed. Raises ContentError where it would be too long to be read again."""
-    body = canonical(
+    body = signed.canonical(
         {
             "created_at": listing.created_at,
             "files": [[each.path, each.size_bytes, each.sha256] for each in listing.files],
@@ -71,12 +61,12 @@ def encode(listing: Listing) -> bytes:
 
 def sign(body: bytes, public_key: bytes, signature: bytes) -> bytes:
     """The document, as it stands in the archive."""
-    return join_signature(_WHAT, body, public_key, signature)
+    return signed.join_signature(_WHAT, body, public_key, signature)
 
 
 def decode(document: bytes) -> tuple[Listing, bytes]:
     """The listing, and the key that signed it; whether that key is to be trusted is for the caller. Raises ContentCorrupt."""
-    body, signer = split_signature(document, None, _WHAT)
+    body, signer = signed.split_signature(document, None, _WHAT)
     fields = Fields(body, {"created_at", "files", "format", "packages"}, _WHAT, _WHAT)
     fields.choice("format", FORMAT)
     listing = Listing(
@@ -91,7 +81,7 @@ def decode(document: bytes) -> tuple[Listing, bytes]:
 
 def _rows(value: Any, key: str, width: int) -> Iterable[list[Any]]:
     if not isinstance(value, list):
-        raise ContentCorrupt(f"bundle: {key} is {shown(value)}, expected a list")
+        raise ContentCorrupt(f"bundle: {key} is {signed.shown(value)}, expected a list")
     for place, row in enumerate(value):
         if not isinstance(row, list) or len(row) != width:
             raise ContentCorrupt(f"bundle: {key}, entry {place}: expected a list of {width}")
@@ -100,25 +90,25 @@ def _rows(value: Any, key: str, width: int) -> Iterable[list[Any]]:
 
 def _read_packages(value: Any) -> Iterable[tuple[str, int]]:
     for package_id, version in _rows(value, "packages", 2):
-        if not isinstance(package_id, str) or not PACKAGE_ID.fullmatch(package_id):
-            raise ContentCorrupt(f"bundle: packages: {shown(package_id)}, expected 1 to 64 of [A-Za-z0-9._-]")
-        if not is_number(version, 1, MAX_SOURCE_VERSION):
-            raise ContentCorrupt(f"bundle: packages: {package_id} has version {shown(version)}")
+        if not isinstance(package_id, str) or not signed.PACKAGE_ID.fullmatch(package_id):
+            raise ContentCorrupt(f"bundle: packages: {signed.shown(package_id)}, expected 1 to 64 of [A-Za-z0-9._-]")
+        if not signed.is_number(version, 1, signed.MAX_SOURCE_VERSION):
+            raise ContentCorrupt(f"bundle: packages: {package_id} has version {signed.shown(version)}")
         yield package_id, version
 
 
 def _read_files(value: Any) -> Iterable[BundleFile]:
     for path, size_bytes, sha256 in _rows(value, "files", 3):
         if not isinstance(path, str) or not path or not _PATH_CHARACTERS.issuperset(path):
-            raise ContentCorrupt(f"bundle: files: {shown(path)}, expected a path of [A-Za-z0-9._-/]")
-        if not is_number(size_bytes, 0, MAX_SIZE_BYTES):
-            raise ContentCorrupt(f"bundle: files: {path[:80]} has the size {shown(size_bytes)}")
+            raise ContentCorrupt(f"bundle: files: {signed.shown(path)}, expected a path of [A-Za-z0-9._-/]")
+        if not signed.is_number(size_bytes, 0, signed.MAX_SIZE_BYTES):
+            raise ContentCorrupt(f"bundle: files: {path[:80]} has the size {signed.shown(size_bytes)}")
         if not isinstance(sha256, str) or len(sha256) != 64 or not _HASH_DIGITS.issuperset(sha256):
-            raise ContentCorrupt(f"bundle: files: {path[:80]} has the hash {shown(sha256)}, expected 64 digits")
+            raise ContentCorrupt(f"bundle: files: {path[:80]} has the hash {signed.shown(sha256)}, expected 64 digits")
         yield BundleFile(path, size_bytes, sha256)
 
 
 def _refuse_twice(key: str, ordered: Sequence[Any]) -> None:
     for one, next_one in pairwise(ordered):
         if one == next_one:
-            raise ContentCorrupt(f"bundle: {key}: {shown(one)} is there twice")
+            raise ContentCorrupt(f"bundle: {key}: {signed.shown(one)} is there twice")
