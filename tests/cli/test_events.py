@@ -23,6 +23,8 @@ import pytest
 from tests.cli.conftest import Dpd
 from tests.daemon_process import DaemonProcess
 
+from dpd.telemetry.status_messages import CATALOGUE
+
 
 @pytest.fixture
 def package(asked: Dpd, image: Path) -> Iterator[str]:
@@ -65,6 +67,14 @@ def test_what_cannot_be_asked_is_told(asked: Dpd, arguments: tuple[str, ...], co
     ended = asked("events", *arguments)
     assert ended.code == code
     assert words in ended.err
+
+
+def test_which_messages_there_are_is_shown_without_a_daemon(dpd: Dpd, dead_socket: str) -> None:
+    known = dpd("events", "--catalogue", "--json", "--socket", dead_socket).json
+    assert [each["message_id"] for each in known] == sorted(each.message_id for each in CATALOGUE.values())
+    assert {each["event"]: each["severity"] for each in known}["job.failed"] == "error"
+    lines = dpd("events", "--catalogue", "--socket", dead_socket).out.splitlines()
+    assert len(lines) == len(CATALOGUE) + 1
 
 
 def test_following_a_daemon_that_does_not_run_ends_at_once(dpd: Dpd, dead_socket: str) -> None:

@@ -28,6 +28,7 @@ from dpd.service.pxe import PxeStats
 from dpd.service.querier import QuerierStats
 from dpd.service.tftp_reading import TftpStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
+from dpd.telemetry.spool import SpoolStats
 from dpd.telemetry.stats import bump
 
 CONFIG = Path(__file__).parent.parent.parent / "config"
@@ -47,6 +48,7 @@ STATS = {
     "pull": PullStats,
     "http_loop": LoopLag,
     "control_loop": LoopLag,
+    "spool": SpoolStats,
 }
 
 

@@ -14,7 +14,7 @@ import typer
 
 from dpd.cli.client import Client, DaemonUnreachable, RefusedByDaemon
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
-from dpd.cli.screen import moment
+from dpd.cli.screen import moment, print_json, print_table
 
 LINES, LINES_BEFORE = 1000, 10  # that are shown without --lines, alone and before what is followed
 PAGE = 1000
@@ -34,6 +34,9 @@ LinesOption = Annotated[
 ]
 SeverityOption = Annotated[
     str, typer.Option("--severity", metavar="LEVEL", help="Only what is at least: info, warning or error.")
+]
+CatalogueOption = Annotated[
+    bool, typer.Option("--catalogue", help="Show which messages there are, with their numbers; asks no daemon.")
 ]
 
 
@@ -55,11 +58,15 @@ def events(
     after: AfterOption = None,
     lines: LinesOption = None,
     severity: SeverityOption = "info",
+    catalogue: CatalogueOption = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
     """Show the status messages: what happened in boots, sessions, jobs and content, one line each. They outlive a restart of
     the daemon, and so does --follow. With --json a line is one JSON object."""
+    if catalogue:
+        _show_catalogue(as_json)
+        return
     if lines is not None and after is not None:
         raise typer.BadParameter("--lines and --after are two beginnings; give one of them")
     client, wish = Client(socket), Wish(severity, as_json)
@@ -73,6 +80,22 @@ def events(
             _follow(client, position, wish)
     except KeyboardInterrupt:
         return
+
+
+def _show_catalogue(as_json: bool) -> None:
+    from dpd.telemetry.status_messages import CATALOGUE  # no other run of this command needs it
+
+    known = sorted(CATALOGUE.items(), key=lambda item: item[1].message_id)
+    if as_json:
+        print_json(
+            [
+                {"message_id": each.message_id, "severity": each.severity, "event": event, "sentence": each.sentence}
+                for event, each in known
+            ]
+        )
+    else:
+        rows = [(each.message_id, each.severity, event, each.sentence) for event, each in known]
+        print_table(("Number>", "Severity", "Event", "Sentence"), rows, empty="")
 
 
 def _show_all(client: Client, position: str, wish: Wish) -> str:
