@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,9 +85,11 @@ async def test_a_body_that_is_no_json_is_told(api: aiohttp.ClientSession, body: 
 
 
 async def test_a_json_body_has_a_limit(api: aiohttp.ClientSession) -> None:
-    body = {"path": "/" + "x" * MAX_JSON_BYTES, "package_id": "LAB1"}
-    async with api.post("/v1/content", json=body) as response:
-        assert (response.status, (await response.json())["error"]["code"]) == (413, "http_413")
+    body = io.BytesIO(b'{"path": "/%s", "package_id": "LAB1"}' % (b"x" * MAX_JSON_BYTES))
+    async with api.post("/v1/content", data=body, headers={"Content-Type": "application/json"}) as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (413, "http_413")
+    assert error["message"] == f"POST /v1/content: expected a body of at most {MAX_JSON_BYTES} bytes"
 
 
 async def test_wrong_method_tells_the_right_ones(api: aiohttp.ClientSession) -> None:

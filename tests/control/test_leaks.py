@@ -209,9 +209,21 @@ def _ask_wrongly(place: Place, origin: str) -> None:
         assert refused["error"]["code"] == "bad_request", refused
     for header in (f"Bearer {WRONG_TOKEN}", f"Basic {WRONG_TOKEN}", WRONG_TOKEN, f"Bearer {place.operator}x"):
         assert place.ask("GET", "/v1/status", authorization=header)["error"]["code"] == "unauthorized"
+    for line in (f"Authorization: Bearer {WRONG_TOKEN}\0", f"X{WRONG_TOKEN}", f"X: {'x' * 10000}{WRONG_TOKEN}"):
+        _send_no_http(place, f"GET /v1/status?token={WRONG_TOKEN} HTTP/1.1\r\nHost: dpd\r\n{line}\r\n\r\n")
+    _send_no_http(place, f"GET /{WRONG_TOKEN}\1 HTTP/1.1\r\n\r\n")
     assert place.ask("GET", f"/v1/status?access_token={ADMIN_TOKEN}")["error"]["code"] == "bad_request"
     for body in (f'{{"url": "{WRONG_TOKEN}"'.encode(), {"token": WRONG_TOKEN}, f'"{WRONG_TOKEN}"'.encode()):
         assert place.ask("POST", "/v1/jobs", body)["error"]["code"] == "bad_request"
+
+
+def _send_no_http(place: Place, text: str) -> None:
+    """What aiohttp itself refuses, with a quotation for whoever sent it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.connect(place.daemon.control_socket)
+        connection.sendall(text.encode())
+        assert b" 400 " in connection.recv(65536)
 
 
 def _look_at_everything(place: Place) -> None:

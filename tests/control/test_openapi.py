@@ -44,6 +44,7 @@ def test_each_operation_tells_its_parameters_and_refusals(route: Route) -> None:
     fields = route.parameters.__struct_fields__ if route.parameters else ()
     assert set(told) == set(fields)
     expected = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *route.refusals}
+    expected |= {HTTPStatus.REQUEST_ENTITY_TOO_LARGE} if route.body else set()
     assert set(operation["responses"]) == {str(int(status)) for status in expected}
     assert operation["x-dpd-role"] == route.needed_role("")
 

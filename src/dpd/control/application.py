@@ -23,7 +23,7 @@ from dpd.errors import DpdError
 
 log = logging.getLogger(__name__)
 
-MAX_JSON_BYTES = 64 << 10
+MAX_JSON_BYTES = 1 << 20  # ten thousand names in one collection
 
 _WRONG_FIELD = re.compile(r"(.*) - at `\$\.?(.*)`")
 _T = TypeVar("_T")
@@ -120,6 +120,9 @@ async def _tell_failures(request: web.Request, handler: Handler) -> web.StreamRe
         status, failure = classify(error)
         return refuse(status, failure)
     except web.HTTPException as error:
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            message = f"{request.method} {request.path}: expected a body of at most {MAX_JSON_BYTES} bytes"
+            return refuse(error.status, Failure("http_413", message))
         message = f"{request.method} {request.path}: {error.reason}; GET /openapi.json lists what there is"
         allow = error.headers.get("Allow")
         return refuse(error.status, Failure(f"http_{error.status}", message), {"Allow": allow} if allow else None)

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dpd.control.access import Door
 from dpd.control.actor import local_user
@@ -27,6 +28,7 @@ from dpd.settings import ControlSettings
 log = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 2.0
+MAX_TARGET_BYTES = 256 << 10  # of a request's first line; 60000 characters may name the packages of a bundle
 READ_BUFFER_BYTES = 1 << 20  # uploads arrive in pieces of at most this, so that a piece is worth its thread hop
 SOCKET_MODE = 0o660
 
@@ -94,11 +96,32 @@ async def serve(
 ) -> None:
     """Serve an application on a bound socket until the stack unwinds."""
     runner = web.AppRunner(
-        application, access_log=None, read_bufsize=READ_BUFFER_BYTES, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        application,
+        access_log=None,
+        read_bufsize=READ_BUFFER_BYTES,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        max_line_size=MAX_TARGET_BYTES,
+        logger=_wire_log(),
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
     await web.SockSite(runner, sock, ssl_context=tls).start()
+
+
+def _wire_log() -> logging.Logger:
+    """aiohttp's log of what is no HTTP, less what it quotes: that may be of a header with a token, or of a URL with one."""
+    wire = logging.getLogger(f"{__name__}.wire")
+    wire.filters = [_unquoted]
+    return wire
+
+
+def _unquoted(record: logging.LogRecord) -> logging.LogRecord:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args, record.exc_info = "API request that is no HTTP", (), None
+        record.reason = type(error).__name__
+    return record
 
 
 def bind_tcp(endpoint: str, purpose: str) -> socket.socket:

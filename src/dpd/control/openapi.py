@@ -96,6 +96,8 @@ def _operation(route: Route, schemas: dict[type, Any], failure: type) -> dict[st
     refused = {JSON: {"schema": schemas[failure]}}
     responses: dict[str, Any] = {"200": done}
     statuses = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, *route.refusals}
+    if route.body is not None:
+        statuses.add(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     responses |= {str(each.value): {"description": each.phrase, "content": refused} for each in sorted(statuses)}
     operation: dict[str, Any] = {"operationId": route.verb.__name__, "summary": route.summary, "responses": responses}
     operation["x-dpd-role"] = route.needed_role("")
