@@ -115,13 +115,13 @@ def _wire_log() -> logging.Logger:
     return wire
 
 
-def _unquoted(record: logging.LogRecord) -> logging.LogRecord:
+def _unquoted(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.msg, record.args, record.exc_info = "API request that is no HTTP", (), None
         record.reason = type(error).__name__
-    return record
+    return True
 
 
 def bind_tcp(endpoint: str, purpose: str) -> socket.socket:
