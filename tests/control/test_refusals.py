@@ -9,6 +9,8 @@ import pytest
 
 from dpd.control.refusals import MachineUnknown, RequestRefused, classify
 from dpd.errors import (
+    BusError,
+    BusUnavailable,
     ContentCorrupt,
     ContentError,
     ContentNotFound,
@@ -32,6 +34,8 @@ from dpd.site.records import SiteConflict, SiteError, SiteNotFound
         (ContentError, 409, "content_refused"),
         (SessionError, 409, "session_refused"),
         (Unavailable, 503, "unavailable"),
+        (BusUnavailable, 503, "bus_unavailable"),
+        (BusError, 502, "bus_failed"),
         (RequestRefused, 400, "bad_request"),
         (SiteNotFound, 404, "site_not_found"),
         (SiteConflict, 409, "site_conflict"),

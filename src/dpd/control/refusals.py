@@ -11,6 +11,8 @@ from msgspec import json
 from dpd.control.access import CallerUnknown, RoleMissing
 from dpd.control.messages import Failure, Refusal
 from dpd.errors import (
+    BusError,
+    BusUnavailable,
     ContentCorrupt,
     ContentError,
     ContentNotFound,
@@ -53,6 +55,8 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (JobError, HTTPStatus.CONFLICT, "job_refused"),
     (SessionError, HTTPStatus.CONFLICT, "session_refused"),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
+    (BusUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "bus_unavailable"),
+    (BusError, HTTPStatus.BAD_GATEWAY, "bus_failed"),
     (DpdError, HTTPStatus.BAD_REQUEST, "bad_request"),
 )
 
