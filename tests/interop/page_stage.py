@@ -18,6 +18,7 @@ from tests.boot.signing import make_pe
 from tests.interop.boot_wire import BootWire
 from tests.interop.daemon import Daemon
 from tests.interop.lease_server import start_dnsmasq
+from tests.nats_server import NatsServer
 from tests.protocol.pxe.models import Boot, Firmware
 
 from dpd.control.access import Role
@@ -35,6 +36,7 @@ FLAGS = (
 ORIGIN = "http://127.0.0.1:8090"
 PATIENCE_MS = 30_000
 IMAGE = "LAB1"
+SITE, POINT = "lab", "branch-1"
 LOADER = make_pe(filler=b"\xc3" * 5000)
 
 SETTINGS = """
@@ -49,6 +51,8 @@ directory = "{boot}"
 default_image = "LAB1"
 [multicast]
 interface = "eth0"
+"""
+CONSOLE = """
 [console]
 listen = "127.0.0.1:8090"
 anonymous = true
@@ -126,15 +130,50 @@ class Stage:
         return json.loads(self.dpd.tell(*command, "--json"))
 
 
+class LabSite(LabDaemon):
+    """A site server; it says where it is found by the same socket name as a daemon."""
+
+    command = ("site", "serve")
+
+
 @contextmanager
-def staged(directory: Path) -> Iterator[Stage]:
-    """The whole, until the block ends."""
+def site_staged(directory: Path) -> Iterator[Stage]:
+    """The same with a site server, whose page is the one that is looked at; `dpd` is its point branch-1."""
     with ExitStack() as stack:
         lan = stack.enter_context(Lan("dpd", "lease", "client", without_address=("client",)))
+        wrapper = lan["dpd"].command()
+        nats = stack.enter_context(NatsServer(directory / "nats", port=4222, leaf_port=7422, wrapper=wrapper))
+        bus = f'\n[bus]\nurl = "{nats.url}"\nsite = "{SITE}"\n'
+        (directory / "site").mkdir()
+        roles = make_roles(directory)
+        settings = '[metrics]\nlisten = ""\n' + CONSOLE + bus
+        stack.enter_context(LabSite(directory / "site", settings, lan["dpd"], roles[0]))
+        yield stack.enter_context(staged(directory, lan, roles, f'{bus}point = "{POINT}"\n'))
+
+
+def make_roles(directory: Path) -> tuple[Path, dict[Role, str]]:
+    """The file, and the tokens that it knows, by role."""
+    path = directory / "roles.toml"
+    return path, {role: add_token(path, f"lab {role}", role) for role in (Role.VIEWER, Role.OPERATOR)}
+
+
+@contextmanager
+def alone_staged(directory: Path) -> Iterator[Stage]:
+    """One daemon and its own page, until the block ends."""
+    with (
+        Lan("dpd", "lease", "client", without_address=("client",)) as lan,
+        staged(directory, lan, make_roles(directory), CONSOLE) as stage,
+    ):
+        yield stage
+
+
+@contextmanager
+def staged(directory: Path, lan: Lan, people: tuple[Path, dict[Role, str]], more: str) -> Iterator[Stage]:
+    """The daemon with these settings besides, a lease server, and a browser."""
+    with ExitStack() as stack:
         start_dnsmasq(lan["lease"], directory)
-        roles = directory / "roles.toml"
-        tokens = {role: add_token(roles, f"lab {role}", role) for role in (Role.VIEWER, Role.OPERATOR)}
-        dpd = stack.enter_context(LabDaemon(directory, prepare(directory), lan["dpd"], roles))
+        roles, tokens = people
+        dpd = stack.enter_context(LabDaemon(directory, prepare(directory) + more, lan["dpd"], roles))
         dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", IMAGE)
         dpd.tell("deployment", "add", "--all", "--boot-image", IMAGE, "--required", "--confirm", "0")
         playwright = stack.enter_context(sync_playwright())

@@ -11,7 +11,7 @@ import pytest
 from bench.netns import missing
 from playwright.sync_api import Locator, Page, expect
 from tests.interop.daemon import DPD
-from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, staged
+from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, alone_staged
 
 from dpd.control.access import Role
 from dpd_probe.steps import ProbeError
@@ -52,7 +52,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     if absent:
         pytest.skip("missing: " + ", ".join(absent))
     expect.set_options(timeout=PATIENCE_MS)
-    with staged(tmp_path_factory.mktemp("page")) as stage:
+    with alone_staged(tmp_path_factory.mktemp("page")) as stage:
         yield stage
 
 

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a site server in a real browser: its points, who waits at them, and one point looked at through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from bench.netns import missing
+from playwright.sync_api import expect
+from tests.interop.page_stage import CHROMIUM, ORIGIN, PATIENCE_MS, POINT, SITE, Stage, site_staged
+
+from dpd.control.access import Role
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    absent = missing("dnsmasq", "nats-server", CHROMIUM)
+    if absent:
+        pytest.skip("missing: " + ", ".join(absent))
+    expect.set_options(timeout=PATIENCE_MS)
+    with site_staged(tmp_path_factory.mktemp("site_page")) as stage:
+        yield stage
+        assert stage.problems == []
+
+
+def test_who_waits_at_a_point_is_approved_at_the_site_and_boots_there(stage: Stage) -> None:
+    with stage.page(Role.OPERATOR) as page:
+        expect(page.locator("#name")).to_have_text(SITE)
+        row = page.locator("#points tbody tr").filter(has_text=POINT)
+        expect(row.locator(".badge")).to_have_text("Present")
+        mac = stage.new_mac()
+        boot, _ = stage.boot(mac)
+        assert boot is not None
+        card = page.locator("#approvals li.card").filter(has_text=mac)
+        expect(card).to_contain_text(f"at {POINT}")
+        card.get_by_role("button", name=f"Approve {mac}").click()
+        expect(card).to_contain_text("Approved once")
+        boot, address = stage.boot(mac)
+        assert boot is not None
+        assert stage.fetch(boot, address) > 0
+        expect(page.locator("#messages")).to_contain_text(f"{POINT}: {mac}")
+        row.get_by_role("link", name=POINT).click()
+        expect(page).to_have_url(f"{ORIGIN}/?point={POINT}")
+        expect(page.locator("#name")).to_have_text(POINT)
+        expect(page.locator("#about")).to_contain_text(f"site {SITE}")
+        expect(page.locator("#machines li.machine").filter(has_text=mac).locator(".badge")).to_have_text("Booted")
+        page.get_by_role("link", name="All points").click()
+        expect(page.locator("#name")).to_have_text(SITE)
+
+
+def test_a_point_that_goes_away_is_told_with_its_name_and_comes_back(stage: Stage) -> None:
+    with stage.page() as page:
+        page.goto(f"{ORIGIN}/?point={POINT}")
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        stage.dpd.kill()
+        expect(page.locator("#banner-away")).to_contain_text(f"{POINT} has not answered since")
+        stage.dpd.restart()
+        expect(page.locator("#connection-text")).to_have_text("Live")
+        expect(page.locator("#banner-away")).to_be_hidden()
