@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Dpd
 from tests.cli.site_door import SiteDoor
 
 from dpd.cli import site as site_commands
+from dpd.cli.client import Client
+from dpd.site.records import Computer
 
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 LAB = f'[[computer]]\nname = "PC-1"\nmacs = ["{A}"]\n\n[[collection]]\nname = "lab"\ncomputers = ["PC-1"]\n'
@@ -151,6 +154,42 @@ def test_a_site_server_of_this_host_is_asked_first(
     monkeypatch.setenv("DPD_SITE_SOCKET", str(tmp_path / "none.sock"))
     monkeypatch.setattr(site_commands, "DEFAULT_SOCKET", site.settings.control.socket)
     assert dpd("site", "plan", "-f", file, "--json").json["added"] == 2
+
+
+@pytest.mark.parametrize(
+    ("bob_at", "bob", "code", "tries"),
+    [
+        ([1], "maintenance", 0, 2),
+        ([1, 2, 3], "maintenance", 1, 3),
+        ([1], "computer", 1, 1),
+    ],
+    ids=["once", "each time", "what the plan is about"],
+)
+def test_what_was_agreed_to_is_done_while_other_changes_leave_the_plan_as_it_was(
+    site: SiteDoor,
+    dpd: Dpd,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bob_at: list[int],
+    bob: str,
+    code: int,
+    tries: int,
+) -> None:
+    apply_once, tried = site_commands._apply, 0
+
+    def after_bob(client: Client, text: bytes, report: Any, confirm: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried in bob_at and bob == "maintenance":
+            site.policy.store.set_maintenance(f"why {tried}", "bob")
+        elif tried in bob_at:
+            site.policy.store.add_computer(Computer("PC-1", (B,)), "bob")
+        return apply_once(client, text, report, confirm)
+
+    monkeypatch.setattr(site_commands, "_apply", after_bob)
+    ended = dpd("site", "apply", "-f", file, "--yes")
+    assert (ended.code, tried) == (code, tries)
+    assert ("policy has changed since" in ended.err) == (code == 1)
 
 
 # ---- somebody at a terminal

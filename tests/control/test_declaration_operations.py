@@ -131,6 +131,34 @@ def test_a_deployment_that_only_says_something_else_keeps_what_was_run(
     assert policy.store.deployment(deployment.id).priority == 3
 
 
+def test_names_change_their_case_and_addresses_and_names_their_owners(
+    operations: DeclarationOperations, policy: BootPolicy
+) -> None:
+    both = LAB + '[[deployment]]\nname = "mac"\ntarget = "PC-1"\npurpose = "available"\n'
+    both += '[[point]]\nname = "hq"\n[[boundary]]\nnetwork = "::/0"\npoints = ["HQ"]\n'
+    operations.apply(both, operations.plan(both).policy_version, 2, "alice")
+    ids = {each.name: each.id for each in policy.store.deployments.values()}
+    swapped = (
+        both.replace(A, "x")
+        .replace(B, A)
+        .replace("x", B)
+        .replace("win", "w")
+        .replace('mac"', 'win"')
+        .replace('"w"', '"MAC"')
+    )
+    swapped = swapped.replace("PC-", "pc-").replace('"lab"', '"Lab"').replace(":lab", ":LAB").replace('"hq"', '"Hq"')
+    report = operations.plan(swapped)
+    assert (report.problems, report.added, report.removed) == ([], 0, 0)
+    operations.apply(swapped, report.policy_version, report.confirm, "alice")
+    assert operations.plan(swapped).changes == []
+    assert policy.store.computers.identify(A, "") == policy.store.computers.find("pc-2")
+    assert [each.name for each in policy.store.computers.by_name.values()] == ["pc-1", "pc-2"]
+    named = {each.name: each for each in policy.store.deployments.values()}
+    assert (named["win"].id, named["MAC"].id) == (ids["win"], ids["mac"])
+    assert (named["win"].target, named["MAC"].target) == ("pc-1", "collection:Lab")
+    assert policy.store.points_for("fd00::1") == ("Hq",)
+
+
 def test_what_the_file_does_not_speak_of_stays(operations: DeclarationOperations, policy: BootPolicy) -> None:
     policy.store.add_deployment(Deployment(0, "unknown", "", Purpose.AVAILABLE), "bob")
     policy.store.set_maintenance("move", "bob")

@@ -40,6 +40,10 @@ def test_what_there_is_one_of_is_spoken_of_by_its_key() -> None:
     assert (read.maintenance, read.problems) == ("", ())
 
 
+def test_a_mark_of_utf_8_before_the_text_is_not_part_of_it() -> None:
+    assert read_declaration("\ufeffowns = ['rule']").problems == ()
+
+
 def test_an_empty_file_says_nothing() -> None:
     read = read_declaration("# nothing")
     assert (dict(read.said), read.owned, read.problems) == ({}, frozenset(), ())

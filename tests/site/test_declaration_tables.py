@@ -79,6 +79,7 @@ def test_what_must_be_there_is_missed() -> None:
         ("moment = 2026-11-21", 1, "2026-11-21: expected a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"),
         ("moment = true", 1, "true: expected a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"),
         ("moment = nan", 1, "NaN: expected a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"),
+        ("moment = 1969-12-31T00:00:00Z", 1, "1969-12-31T00:00:00+00:00: expected a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"),
         ("moment = -1", 1, "-1: expected a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"),
         ("[tables]", 1, "expected [[tables]] for each, with two brackets"),
         ("tables = [1]", 1, "1: expected a table, written [[tables]]"),
@@ -115,5 +116,9 @@ def test_a_file_of_nothing_but_problems_is_told_up_to_a_bound() -> None:
     assert len(problems.found) == MAX_PROBLEMS
 
 
-def test_a_long_value_is_shown_short() -> None:
+def test_a_long_or_deep_value_is_shown_short() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == "a list of lists"
     assert shown("é" * 100) == '"' + "é" * 59 + "..."

@@ -172,6 +172,10 @@ def test_any_moment_is_written_exactly(at: float) -> None:
     assert (value.timestamp() if isinstance(value, datetime) else value) == at
 
 
+def test_what_a_terminal_would_obey_is_escaped() -> None:
+    assert text('a"\\\n\x1b\x9b\u2028\U000e0001ü 1') == '"a\\"\\\\\\n\\u001b\\u009b\\u2028\\U000e0001ü 1"'
+
+
 def test_moments_are_dates_where_they_can_be() -> None:
     assert (moment(1795287600.0), moment(0.5)) == ("2026-11-21T19:00:00Z", "1970-01-01T00:00:00.500000Z")
     assert moment(1e12) == "1000000000000.0"

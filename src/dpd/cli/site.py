@@ -12,7 +12,7 @@ import typer
 
 from dpd.cli import site_serve
 from dpd.cli.aiming import ask_site
-from dpd.cli.client import AIM, SITE_SOCKET, Client
+from dpd.cli.client import AIM, SITE_SOCKET, Client, RefusedByDaemon
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption
 from dpd.cli.screen import print_json
 from dpd.cli.site_diff import print_plan, problem_lines, risk_lines, summary
@@ -22,6 +22,7 @@ app = typer.Typer(help="The site as a whole: plan, apply, export, serve.", no_ar
 site_serve.register(app)
 
 SHOWN_PROBLEMS = 100
+TRIES = 3  # approvals and settings are changes of policy too, and come at any time
 TOML = "application/toml"
 
 FileOption = Annotated[str, typer.Option("-f", "--file", metavar="FILE", help="The declaration; - is standard input.")]
@@ -191,6 +192,23 @@ def _answer(question: str) -> str:
 
 
 def _applied(client: Client, text: bytes, report: dict[str, Any], confirm: int | None) -> dict[str, Any]:
+    """As planned. Where policy has changed since, and the plan has not, what was agreed to is still what is done."""
+    for _ in range(TRIES - 1):
+        try:
+            return _apply(client, text, report, confirm)
+        except RefusedByDaemon as error:
+            if error.code != "site_conflict" or not _is_same(again := _plan(client, text), report):
+                raise
+            report = again
+    return _apply(client, text, report, confirm)
+
+
+def _apply(client: Client, text: bytes, report: dict[str, Any], confirm: int | None) -> dict[str, Any]:
     query = {"policy_version": report["policy_version"], "confirm": confirm}
     done: dict[str, Any] = client.post_text("site", "apply", text=text, content_type=TOML, **query)
     return done
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two plans differ in nothing but the version they are of."""
+    return one | {"policy_version": 0} == other | {"policy_version": 0}

@@ -117,12 +117,14 @@ def records_of(model: SiteModel, kind: Kind) -> tuple[Record, ...]:
 
 def read_declaration(text: str) -> Declaration:
     """A text's declaration, and everything that is wrong with it, in the order of its lines. Raises nothing."""
+    text = text.removeprefix("\ufeff")
     try:
-        return _read(tomllib.loads(text), TomlLines(text))
+        document, lines = tomllib.loads(text), TomlLines(text)
     except tomllib.TOMLDecodeError as error:
         return _unreadable(_line_in(str(error), text), f"not TOML: {error}")
     except (ValueError, RecursionError):  # a whole number of 5000 digits, a thousand brackets
         return _unreadable(1, "a number of too many digits, or nested too deep; expected what a site needs")
+    return _read(document, lines)
 
 
 def _unreadable(line: int, message: str) -> Declaration:

@@ -23,7 +23,8 @@ _E = TypeVar("_E", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class DeclarationProblem:
-    """What is wrong in one line of a declaration, counted from 1; `key` names the table and the key, such as "computer.macs"."""
+    """What is wrong in one line of a declaration, counted from 1, or 0 where it is about what the file does not name; `key` names
+    the table and the key, such as "computer.macs"."""
 
     line: int
     key: str
@@ -52,17 +53,13 @@ class Table:
     """The table at `path`. Each verb gives the key's value in the form of the record, or its default where it is not there or
     wrong; `is_sound` tells whether anything was."""
 
-    def __init__(self, problems: Problems, path: Path, content: Any, around: Table | None = None) -> None:
+    def __init__(self, problems: Problems, path: Path, content: Mapping[str, Any], around: Table | None = None) -> None:
         self.path = path
         self.is_sound = True
         self._problems = problems
         self._around = around
         self._asked: list[str] = []
-        self._content: Mapping[str, Any] = {}
-        if isinstance(content, dict):
-            self._content = content
-        else:
-            self.wrong((), f"{shown(content)}: expected a table, written [[{path[0]}]]")
+        self._content = content
 
     def wrong(self, inside: Path, message: str) -> None:
         """Something at or below this table's path cannot be."""
@@ -92,12 +89,18 @@ class Table:
 
     def tables(self, key: str) -> list[Table]:
         """Inline tables, or [[table.key]]."""
+        name = ".".join((*(part for part in self.path if isinstance(part, str)), key))
         if isinstance(self._content.get(key), dict):
-            name = ".".join((*(part for part in self.path if isinstance(part, str)), key))
             self._asked.append(key)
             self.wrong((key,), f"expected [[{name}]] for each, with two brackets")
             return []
-        return [Table(self._problems, (*self.path, key, place), each, self) for place, each in self._list(key)]
+        found = []
+        for place, each in self._list(key):
+            if isinstance(each, dict):
+                found.append(Table(self._problems, (*self.path, key, place), each, self))
+            else:
+                self.wrong((key, place), f"{shown(each)}: expected a table, written [[{name}]]")
+        return found
 
     def has(self, key: str) -> bool:
         """Whether the key is there, whatever it says."""
@@ -130,10 +133,9 @@ class Table:
         value = self._value(key)
         if value is None:
             return 0.0
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            value = value.timestamp()
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_MOMENT:
-            return float(value)
+        at = value.timestamp() if isinstance(value, datetime) and value.tzinfo is not None else value
+        if isinstance(at, int | float) and not isinstance(at, bool) and 0 <= at <= MAX_MOMENT:
+            return float(at)
         self.wrong((key,), f"{shown(value)}: expected {MOMENT}")
         return 0.0
 
@@ -171,5 +173,8 @@ def shown(value: Any) -> str:
     """A value as a message shows it, in TOML's way as far as JSON's is that."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        text = "a list of lists"
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -21,7 +20,6 @@ from dpd.site.records import (
 )
 
 MAX_LINE = 120
-_ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
 
 Pair = tuple[str, str]  # a key and its value as TOML
@@ -44,8 +42,13 @@ def write_declaration(model: SiteModel, kinds: Iterable[Kind] = tuple(Kind)) -> 
 
 
 def text(value: str) -> str:
-    """A text as TOML."""
-    return '"' + _ESCAPED.sub(lambda found: _SHORT.get(found[0], f"\\u{ord(found[0]):04x}"), value) + '"'
+    """A text as TOML, nothing in it that would move a terminal's cursor."""
+    return '"' + "".join(each if each.isprintable() and each not in '"\\' else _escaped(each) for each in value) + '"'
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
 
 
 def moment(at: float) -> str:

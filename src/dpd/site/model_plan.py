@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from dpd.site.declaration import Declaration, Kind, Record, key_of, label_of, model_of, records_of
-from dpd.site.declaration_tables import DeclarationProblem
+from dpd.site.declaration_tables import MAX_PROBLEMS, DeclarationProblem
 from dpd.site.model import SiteModel
 from dpd.site.model_checks import examine
 from dpd.site.records import (
@@ -84,7 +84,8 @@ def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[st
     changes = compare_models(old, new)
     touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
     unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
-    return ModelPlan(new, changes, unchanged, tuple(sorted(problems, key=lambda each: (each.line == 0, each.line))))
+    ordered = sorted(problems, key=lambda each: (each.line == 0, each.line))
+    return ModelPlan(new, changes, unchanged, tuple(ordered[:MAX_PROBLEMS]))
 
 
 # ---- the site as it would be
