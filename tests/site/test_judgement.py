@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dpd.settings import parse_settings
+from dpd.site.aims import Standing
 from dpd.site.decision import BootRequest, Cause
 from dpd.site.judgement import Judge, UnderWay, machine_key
 from dpd.site.records import Computer, Deployment, Purpose, Run
@@ -43,5 +44,5 @@ def test_its_own_run_does_not_stand_against_a_boot_under_way() -> None:
 
 
 def test_a_run_is_written_down_for_the_computer_or_for_the_mac() -> None:
-    assert machine_key(REQUEST, Computer("PC1", (MAC,))) == "pc1"
+    assert machine_key(REQUEST, Standing("PC1", "pc1", "", ())) == "pc1"
     assert machine_key(REQUEST, None) == MAC

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from dpd.site.aims import Standing
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.records import Computer, Deployment, Rerun, Run, Verdict
+from dpd.site.records import Deployment, Rerun, Run, Verdict
 from dpd.site.run_book import HOUR_S
 from dpd.site.schedule import choose
 from dpd.site.stance import Stance, unknown_computers_at
@@ -84,14 +85,12 @@ class _Case:
             return self._say(Outcome.SILENT, Cause.IGNORED_MAC)
         if self.judge.store.maintenance and self.under_way is None:
             return self._say(Outcome.SILENT, Cause.MAINTENANCE)
-        computer = self.judge.store.computers.identify(self.request.mac, self.request.guid, lists.shared)
-        return self._decide_unknown() if computer is None else self._decide_known(computer)
-
-    def _decide_known(self, computer: Computer) -> Decision:
-        store = self.judge.store
-        if not store.deployments:
+        computer = self.judge.store.aims.identify(self.request.mac, self.request.guid, lists.shared)
+        if computer is None:
+            return self._decide_unknown()
+        if not self.judge.store.deployments:
             return self._boot_default(_CAUSE_DEFAULT, computer)
-        return self._decide_deployed(store.aims.of_computer(computer.name.lower()), computer)
+        return self._decide_deployed(computer.deployments, computer)
 
     def _decide_unknown(self) -> Decision:
         store, request = self.judge.store, self.request
@@ -115,7 +114,7 @@ class _Case:
             return self._say(Outcome.WAIT, Cause.UNKNOWN_PENDING, asks_pin=pin)
         return self._say(Outcome.WAIT, Cause.PIN_MISSING, asks_pin=True) if pin else None
 
-    def _decide_deployed(self, deployments: tuple[Deployment, ...], computer: Computer | None) -> Decision:
+    def _decide_deployed(self, deployments: tuple[Deployment, ...], computer: Standing | None) -> Decision:
         choice = choose(
             deployments,
             self.at,
@@ -131,13 +130,13 @@ class _Case:
         image = self._image(computer, deployment)
         return self._say(_OUTCOMES[choice.cause], choice.cause, name, str(deployment.id), image)
 
-    def _boot_default(self, cause: Cause, computer: Computer | None) -> Decision:
+    def _boot_default(self, cause: Cause, computer: Standing | None) -> Decision:
         name, image = (computer.name if computer is not None else ""), self._image(computer, None)
         if not self._fits(image):
             return self._say(Outcome.ABORT, Cause.NO_IMAGE_FOR_ARCH, computer=name)
         return self._say(Outcome.BOOT, cause, name, "", image)
 
-    def _image(self, computer: Computer | None, deployment: Deployment | None) -> str:
+    def _image(self, computer: Standing | None, deployment: Deployment | None) -> str:
         own = computer.boot_image if computer is not None else ""
         return own or (deployment.boot_image if deployment is not None else "") or self.judge.stance.default_image
 
@@ -145,7 +144,7 @@ class _Case:
         archs_of = self.judge.archs_of
         return not image or archs_of is None or self.request.arch in archs_of(image)
 
-    def _has_run(self, deployment: Deployment, computer: Computer | None) -> bool:
+    def _has_run(self, deployment: Deployment, computer: Standing | None) -> bool:
         if self.under_way is not None and self.under_way.deployment == deployment.id:
             return False
         run = self.judge.store.runs.find(deployment.id, machine_key(self.request, computer))
@@ -153,13 +152,15 @@ class _Case:
             return False
         return not runs_again(deployment, run)
 
-    def _is_braked(self, deployment: Deployment, computer: Computer | None) -> bool:
+    def _is_braked(self, deployment: Deployment, computer: Standing | None) -> bool:
         """Whether one more would be too many; a boot that has begun goes on."""
         runs, most = self.judge.store.runs, self.judge.stance.max_required_boots_per_hour
-        run = runs.find(deployment.id, machine_key(self.request, computer))
-        if self.under_way is not None or (run is not None and is_same_boot(run, self.at)):
+        if self.under_way is not None:
             return False
-        return runs.is_full or (most > 0 and runs.started_since(self.at - HOUR_S) >= most)
+        if not runs.is_full and (most <= 0 or runs.started_since(self.at - HOUR_S) < most):
+            return False
+        run = runs.find(deployment.id, machine_key(self.request, computer))
+        return run is None or not is_same_boot(run, self.at)
 
     def _say(
         self,
@@ -188,6 +189,6 @@ def runs_again(deployment: Deployment, run: Run) -> bool:
     return rerun is _ALWAYS or (rerun is _IF_SUCCEEDED and bool(run.finished_at))
 
 
-def machine_key(request: BootRequest, computer: Computer | None) -> str:
+def machine_key(request: BootRequest, computer: Standing | None) -> str:
     """Under which a run is written down."""
-    return request.mac if computer is None else computer.name.lower()
+    return request.mac if computer is None else computer.key

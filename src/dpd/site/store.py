@@ -259,7 +259,7 @@ class SiteStore:
 
     def _load_deployments(self) -> None:
         found = read_deployments(self._database)
-        self.aims = Aims(found, self.membership)
+        self.aims = Aims(found, self.computers, self.membership)
         self.deployments = {each.id: each for each in found}
         self.runs.load()
 
