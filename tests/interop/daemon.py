@@ -27,7 +27,7 @@ class Daemon:
     `settings` is TOML without the [daemon] and [control] tables, which point into `directory`.
     """
 
-    command = ("serve",)
+    command: tuple[str, ...] = ("serve",)
 
     def __init__(self, directory: Path, settings: str, host: Host) -> None:
         self._directory = directory
