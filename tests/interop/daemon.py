@@ -49,7 +49,7 @@ socket = "{directory}/control.sock"
     def __enter__(self) -> Self:
         ready_path = self._directory / "notify.sock"
         ready_path.unlink(missing_ok=True)
-        command = (DPD, *self.command, "--config", self.config)
+        command: list[str | Path] = [DPD, *self.command, "--config", self.config]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log_path.open("ab") as log:
             ready.bind(str(ready_path))
             environment = {"NOTIFY_SOCKET": str(ready_path)}
