@@ -100,9 +100,12 @@ def test_what_is_known_keeps_its_number_and_its_moment() -> None:
 
 def test_a_deployment_without_a_name_that_says_something_else_is_another_one() -> None:
     found = plan('adds_to = ["deployment"]\n[[deployment]]\ntarget = "PC-2"\npurpose = "available"\npriority = 3\n')
-    assert [(each.action, each.name) for each in found.changes] == [
-        (Action.ADDED, "available default boot image for PC-2")
-    ]
+    fields = (
+        FieldChange("target", None, "PC-2"),
+        FieldChange("purpose", None, "available"),
+        FieldChange("priority", None, 3),
+    )
+    assert found.changes == (Change("deployment", "available default boot image for PC-2", Action.ADDED, fields),)
     assert [each.id for each in found.model.deployments] == [5, 6, 0]
 
 

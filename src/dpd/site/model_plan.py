@@ -229,10 +229,10 @@ def _kind_changes(kind: Kind, old: SiteModel, new: SiteModel) -> Iterator[Change
 
 
 def _said(kind: Kind, record: Record) -> Iterator[FieldChange]:
-    """What a new thing says beyond its name."""
+    """What a thing says beyond its name and what goes without saying."""
     for each in fields(record):
         value = _value(getattr(record, each.name))
-        if value and each.name not in (*_OF_THE_STORE, *_KEYS.get(kind, ("name",))):
+        if value and value != each.default and each.name not in (*_OF_THE_STORE, *_KEYS.get(kind, ("name",))):
             yield FieldChange(each.name, None, value)
 
 
