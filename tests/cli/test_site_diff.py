@@ -27,7 +27,7 @@ def test_what_comes_and_goes_takes_a_line() -> None:
             ]
         )
     ) == [
-        ("green", "+ computer PC-1: macs a, b, guid g"),
+        ("green", "+ computer PC-1: macs a, b; guid g"),
         ("green", "+ rule mac_prefix 00:15"),
         ("red", "- point hq"),
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def diff_lines(changes: list[dict[str, Any]]) -> Iterator[Line]:
         style, sign = _STYLES[change["action"]]
         head = f"{sign} {change['kind']} {change['name']}"
         if change["action"] == "added":
-            said = ", ".join(f"{each['field']} {_shown(each['field'], each['new'])}" for each in change["fields"])
+            said = "; ".join(f"{each['field']} {_shown(each['field'], each['new'])}" for each in change["fields"])
             yield style, f"{head}: {said}" if said else head
             continue
         yield style, head
