@@ -26,6 +26,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         authority = TlsAuthority()
+        folder.mkdir(exist_ok=True)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
         for name in ("server", "client"):
