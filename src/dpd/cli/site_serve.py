@@ -115,6 +115,7 @@ def print_site(reply: dict[str, Any]) -> None:
     """The status of a site server."""
     bus = reply["bus"]
     reached = f"connected to {bus['server']}" if bus["connected"] else f"not connected: {bus['trouble']}"
+    out = "" if reply["policy_is_out"] else ", and changes that points have not been told yet"
     points = ", ".join(f"{count} {state}" for state, count in reply["points"].items() if count) or "none"
     print_fields(
         [
@@ -122,7 +123,7 @@ def print_site(reply: dict[str, Any]) -> None:
             ("Site", reply["site"]),
             ("Settings", reply["settings_path"]),
             ("Bus", reached),
-            ("Policy", f"version {reply['policy_version']}, {reply['points_behind']} points behind"),
+            ("Policy", f"version {reply['policy_version']}{out}, {reply['points_behind']} points behind"),
             ("Computers", reply["computers"]),
             ("Collections", reply["collections"]),
             ("Deployments", reply["deployments"]),

@@ -96,7 +96,8 @@ class BusStatus(Struct):
 
 
 class SiteStatus(Struct):
-    """The site server at a glance. `policy_version` is the newest that points are told; points count by state."""
+    """The site server at a glance. `policy_version` is the newest that points are told, `policy_is_out` whether that is all that
+    the site says by now; points count by state."""
 
     role: str
     site: str
@@ -107,6 +108,7 @@ class SiteStatus(Struct):
     settings_path: str
     bus: BusStatus
     policy_version: int
+    policy_is_out: bool
     computers: int
     collections: int
     deployments: int

@@ -88,6 +88,7 @@ class SiteServerOperations:
             settings_path=self.settings.path,
             bus=bus,
             policy_version=self.publisher.version,
+            policy_is_out=self.publisher.is_up_to_date,
             computers=len(store.computers.by_name),
             collections=len(store.membership.collections),
             deployments=len(store.deployments),

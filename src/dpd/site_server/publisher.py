@@ -64,6 +64,11 @@ class Publisher:
         """Of the policy that points are told, 0 for none yet."""
         return self.head.version if self.head is not None else 0
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether what the store has now is on the bus."""
+        return self._out == self._store.policy_version
+
     def wake(self) -> None:
         """The model may have changed."""
         self._changed.set()
@@ -81,8 +86,13 @@ class Publisher:
 
     async def publish(self, link: Link) -> None:
         """Until the link breaks: each change."""
+        try:
+            await self._keep_putting(link)
+        finally:
+            self._out = -1  # nobody can tell what the next link will find
+
+    async def _keep_putting(self, link: Link) -> None:
         self.head = await self._read_head(link)
-        self._out = -1
         while True:
             self._changed.clear()
             version = self._store.policy_version
