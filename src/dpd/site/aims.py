@@ -7,6 +7,7 @@ each further table would cost a look at memory that is in no cache.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ class Aims:
         self._by_name: dict[str, Standing] = {}
         self._by_mac: dict[str, Standing] = {}
         self._by_guid: dict[str, Standing] = {}
-        for key, computer in computers.by_name.items():
+        for name, computer in computers.by_name.items():
+            key = sys.intern(name)  # the string that runs are kept under, so that a look for one compares no letters
             own = aimed.get(key, ())
             ids = tuple([each.id for each in own])
             if ids not in made:

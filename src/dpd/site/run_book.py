@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,30 +35,34 @@ class RunBook:
 
     def load(self) -> None:
         """Read the runs anew, after something else of the store has gone and taken its runs with it."""
-        self._runs = {(row[0], row[1]): Run(*row) for row in self._database.rows("SELECT * FROM runs")}
+        found: dict[int, dict[str, Run]] = {}
+        for deployment, machine, *rest in self._database.rows("SELECT * FROM runs"):
+            run = Run(deployment, sys.intern(machine), *rest)
+            found.setdefault(deployment, {})[run.machine] = run
+        self._runs = found  # by deployment, then by machine: a decision looks at small tables
+        self._count = sum(map(len, found.values()))
         self.revision += 1
 
     def find(self, deployment: int, machine: str) -> Run | None:
         """None where the machine has not been given it. `machine`: a computer's name in lower case, or an unknown one's MAC."""
-        return self._runs.get((deployment, machine))
+        of_deployment = self._runs.get(deployment)
+        return of_deployment.get(machine) if of_deployment is not None else None
 
     def all(self) -> list[Run]:
         """In no order."""
-        return list(self._runs.values())
+        return [run for runs in list(self._runs.values()) for run in list(runs.values())]
 
     def of_deployment(self, deployment: int) -> list[Run]:
         """The first one first."""
-        found = [run for run in self.all() if run.deployment == deployment]
-        return sorted(found, key=lambda run: run.started_at)
+        return sorted(self._runs.get(deployment, {}).values(), key=lambda run: run.started_at)
 
     def start(self, run: Run, *, again: bool = False) -> None:
         """A machine is given a required deployment; what it was given before stands, unless this is `again`. Where the disk
         refuses, memory remembers until the daemon ends."""
-        key = run.deployment, run.machine
         with self._database.lock:
-            if key in self._runs and not again:
+            if self.find(run.deployment, run.machine) is not None and not again:
                 return
-            self._runs[key] = run
+            self._keep(run)
             self.revision += 1
             insort(self._boots, run.started_at)
             del self._boots[:-MAX_BOOTS]
@@ -66,13 +71,18 @@ class RunBook:
             except SiteError as error:
                 log.error("run not written", extra={"mac": run.mac, "deployment": run.deployment, "error": str(error)})
 
+    def _keep(self, run: Run) -> None:
+        of_deployment = self._runs.setdefault(run.deployment, {})
+        self._count += run.machine not in of_deployment
+        of_deployment[run.machine] = run
+
     def finish(self, deployment: int, machine: str, at: float) -> None:
         """The machine has fetched the last of its boot image: the next time it asks, it has run."""
         with self._database.lock:
-            run = self._runs.get((deployment, machine))
+            run = self.find(deployment, machine)
             if run is None or run.finished_at:
                 return
-            self._runs[deployment, machine] = replace(run, finished_at=at)
+            self._keep(replace(run, finished_at=at))
             self.revision += 1
             values = at, deployment, machine
             try:
@@ -83,14 +93,15 @@ class RunBook:
     def clear(self, deployment: int, machine: str | None, actor: str) -> int:
         """Let one machine, or with None every one, have it once more. Raises SiteNotFound where that machine has not run it."""
         with self._database.lock:
-            gone = [key for key in self._runs if key[0] == deployment and machine in (None, key[1])]
+            gone = [run for run in self.of_deployment(deployment) if machine in (None, run.machine)]
             if machine is not None and not gone:
                 raise SiteNotFound(
                     f"{machine} has not run deployment {deployment}; `dpd deployment show {deployment}` shows who has"
                 )
             detail = f"deployment {deployment}, {machine or 'every machine'}: {len(gone)}"
-            self.before_clear([self._runs[key] for key in gone])
-            self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", gone), self.load, own=False)  # fmt: skip
+            self.before_clear(gone)
+            keys = [(run.deployment, run.machine) for run in gone]
+            self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys), self.load, own=False)  # fmt: skip
             return len(gone)
 
     # ---- several distribution points
@@ -115,7 +126,7 @@ class RunBook:
 
     @property
     def is_full(self) -> bool:
-        return len(self._runs) >= CAPACITY
+        return self._count >= CAPACITY
 
 
 _TAKE = """
