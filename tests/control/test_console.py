@@ -230,6 +230,11 @@ def test_whatever_the_files_name_is_there_and_nothing_comes_from_elsewhere() -> 
     assert set(files) - named == {"/", "/index.html"}  # and no file is left over
 
 
+def test_the_page_says_on_which_host_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: 'dp"1')
+    assert b'data-host="dp&quot;1"' in read_files()["/"].content
+
+
 def test_no_script_makes_markup_of_text() -> None:
     for path in FOLDER.glob("*.js"):
         text = path.read_text(encoding="utf-8")

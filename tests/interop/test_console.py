@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
+from typing import Final, Literal
 
 import pytest
 from bench.netns import missing
@@ -17,10 +19,11 @@ from dpd.control.access import Role
 from dpd_probe.steps import ProbeError
 
 APPROVE = re.compile("^Approve ")
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 
-# The contrast of each visible piece of text with what lies under it, and the text, where it is too low.
-FAINT = """
+# The contrast of each visible piece of text with what lies under it, and the text.
+CONTRASTS = """
 () => {
   const channel = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
   const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
@@ -284,18 +287,19 @@ def test_a_waiting_session_is_let_go_by_the_button_and_shows_its_progress(stage:
     assert target.read_bytes() == image.read_bytes()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
-def test_every_text_stands_out_and_nothing_hangs_over(stage: Stage, scheme: str, width: int) -> None:
-    with stage.page(Role.OPERATOR, color_scheme=scheme, viewport={"width": width, "height": 800}) as page:
+def test_every_text_stands_out_and_nothing_hangs_over(stage: Stage) -> None:
+    with stage.page(Role.OPERATOR) as page:
         row = machine(page, "PC-017")
         row.get_by_role("button", name="PC-017").click()
         expect(row.locator(".steps li").first).to_be_visible()
         expect(page.locator("#packages")).to_contain_text("LAB00001")
-        contrasts = page.evaluate(FAINT)
-        assert len(contrasts) > 30
-        assert [each for each in contrasts if each[0] < TEXT_CONTRAST] == []
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        for scheme, width in itertools.product(SCHEMES, (400, 700, 1280, 1600)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 800})
+            contrasts = page.evaluate(CONTRASTS)
+            assert len(contrasts) > 30
+            assert [each for each in contrasts if each[0] < TEXT_CONTRAST] == [], (scheme, width)
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (scheme, width)
 
 
 def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
@@ -330,3 +334,33 @@ def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:
         expect(page.locator("#connection-text")).to_have_text("Live")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("heading", name=re.compile("Sign in to look"))).to_be_visible()
+
+
+def test_the_stream_of_events_is_read_the_same_wherever_it_is_cut(stage: Stage) -> None:
+    text = (
+        ": hi\r\nid: e-1\nevent: missed\ndata: {\ndata: }\n\nretry: 9\nid: e-2\n\nid:e-3\r\ndata:x:y\r\n\r\ndata: é\n\n"
+    )
+    read = """async ([text, size]) => {
+      const { Lines } = await import("/stream.js");
+      const found = [];
+      const lines = new Lines((...event) => found.push(event));
+      for (let at = 0; at < text.length; at += size) lines.feed(text.slice(at, at + size));
+      return found;
+    }"""
+    expected = [
+        ["e-1", "missed", "{\n}"],
+        ["e-2", "message", ""],
+        ["e-3", "message", "x:y"],
+        ["e-3", "message", "é"],
+    ]
+    with stage.page(Role.VIEWER) as page:
+        for size in (1, 2, 3, 7, 1000):
+            assert page.evaluate(read, [text, size]) == expected
+
+
+def test_what_cannot_be_seen_in_a_text_is_made_visible(stage: Stage) -> None:
+    with stage.page(Role.VIEWER) as page:
+        shown = page.evaluate(
+            "async (text) => (await import('/words.js')).plain(text, 20)", "a\u202eb\x00c\n" + "x" * 50
+        )
+    assert shown == "a\ufffdb\ufffdc\ufffd" + "x" * 13 + "…"

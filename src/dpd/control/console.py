@@ -10,6 +10,7 @@ own files alone, which cannot turn text into markup (Trusted Types).
 from __future__ import annotations
 
 import hashlib
+import html
 import ipaddress
 import logging
 import socket
@@ -190,11 +191,12 @@ def _without_port(host: str) -> str:
 
 
 def read_files(folder: Path = FOLDER) -> Mapping[str, PageFile]:
-    """The page's files by the path that they are asked for by."""
+    """The page's files by the path that they are asked for by. The page says on which host it is, also where it has no other name."""
+    host = html.escape(socket.gethostname()).encode()
     found: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in _TYPES:
-            content = path.read_bytes()
+            content = path.read_bytes().replace(b'data-host=""', b'data-host="%b"' % host)
             etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
             found[f"/{path.name}"] = PageFile(content, _TYPES[path.suffix], etag)
     return found | {"/": found["/index.html"]}

@@ -190,6 +190,11 @@ class Attempt {
   }
 }
 
+/** That dpd keeps out of a machine's lease is noted as well, and is no trouble. */
+function isTrouble(step) {
+  return ["refused_file", "loader_fault", "send_failed", "conflict"].includes(step.event) || (step.event === "ignored" && step.text.startsWith("not answered"));
+}
+
 class Step {
   constructor() {
     this.since = el("span", { class: "since" });
@@ -200,6 +205,6 @@ class Step {
   update(step) {
     setText(this.since, `${step.since < 100 ? step.since.toFixed(2) : Math.round(step.since)} s`);
     setText(this.text, plain(step.text, 600));
-    setAttribute(this.node, "class", ["ignored", "refused_file", "loader_fault", "send_failed", "conflict"].includes(step.event) ? "trouble" : null);
+    setAttribute(this.node, "class", isTrouble(step) ? "trouble" : null);
   }
 }

@@ -12,6 +12,7 @@ const FIRST = 100;
 const RANKS = { info: 0, warning: 1, error: 2 };
 const TONES = { info: "idle", warning: "warn", error: "bad" };
 const SIGNS = { info: "i", warning: "!", error: "✕" };
+const REST_MS = 60_000;
 const SPOKEN_MS = 5000; // no more than one error is read out in this time
 
 export class Messages {
@@ -30,6 +31,14 @@ export class Messages {
     this.messages = [];
     this.position = "";
     this.spokenAt = 0;
+    document.addEventListener("visibilitychange", () => this.#rest());
+  }
+
+  /** A tab that nobody sees lets go of its stream: browsers have six connections to a server for all tabs together. */
+  #rest() {
+    clearTimeout(this.resting);
+    if (document.hidden) this.resting = setTimeout(() => this.stop(), REST_MS);
+    else if (!this.stopping) this.session.live.ask(this);
   }
 
   /** What was before; then the stream keeps it up, so it is asked again only after the server was away. */

@@ -4,7 +4,7 @@
 import { get, post } from "./api.js";
 import { Rows, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
 import { Bar, Panel, opener } from "./panel.js";
-import { duration, percent, plain, plural, size } from "./words.js";
+import { percent, plain, plural, sentence, size } from "./words.js";
 
 const STATES = { sending: ["info", "Sending"], waiting: ["warn", "Waiting"], idle: ["idle", "Idle"], stopped: ["idle", "Stopped"] };
 const BEHIND = 0.15; // of the whole, behind the middle of the others
@@ -50,7 +50,8 @@ class Session {
     this.bar = new Bar("Received");
     this.slow = el("ul", { class: "slow" });
     this.table = el("div", { class: "members scroll-x", tabindex: "0", role: "region" });
-    this.opener = opener("", this.table);
+    this.opener = opener("", this.table, (isOpen) => isOpen && this.memberRows.show(this.members));
+    this.members = [];
     this.now = el("button", { type: "button", class: "plain small", on: { click: () => this.#sendNow() } }, "Send now");
     this.error = el("p", { class: "error", role: "alert" });
     this.body = el("tbody");
@@ -68,6 +69,7 @@ class Session {
     setBadge(this.badge, tone, word);
     setText(this.title, `${session.package_id} version ${session.source_version}`);
     const members = session.members.map((member) => judge(member, session));
+    this.members = members;
     this.#tellProgress(session, members);
     this.#measure(session);
     setText(this.facts, this.#factsOf(session));
@@ -102,10 +104,7 @@ class Session {
   }
 
   #factsOf(session) {
-    if (session.state === "waiting") {
-      const start = session.starts_in_s ? `; begins in ${duration(session.starts_in_s)} at the latest` : "";
-      return `${plain(session.waiting)}${start}`;
-    }
+    if (session.state === "waiting") return sentence(plain(session.waiting));
     const facts = [
       session.state === "sending" && `${this.rate.toFixed(this.rate < 10 ? 1 : 0)} Mbit/s`,
       session.rate_mbit_s > 0 && `at most ${session.rate_mbit_s} Mbit/s`,

@@ -11,6 +11,7 @@ const STATES = { ready: ["ok", "Ready"], starting: ["info", "Starting"], drainin
 export class Standing {
   constructor(desk) {
     this.desk = desk;
+    this.host = byId("name").dataset.host || location.hostname;
   }
 
   paceMs() {
@@ -26,7 +27,7 @@ export class Standing {
     const questions = ["/v1/status", "/v1/pxe/maintenance", ...(isSite ? [] : ["/v1/maintenance", "/v1/bus"])];
     const [status, boots, content, bus] = await Promise.all(questions.map((path) => get(path)));
     if (!isCurrent()) return;
-    const name = this.desk.point || (isSite ? status.site : bus.point) || location.hostname;
+    const name = this.desk.point || (isSite ? status.site : bus.point) || this.host;
     setText(byId("name"), plain(name, 63));
     setText(byId("about"), isSite ? aboutSite(status) : aboutPoint(status, bus));
     const [tone, word] = STATES[status.state] ?? ["idle", plain(status.state, 30)];
