@@ -22,7 +22,7 @@ def test_the_bus_is_a_nats_server(url: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[bus]\nurl = "nats://user:secret@hub"\n', 'bus.url = "nats://user:secret@hub": expected'),
+        ('[bus]\nurl = "nats://user:secret@hub"\n', 'bus.url = "nats://…@hub": expected'),
         ('[bus]\npoint = "a.b"\n', 'bus.point = "a.b": expected'),
         ('[site]\naffinity_mode = "yes"\n', 'site.affinity_mode = "yes": expected one of "none"'),
     ],

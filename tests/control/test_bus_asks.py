@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from nats.js.api import AckPolicy, ConsumerConfig
 from tests.bus.site_side import CALLER, SITE, SiteSide, until
 from tests.nats_server import NatsServer, needs_nats
 
 from dpd.bus.asking import ask
 from dpd.bus.connection import BusConnection
-from dpd.bus.messages import Answer, Ask, decode
+from dpd.bus.messages import Answer, Ask, decode, encode
+from dpd.bus.subjects import SITE_SERVER
 from dpd.bus_settings import BusSettings
 from dpd.control import bus_asks
 from dpd.control.access import Door
@@ -206,7 +208,11 @@ async def test_a_stream_of_whose_asker_nothing_is_heard_ends(place: Place, monke
     async with place.served():
         link = await place.site.linked()
         request = Ask("0123456789", "GET", "/v1/stream?count=1000000&slow=1", caller=CALLER)
-        await link.publish(place.site.subjects.ask("p1"), json.dumps(_built(request)).encode(), reply="nobody.there")
+        await link.publish(
+            place.site.subjects.ask("p1"),
+            json.dumps(_built(request)).encode(),
+            reply=f"{place.site.subjects.inbox(SITE_SERVER)}.nobody",
+        )
         await until(lambda: place.api.streams == 1, "the stream")
         await until(lambda: place.api.streams == 0, "its end")
     assert place.outcomes == {"ended": 1}
@@ -267,6 +273,21 @@ async def test_rubbish_is_answered_with_what_is_wrong(place: Place) -> None:
         part = decode(Answer, message.data)
     assert (part.status, part.is_last) == (400, True)
     assert "$.id" in part.body
+
+
+async def test_only_the_site_server_is_heard(place: Place) -> None:
+    """A consumer, which any point may make, delivers what was put in a bucket to wherever it is told: here, as an ask."""
+    async with place.served():
+        link = await place.site.linked()
+        forged = Ask("0123456789", "POST", "/v1/do", caller=CALLER)
+        bucket = await link.bucket(place.site.subjects.runs_bucket)
+        await bucket.put("1.forged", encode(forged))
+        await link.jetstream.add_consumer(
+            f"KV_{place.site.subjects.runs_bucket}",
+            ConsumerConfig(deliver_subject=place.site.subjects.ask("p1"), ack_policy=AckPolicy.NONE),
+        )
+        await until(lambda: place.outcomes == {"stranger": 1}, "the forged ask")
+    assert place.api.done == 0
 
 
 async def test_answers_that_are_whole_are_forgotten_by_age_and_size(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

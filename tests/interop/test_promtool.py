@@ -16,7 +16,12 @@ import pytest
 import typer
 from prometheus_client.parser import text_string_to_metric_families
 
+from dpd.bus.stats import BusStats
 from dpd.cli import app
+from dpd.control.bus_desired import DesiredStats
+from dpd.control.bus_policy import FollowerStats
+from dpd.control.bus_runs import RunStats
+from dpd.control.bus_status import ShipperStats
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.validation.validation import ValidationStats
@@ -49,6 +54,11 @@ STATS = {
     "http_loop": LoopLag,
     "control_loop": LoopLag,
     "spool": SpoolStats,
+    "bus": BusStats,
+    "bus_policy": FollowerStats,
+    "bus_status": ShipperStats,
+    "bus_runs": RunStats,
+    "bus_desired": DesiredStats,
 }
 
 
@@ -64,6 +74,8 @@ def registry() -> MetricsRegistry:
     for part, kind in READ_WHEN_ASKED.items():
         registry.add_read(part, partial(with_a_sample, kind()))
     registry.add_gauge("boot_files", "refused", "Boot files of a broken Secure Boot chain", lambda: 0)
+    registry.add_gauge("bus_status", "backlog", "Status messages that the site does not have yet", lambda: 0)
+    registry.add_gauge("bus_policy", "age_seconds", "Since the site's policy was last heard to hold", lambda: 0)
     return registry
 
 
@@ -144,7 +156,9 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
     assert all('instance=~"$instance"' in query for query in queries() if "ALERTS" not in query)
 
 
-@pytest.mark.parametrize("part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation"])
+@pytest.mark.parametrize(
+    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "bus"]
+)
 def test_each_part_has_an_alert(part: str) -> None:
     assert any(f"dpd_{part}_" in expression for expression in expressions())
 

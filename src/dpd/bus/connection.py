@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.stats import BusStats
+from dpd.bus.subjects import SITE_SERVER, Subjects
 from dpd.bus.together import end_all, run_together
 from dpd.bus.trust import client_tls, demands_tls, read_secrets
 from dpd.bus_settings import BusSettings
@@ -53,12 +54,13 @@ def tell_nobody(event: str, **fields: str | int | float | bool) -> None:
 class BusConnection:
     """One process's connection. `link` is None while there is none; `name` is what the server lists it under."""
 
-    def __init__(self, settings: BusSettings, *, name: str, tell: Tell = tell_nobody) -> None:
-        """`tell` hears of connections made and lost, as events. Raises SettingsError where nats-py or a file that the settings name is missing."""
+    def __init__(self, settings: BusSettings, *, name: str, who: str = SITE_SERVER, tell: Tell = tell_nobody) -> None:
+        """`who`: the point, or the site server. `tell` hears of connections made and lost, as events. Raises SettingsError where nats-py or a file that the settings name is missing."""
         _require_nats(settings.url)
         self._settings = settings
         self._name = name
         self._domain = settings.domain
+        self._inbox = Subjects(settings.site).inbox(who)
         self._tell_event = tell
         _ = client_tls(settings), read_secrets(settings)
         self.stats = BusStats()
@@ -161,6 +163,7 @@ class BusConnection:
             await client.connect(
                 self._settings.url,
                 name=self._name,
+                inbox_prefix=self._inbox,
                 tls=client_tls(self._settings),
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # or a server that is away would be tried sixty times in there

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+SITE_SERVER = "_site"  # no point can have this name
+
 _PLAIN = re.compile(r"[a-z0-9_-]")
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
 
@@ -42,6 +44,11 @@ class Subjects:
     def notice(self) -> str:
         """The site server's word; `messages.Notice`."""
         return f"{self._root}.notice"
+
+    def inbox(self, who: str) -> str:
+        """What the places begin with to which answers come: of a point, or of SITE_SERVER. Its own for each, so that the NATS
+        server can keep them apart."""
+        return f"_INBOX.{self._root}.{who}"
 
     # ---- streams
 

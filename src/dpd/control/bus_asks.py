@@ -27,7 +27,7 @@ from dpd.bus.asking import LEASE_S, WAITING_SIGN_S
 from dpd.bus.link import Link
 from dpd.bus.messages import MAX_ASK_BYTES, PART_BYTES, Answer, Ask, decode, encode
 from dpd.bus.stats import BusStats
-from dpd.bus.subjects import Subjects
+from dpd.bus.subjects import SITE_SERVER, Subjects
 from dpd.bus.together import end_all
 from dpd.control.bus_door import BusDoor
 from dpd.control.bus_memory import BusMemory
@@ -91,6 +91,7 @@ class AskDesk:
         self._door = door
         self._memory = memory
         self._subject = Subjects(site).ask(point)
+        self._askers = f"{Subjects(site).inbox(SITE_SERVER)}."
         self._stats = stats
         self._given: OrderedDict[str, _Given] = OrderedDict()
         self._link: Link | None = None
@@ -121,6 +122,12 @@ class AskDesk:
         except BusError as error:
             bump(self._stats.asks, "malformed")
             await self._send(message.reply, _refusal(HTTPStatus.BAD_REQUEST, "bad_request", str(error)))
+            return
+        if not ask.is_over and not message.reply.startswith(self._askers):
+            # Whoever may make a consumer can have the NATS server deliver what he likes to where he may not publish, but the
+            # reply of such a message is JetStream's own.
+            bump(self._stats.asks, "stranger")
+            log.warning("ask over the bus of nobody known", extra={"reply": message.reply[:100]})
             return
         given = self._given.get(ask.id)
         if ask.is_over:

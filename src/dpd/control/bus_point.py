@@ -58,7 +58,7 @@ class PointBus:
         site, point = settings.site, self.point
         hub_domain = settings.hub_domain if settings.domain else ""
         self._subjects = Subjects(site)
-        self._connection = BusConnection(settings, name=f"dpd {point}", tell=events.keep)
+        self._connection = BusConnection(settings, name=f"dpd {point}", who=point, tell=events.keep)
         self._memory = BusMemory(state_dir / "bus.db")
         self._door = BusDoor(state_dir, site)
         self._asks = AskDesk(self._door, self._memory, site, point, self._connection.stats)
