@@ -149,6 +149,13 @@ def test_what_policy_did_not_want_and_what_was_not_asked_is_no_failure(story: tu
     assert "boot.failed" not in names(look(BootReports(), story, is_over=True))
 
 
+def test_a_user_who_presses_no_key_has_let_nothing_fail() -> None:
+    story = [discover(), decision("prompt", "available", deployment="3"), offer(), lease_request()]
+    assert names(look(BootReports(), story, is_over=True)) == ["boot.granted"]
+    pressed = [*story, boot_request(), boot_reply()]
+    assert names(look(BootReports(), pressed, is_over=True)) == ["boot.granted", "boot.failed"]
+
+
 def test_a_story_that_has_lost_its_beginning_is_the_same_boot() -> None:
     journal, reports, told = BootJournal(clock=lambda: AT), BootReports(), []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dpd.telemetry.spool_file import SpoolError, SpoolFile, SpoolLimits, is_damage, set_aside
+from dpd.telemetry.spool_file import SpoolError, SpoolFile, SpoolLimits, _at_least, is_damage, set_aside
 from dpd.telemetry.status_messages import Severity
 
 WIDE = SpoolLimits(100_000, 64 << 20)
@@ -96,6 +96,16 @@ def test_the_severe_ones_and_the_newest_can_be_asked_for(file: SpoolFile) -> Non
     assert sequences(file, severity=Severity.ERROR) == [4]
     assert [each.sequence for each in file.last(2, Severity.INFO)] == [4, 5]
     assert [each.sequence for each in file.last(1, Severity.WARNING)] == [4]
+
+
+def test_the_severe_ones_are_found_by_their_index(file: SpoolFile, path: Path) -> None:
+    put(file, 1)
+    with closing(sqlite3.connect(path)) as look:
+        for severity in (Severity.WARNING, Severity.ERROR):
+            query = (
+                f"EXPLAIN QUERY PLAN SELECT * FROM messages WHERE sequence > 5 {_at_least(severity)} ORDER BY sequence"
+            )
+            assert "messages_that_matter" in look.execute(query).fetchone()[3]
 
 
 def test_a_page_has_no_more_than_asked(file: SpoolFile) -> None:

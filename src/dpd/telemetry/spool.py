@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -212,7 +213,7 @@ class Spool:
         with self._changed:
             waiting, self._waiting = self._waiting, {}
             for news, loop in waiting.items():
-                if not loop.is_closed():
+                with suppress(RuntimeError):  # a loop that is closed
                     loop.call_soon_threadsafe(news.set)
 
     def close(self) -> None:

@@ -181,7 +181,8 @@ def set_aside(path: Path) -> Path:
 
 
 def _at_least(severity: Severity) -> str:
-    return f"AND severity > {severity.rank - 1}" if severity.rank else ""
+    """The first condition is the index's own, which SQLite must find word for word."""
+    return f"AND severity > 0 AND severity >= {severity.rank}" if severity.rank else ""
 
 
 def _row(at: float, event: str, fields: Mapping[str, Value]) -> _Row:
