@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One rule for the whole suite: on a machine that has everything (CI=true), a skipped interop test is a failure."""
+"""Two rules for the whole suite: on a machine that has everything (CI=true), a skipped interop test is a failure; and what
+tests leave behind in cycles goes once it is much: a simulated session has few objects, so Python sees no need to collect
+them, but tens of MB in each."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes any example slow once, which says nothing of what is tested.
+settings.register_profile("dpd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dpd")
 
 INTEROP = Path(__file__).parent / "interop"
+MUCH_BYTES = 64 << 20
+_kept_bytes = 0  # in memory behind the last look
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -37,3 +47,22 @@ def pytest_make_collect_report(
     if INTEROP in collector.path.parents:
         _forbid_skip(report)
     return report
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays until the end, and need not be looked at by each collection."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Behind each test."""
+    global _kept_bytes
+    if _resident_bytes() > _kept_bytes + MUCH_BYTES:
+        gc.collect()
+        _kept_bytes = _resident_bytes()
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
