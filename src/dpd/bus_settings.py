@@ -39,7 +39,8 @@ class BusSettings:
         "hub", "the JetStream domain of the hub, where domain is set: 1 to 63 of [A-Za-z0-9_-]", is_name, live=False
     )
     credentials_file: str = rules.optional_path("a NATS credentials file (.creds)")
-    token_file: str = rules.optional_path("a file with the token of the NATS server")
+    user: str = rules.text("", '"" or a user of the NATS server', lambda v: not v or v.isprintable(), live=False)
+    token_file: str = rules.optional_path("a file with the token of the NATS server, or with the user's password")
     ca_file: str = rules.optional_path("a PEM file with the authority of the server's certificate")
     certificate: str = rules.optional_path("a PEM file")
     private_key: str = rules.optional_path("a PEM file")

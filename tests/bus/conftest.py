@@ -13,6 +13,7 @@ from tests.nats_server import NatsServer
 
 from dpd.bus.connection import BusConnection
 from dpd.bus.link import Link
+from dpd.bus.subjects import SITE_SERVER
 from dpd.bus_settings import BusSettings
 
 Linked = Callable[..., AbstractAsyncContextManager[Link]]
@@ -25,9 +26,9 @@ def hub(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @asynccontextmanager
-async def linked(url: str, **settings: str) -> AsyncIterator[Link]:
+async def linked(url: str, *, who: str = SITE_SERVER, **settings: str) -> AsyncIterator[Link]:
     """A link, as long as the block lasts."""
-    connection = BusConnection(BusSettings(url=url, **settings), name="test")  # type: ignore[arg-type]
+    connection = BusConnection(BusSettings(url=url, **settings), name="test", who=who)  # type: ignore[arg-type]
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(connection.run([]))
         async with asyncio.timeout(30):

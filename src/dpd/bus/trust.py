@@ -60,7 +60,8 @@ def read_secrets(settings: BusSettings) -> dict[str, Any]:
         credentials = read_credentials(Path(settings.credentials_file))
         options |= {"user_jwt_cb": credentials.jwt, "signature_cb": credentials.sign}
     if settings.token_file:
-        options["token"] = _read_token(Path(settings.token_file))
+        secret = _read_token(Path(settings.token_file))
+        options |= {"user": settings.user, "password": secret} if settings.user else {"token": secret}
     return options
 
 
