@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def states(dpd: Daemon) -> list[str]:
     return [step["fields"]["state"] for step in story["events"] if step["event"] == "approval"]
 
 
+def told(dpd: Daemon) -> list[dict[str, str]]:
+    """The boot's status messages, which come within a second."""
+    deadline = time.monotonic() + 20
+    while True:
+        messages = [json.loads(line) for line in dpd.tell("events", "--json").splitlines()]
+        boot = [{"event": each["event"], **each["fields"]} for each in messages if each["event"].startswith("boot.")]
+        if (boot and boot[-1]["event"] == "boot.finished") or time.monotonic() > deadline:
+            return boot
+        time.sleep(0.1)
+
+
+STEPS = ["waiting", "loader_fetched", "approved", "granted", "loader_fetched", "finished"]
+
+
 def test_bios_waits_with_a_code_and_boots_as_a_known_computer(lan: Lan, dpd: Daemon) -> None:
     with Guest.bios(lan, MAC) as guest:
         code = wait_until_pending(guest, dpd, BIOS_LIMIT_S)
@@ -76,6 +91,9 @@ def test_bios_waits_with_a_code_and_boots_as_a_known_computer(lan: Lan, dpd: Dae
         guest.wait_for(linux.MARK, BIOS_LIMIT_S)
         guest.wait_for(f"dpd.mac={MAC}", 5)
     assert states(dpd) == ["pending", "approved"]
+    messages = told(dpd)
+    assert [each["event"] for each in messages] == [f"boot.{step}" for step in STEPS], "each step once"
+    assert (messages[0]["code"], messages[-1]["boot_image"], {each["mac"] for each in messages}) == (code, IMAGE, {MAC})
     assert "PC-017" in dpd.tell("computer", "list")
 
 
@@ -86,3 +104,4 @@ def test_uefi_waits_with_a_code_and_boots_once(lan: Lan, dpd: Daemon, tmp_path: 
         guest.wait_for(linux.MARK, UEFI_LIMIT_S)
         guest.wait_for(f"dpd.mac={MAC}", 5)
     assert states(dpd) == ["pending", "approved"]
+    assert [each["event"] for each in told(dpd)] == [f"boot.{step}" for step in STEPS]
