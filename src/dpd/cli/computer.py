@@ -12,6 +12,7 @@ from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
 from dpd.errors import DpdError
+from dpd.site.import_formats import ImportFormat
 
 app = typer.Typer(help="Known computers: add, list, remove, import.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -107,6 +108,12 @@ def import_computers(
     file: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="Columns name, mac, guid, boot_image; a first line names them.")
     ],
+    form: Annotated[
+        ImportFormat,
+        typer.Option(
+            "--format", help="Whose file it is: FOG's export of hosts, Configuration Manager's computer information."
+        ),
+    ] = ImportFormat.DPD,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
@@ -118,7 +125,7 @@ def import_computers(
         raise ImportRefused(
             f"{file}: {error.strerror}; expected a CSV file with a first line such as name,mac"
         ) from None
-    query = {"dry_run": "true"} if dry_run else {}
+    query = ({"dry_run": "true"} if dry_run else {}) | ({} if form is ImportFormat.DPD else {"format": form.value})
     report = Client(socket).post_text("computers", "import", text=content, content_type="text/csv", **query)
     if as_json:
         print_json(report)

@@ -66,7 +66,9 @@ async def add_computer(api: Asked, request: web.Request, parameters: None, body:
 async def import_computers(api: Asked, request: web.Request, parameters: ImportParameters, body: None) -> ImportReport:
     text = await read_text(request, MAX_CSV_BYTES, "import the computers in several files")
     actor = actor_of(request)
-    return await asyncio.to_thread(api.site.import_computers, text, actor, dry_run=parameters.dry_run)
+    return await asyncio.to_thread(
+        api.site.import_computers, text, actor, dry_run=parameters.dry_run, form=parameters.format
+    )
 
 
 async def show_computer(
@@ -182,7 +184,7 @@ ROUTES = (
     Route(
         "POST",
         "/v1/computers/import",
-        "Add and change computers out of a CSV file with the columns name, mac, guid, boot_image; all of them or none",
+        "Add and change computers out of a CSV file, dpd's with the columns name, mac, guid, boot_image, or another system's; all of them or none",
         import_computers,
         ImportReport,
         parameters=ImportParameters,

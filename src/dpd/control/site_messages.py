@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 from dpd.control.messages import Request
 from dpd.control.model_messages import Confirm
 from dpd.control.site_operations import DeploymentStatus
+from dpd.site.import_formats import ImportFormat
 from dpd.site.records import ApprovalRule, Audience, AuditEntry, Computer, Purpose, Rerun, RuleKind
 
 ComputerName = Annotated[str, Meta(min_length=1, max_length=63, description="A computer's name")]
@@ -40,9 +41,10 @@ class ComputerRequest(Request):
 
 
 class ImportParameters(Request):
-    """With `dry_run` nothing is done, and the reply tells what would be."""
+    """With `dry_run` nothing is done, and the reply tells what would be. `format` says whose file it is."""
 
     dry_run: bool = False
+    format: ImportFormat = ImportFormat.DPD
 
 
 class DeploymentParameters(Request):

@@ -12,6 +12,7 @@ from dpd.control.declaration_operations import DeclarationOperations
 from dpd.control.model_operations import ModelOperations
 from dpd.site.computer_csv import LineProblem, read_computers
 from dpd.site.high_risk import check_confirmed, risks_between
+from dpd.site.import_formats import ImportFormat
 from dpd.site.policy import BootPolicy
 from dpd.site.records import (
     ApprovalRule,
@@ -126,9 +127,11 @@ class SiteOperations:
         """Raises SiteNotFound, SiteConflict."""
         return self._store.remove_computer(name, actor)
 
-    def import_computers(self, text: str, actor: str, *, dry_run: bool) -> ImportReport:
+    def import_computers(
+        self, text: str, actor: str, *, dry_run: bool, form: ImportFormat = ImportFormat.DPD
+    ) -> ImportReport:
         """Add and change computers out of a CSV file, all or none."""
-        reading = read_computers(text, self._store.computers)
+        reading = read_computers(text, self._store.computers, form)
         problems = list(reading.problems)
         if not problems:
             plan = self._store.plan(reading.computers)

@@ -2,7 +2,8 @@
 """Computers out of a CSV file: name, mac, guid, boot_image, in any order, under a line that names them.
 
 A computer with several MACs has them in one cell, parted by blanks or semicolons, or a line for each. A column that is not
-there leaves what is known as it is; an empty cell of one that is there says that there is none.
+there leaves what is known as it is; an empty cell of one that is there says that there is none. Files of other systems are read
+as `import_formats` says.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from dpd.site.import_formats import ImportFormat, Rows, configmgr_cells, fog_cells
 from dpd.site.known_computers import KnownComputers
 from dpd.site.records import Computer, SiteError, check_name, normal_guid, normal_mac_prefix
 
@@ -36,14 +39,18 @@ class CsvReading:
     problems: tuple[LineProblem, ...] = ()
 
 
-def read_computers(text: str, known: KnownComputers) -> CsvReading:
+def read_computers(text: str, known: KnownComputers, form: ImportFormat = ImportFormat.DPD) -> CsvReading:
     """What a file wants, with what is known of computers where it does not speak of that."""
+    dialect = _dialect(text) if form is ImportFormat.DPD else csv.excel
+    rows: Rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), dialect=dialect, strict=True)
     try:
-        return _read(
-            csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), dialect=_dialect(text), strict=True), known
-        )
+        if form is ImportFormat.DPD:
+            return _read_own(rows, known)
+        return _read((fog_cells if form is ImportFormat.FOG else configmgr_cells)(rows), known, [])
     except csv.Error as error:
         return CsvReading(problems=(LineProblem(1, f"no CSV: {error}"),))
+    except SiteError as error:
+        return CsvReading(problems=(LineProblem(1, str(error)),))
 
 
 def _dialect(text: str) -> type[csv.Dialect]:
@@ -56,20 +63,32 @@ def _dialect(text: str) -> type[csv.Dialect]:
     return Dialect
 
 
-def _read(rows: csv._reader, known: KnownComputers) -> CsvReading:  # type: ignore[name-defined]
+def _read_own(rows: Rows, known: KnownComputers) -> CsvReading:
     header = [cell.strip().lower() for cell in next(rows, [])]
     if wrong := _wrong_header(header):
         return CsvReading(problems=(LineProblem(1, wrong),))
-    found: dict[str, tuple[int, Computer]] = {}
     problems: list[LineProblem] = []
+    return _read(_own_cells(rows, header, problems), known, problems)
+
+
+def _own_cells(rows: Rows, header: list[str], problems: list[LineProblem]) -> Iterator[tuple[int, dict[str, str]]]:
     for row in rows:
-        line = rows.line_num
         if not any(cell.strip() for cell in row):
             continue
+        if len(row) == len(header):
+            yield rows.line_num, dict(zip(header, (cell.strip() for cell in row), strict=True))
+        else:
+            expected = f"{len(row)} columns, expected {len(header)}: {', '.join(header)}"
+            problems.append(LineProblem(rows.line_num, expected))
+
+
+def _read(
+    lines: Iterable[tuple[int, dict[str, str]]], known: KnownComputers, problems: list[LineProblem]
+) -> CsvReading:
+    found: dict[str, tuple[int, Computer]] = {}
+    for line, cells in lines:
         try:
-            if len(row) != len(header):
-                raise SiteError(f"{len(row)} columns, expected {len(header)}: {', '.join(header)}")
-            _take(dict(zip(header, (cell.strip() for cell in row), strict=True)), line, found, known)
+            _take(cells, line, found, known)
         except SiteError as error:
             problems.append(LineProblem(line, str(error)))
     for line, computer in found.values():

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from dpd.site.records import Collection, Computer, MemberKind, MembershipRule, SiteConflict, SiteNotFound
-
-_Fits = Callable[[Computer], bool]
 
 
 class Membership:
@@ -69,7 +67,8 @@ class Membership:
         if key in (each.lower() for each in found.computers):
             return "named"
         if key in self._matched[found.name.lower()]:
-            rule = next(each for each in found.rules if _fit(each)(self._computers[key]))
+            one = {key: self._computers[key]}
+            rule = next(each for each in found.rules if _finds((each,), one))
             return f"{rule.kind} {rule.value}"
         return next(f"collection {each}" for each in found.include if key in self.keys_in(each))
 
@@ -93,13 +92,12 @@ def _matched(
     changed, gone = _differences(computers, before)
     found = {}
     for key, collection in collections.items():
-        fits = [_fit(rule) for rule in collection.rules]
         known = before.collections.get(key) if before is not None else None
         if before is None or known is None or known.rules != collection.rules:
-            found[key] = _finds(fits, computers)
+            found[key] = _finds(collection.rules, computers)
         elif changed or gone:
             kept = before._matched[key].difference(gone, changed)
-            found[key] = kept | _finds(fits, changed)
+            found[key] = kept | _finds(collection.rules, changed)
         else:
             found[key] = before._matched[key]
     return found
@@ -118,18 +116,16 @@ def _differences(
     return changed, frozenset(known.keys() - computers.keys())
 
 
-def _finds(fits: Sequence[_Fits], computers: Mapping[str, Computer]) -> frozenset[str]:
-    if not fits:
-        return frozenset()
-    return frozenset(key for key, each in computers.items() if any(fit(each) for fit in fits))
+def _finds(rules: Iterable[MembershipRule], computers: Mapping[str, Computer]) -> frozenset[str]:
+    return frozenset[str]().union(*(_found(rule, computers) for rule in rules))
 
 
-def _fit(rule: MembershipRule) -> _Fits:
-    """Whether a rule, in its normal form, speaks of a computer."""
+def _found(rule: MembershipRule, computers: Mapping[str, Computer]) -> Iterable[str]:
+    """Of which computers a rule in its normal form speaks: 200 rules look at 4,000 computers when a site is loaded."""
     if rule.kind is MemberKind.MAC_PREFIX:
         prefix = rule.value
-        return lambda computer: any(mac.startswith(prefix) for mac in computer.macs)
+        return [key for key, each in computers.items() for mac in each.macs if mac.startswith(prefix)]
     matches = re.compile(fnmatch.translate(rule.value.lower())).match
     if rule.kind is MemberKind.GUID:
-        return lambda computer: bool(computer.guid) and matches(computer.guid) is not None
-    return lambda computer: matches(computer.name.lower()) is not None
+        return [key for key, each in computers.items() if each.guid and matches(each.guid)]
+    return filter(matches, computers)
