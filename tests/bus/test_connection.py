@@ -16,6 +16,7 @@ from tests.bus.site_side import until
 from tests.nats_server import NatsServer, free_port, needs_nats
 
 from dpd.bus import connection as connecting
+from dpd.bus import link as linking
 from dpd.bus.connection import BusConnection, Work, explain
 from dpd.bus.link import Link
 from dpd.bus_settings import BusSettings
@@ -144,3 +145,34 @@ def test_without_nats_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_failure_is_told_in_one_line(error: Exception, words: str) -> None:
     assert words in explain(error)
     assert "\n" not in explain(error)
+
+
+async def test_what_the_server_forbids_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+    """nats-py itself only says that no answer came."""
+    monkeypatch.setattr(linking, "ACK_TIMEOUT_S", 0.5)
+    token = tmp_path / "password"
+    token.write_text("password-0123456789")
+    token.chmod(0o600)
+    users = '{ user: p, password: "password-0123456789", permissions: { publish: ["a"], subscribe: [">"] } }'
+
+    async def work(link: Link) -> None:
+        await link.bucket("secret")
+
+    with NatsServer(tmp_path, extra=f"authorization {{ users: [{users}] }}") as hub:
+        connection = BusConnection(BusSettings(url=hub.url, user="p", token_file=str(token)), name="test")
+        async with running(connection, [work]):
+            await until(lambda: connection.stats.failures, "the failure")
+    (record,) = [record for record in caplog.records if "work on the bus failed" in record.getMessage()]
+    assert "the server forbids it" in record.cause  # type: ignore[attr-defined]
+    assert "$js.api.stream.info.kv_secret" in record.cause  # type: ignore[attr-defined]
+
+
+async def test_a_line_that_swallows_everything_is_noticed_by_pings(hub: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(connecting, "PING_INTERVAL_S", 0.2)
+    connection = BusConnection(BusSettings(url=hub.url), name="test")
+    async with running(connection):
+        first = await connected(connection)
+        hub.pause()
+        await until(first.broken.is_set, "the loss")
+        hub.go_on()
+        await until(lambda: connection.link not in (None, first), "the next link")

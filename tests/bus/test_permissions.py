@@ -132,9 +132,9 @@ def _as_branch_1(hub: NatsServer, credentials: dict[str, str]) -> Any:
 
 async def test_a_leaf_nodes_points_are_kept_apart_by_the_leaf_node(tmp_path: Path, credentials: dict[str, str]) -> None:
     """The same lines, changed as documented."""
-    text = authorization().replace("$KV.", "$JS.hub.API.$KV.").replace('"$JS.API.', '"$JS.branch.API.')
+    text = authorization().replace("$KV.", "$JS.hub.API.$KV.")
     text = text.replace(f"dpd.{SITE}.status.", f"dpd.{SITE}.edge.").replace(
-        '"$JS.FC.>"', '"$JS.FC.>", "$JS.branch.API.STREAM.>"'
+        '"$JS.FC.>"', '"$JS.FC.>", "$JS.API.STREAM.>"'
     )
     with (
         NatsServer(tmp_path / "nats", domain=HUB_DOMAIN) as hub,

@@ -110,7 +110,7 @@ class BusConnection:
                 if link.broken.is_set():
                     return
                 self.stats.failures += 1
-                self._tell_failure(_name_of(work), str(error) if isinstance(error, DpdError) else explain(error))
+                self._tell_failure(_name_of(work), _reason(error, link))
             if time.monotonic() - began_at > RETELL_S:
                 pause_s = WORK_PAUSE_S
             await asyncio.sleep(pause_s)
@@ -221,6 +221,14 @@ def explain(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the server does not answer in time"
     return text
+
+
+def _reason(error: Exception, link: Link) -> str:
+    """A request that the server forbids gets no answer; what it says of it comes by another way."""
+    said, link.last_error = link.last_error, ""
+    if isinstance(error, TimeoutError) and said:
+        return said
+    return str(error) if isinstance(error, DpdError) else explain(error)
 
 
 def _name_of(work: Work) -> str:
