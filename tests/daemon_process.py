@@ -58,7 +58,10 @@ class DaemonProcess:
         watchdog_s: float = 0,
         wrapper: Sequence[str] = (),
         before_exec: Callable[[], None] | None = None,
+        command: Sequence[str] = ("serve",),
     ) -> None:
+        """`command`: the words of dpd, such as site serve."""
+        self._command = command
         self._watchdog_s = watchdog_s
         self._wrapper = wrapper
         self._before_exec = before_exec
@@ -81,7 +84,7 @@ class DaemonProcess:
         self._notify.settimeout(PATIENCE_S)
         environment = os.environ | {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6))}
         environment.pop("WATCHDOG_PID", None)
-        command = [*self._wrapper, sys.executable, "-m", "dpd", "serve", "--config", str(self.config)]
+        command = [*self._wrapper, sys.executable, "-m", "dpd", *self._command, "--config", str(self.config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, preexec_fn=self._before_exec)
         return self
 

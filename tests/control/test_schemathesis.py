@@ -1,226 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon that runs is asked whatever its own OpenAPI document allows, and what it forbids: it never fails, and answers nothing
-that the document does not tell.
-
-DPD_API_EXAMPLES says how many requests of each kind (allowed, forbidden) every operation gets; a failure prints the request
-as a curl command.
-"""
+"""A daemon that runs, asked whatever its own OpenAPI document allows, and what it forbids."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import hypothesis
 import pytest
-import requests
-import schemathesis
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import strategies as st
-from schemathesis.generation.case import Case
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from tests.control.document_examples import TIMEOUT_S, Api, has_end, hold_to_document
 from tests.daemon_process import DaemonProcess
-from tests.nats_server import free_port
 
 from dpd.control.api import ROUTES, openapi_document
 from dpd.control.application import MAX_JSON_BYTES
-from dpd.control.listener import MAX_TARGET_BYTES
 from dpd.control.openapi import JSON, Route
-
-EXAMPLES = int(os.environ.get("DPD_API_EXAMPLES", "4"))
-TOKEN = "t" * 20
-TIMEOUT_S = 60.0
-WITHOUT_END = "text/event-stream"
-# Such as is there, or could be.
-THERE: dict[str, Any] = {
-    "package_id": "LAB00001",
-    "source_version": 1,
-    "computer": "PC-1",
-    "collection": "lab",
-    "point": "p1",
-    "deployment": 1,
-    "job": 1,
-    "root": 0,
-    "mac": "52:54:00:12:34:56",
-    "machine": "52:54:00:12:34:56",
-    "macs": ["52:54:00:12:34:57"],
-    "guid": "",
-    "boot_image": "",
-    "target": "all",
-    "purpose": "available",
-    "network": "10.1.0.0/16",
-    "points": ["p1"],
-    "address": "10.1.2.3",
-    "computers": ["PC-1"],
-    "reason": "",
-}
-FILES = frozenset({"path", "repository", "sdi", "ca_file", "files"})
-
-
-@schemathesis.serializer("text/csv", "application/x-tar", "application/toml")
-def _as_text(_: Any, value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
-
-
-class Api:
-    """The daemon, its address, and its document as schemathesis reads it."""
-
-    def __init__(self, folder: Path, daemon: DaemonProcess, port: int) -> None:
-        self.folder = folder
-        self.base = f"http://127.0.0.1:{port}"
-        self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Bearer {TOKEN}"
-        self.log = _Drained(daemon)
-        self.is_changed = True
-        self.schema = schemathesis.openapi.from_dict(self.ask("GET", "/openapi.json"))
-        self.schema.config.update(base_url=self.base)
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        reply = self.session.request(method, self.base + path, json=body, timeout=TIMEOUT_S)
-        assert reply.status_code == 200, reply.text
-        return reply.json() if reply.headers["Content-Type"].startswith(JSON) else reply.text
-
-    def fill(self) -> None:
-        """Something of each kind is there, and content is taken and handed out."""
-        if not self.is_changed:
-            return
-        self.is_changed = False
-        image = self.folder / "lab.img"
-        image.write_bytes(b"an image\n" * 1000)
-        self.ask("PATCH", "/v1/maintenance", {"reason": ""})
-        self.ask("PATCH", "/v1/pxe/maintenance", {"reason": ""})
-        self.ask("POST", "/v1/content", {"path": str(image), "package_id": "LAB00001"})
-        for path, body in (
-            ("/v1/computers", {"name": "PC-1", "macs": ["52:54:00:12:34:56"]}),
-            ("/v1/collections", {"name": "lab"}),
-            ("/v1/points", {"name": "p1"}),
-            ("/v1/deployments", {"target": "collection:lab", "purpose": "available"}),
-        ):
-            self.session.post(self.base + path, json=body, timeout=TIMEOUT_S)  # there already, maybe
-
-    def send(self, case: Case[Any]) -> None:
-        """Ask, and hold the answer against the document."""
-        self._keep_in_folder(case)
-        target = requests.Request(case.method, self.base, params=case.query or {}).prepare().path_url
-        if len(target) > MAX_TARGET_BYTES - 2000:
-            return  # aiohttp says no, before anything of dpd's
-        self.is_changed |= case.method != "GET"
-        response = case.call(session=self.session, timeout=TIMEOUT_S)
-        checks = [
-            _never_fails,
-            status_code_conformance,
-            content_type_conformance,
-            response_schema_conformance,
-            response_headers_conformance,
-        ]
-        if case.media_type in (None, JSON) and response.status_code != 413:
-            checks.append(negative_data_rejection)
-        case.validate_response(response, checks=checks)
-
-    def _keep_in_folder(self, case: Case[Any]) -> None:
-        """The daemon may be root: no path leads out of the test's folder. And nobody waits for events for minutes."""
-        if isinstance(case.body, dict):
-            case.body = {name: self._kept(name, value) for name, value in case.body.items()}
-        if case.query and "wait_s" in case.query:
-            case.query["wait_s"] = _short(case.query["wait_s"])
-
-    def _kept(self, name: str, value: Any) -> Any:
-        if name in FILES and isinstance(value, str) and value.startswith("/"):
-            return str(self.folder) + value.replace("..", "__")
-        return [self._kept(name, each) for each in value] if isinstance(value, list) else value
-
-
-class _Drained:
-    """Reads a daemon's log, so that it never waits for a reader; keeps what tells of a fault."""
-
-    def __init__(self, daemon: DaemonProcess) -> None:
-        self.faults: list[bytes] = []
-        self._log = daemon.process.stderr
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._log is not None
-        for line in self._log:
-            if b'"exception":' in line:
-                self.faults.append(line)
-
-
-def _short(wait_s: Any) -> Any:
-    try:
-        return min(float(wait_s), 0.01)
-    except (TypeError, ValueError):
-        return wait_s
-
-
-def _never_fails(context: Any, response: Any, case: Case[Any]) -> None:
-    """No fault of ours; "not now", "no room" and "no source has it" are answers, where the document has them."""
-    if response.status_code >= 500:
-        code = response.json()["error"]["code"]
-        assert code in ("unavailable", "library_full", "source_unavailable"), response.text
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("api")
-    port = free_port()
     daemon = DaemonProcess(folder / "state")
-    (folder / "token").write_text(TOKEN)
-    (folder / "token").chmod(0o600)
-    control = f'[control]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{folder}/token"\n'
-    daemon.config.write_text(daemon.config.read_text().replace("[control]\n", control))
+    port = Api.open_tcp(folder, daemon)
     with daemon.ready():
         api = Api(folder, daemon, port)
         yield api
         api.session.close()
 
 
-def _wanted(route: Route) -> bool:
-    return route.reply_type != WITHOUT_END
-
-
 @pytest.mark.filterwarnings("ignore")  # of schemathesis' own insides
-@pytest.mark.parametrize("route", [*filter(_wanted, ROUTES)], ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", [*filter(has_end, ROUTES)], ids=lambda route: f"{route.method} {route.path}")
 def test_no_request_brings_a_fault_or_an_answer_that_is_not_told(api: Api, route: Route) -> None:
-    api.fill()
-    operation = api.schema[route.path][route.method]
-    allowed = operation.as_strategy(schemathesis.GenerationMode.POSITIVE)
-    forbidden = operation.as_strategy(schemathesis.GenerationMode.NEGATIVE)
-    _ask_examples(api, allowed, likely=True)
-    if route.parameters is not None or route.body is not None or route.upload_type:
-        _ask_examples(api, forbidden, likely=False)
-    assert api.log.faults == []
-
-
-def _ask_examples(api: Api, cases: Any, *, likely: bool) -> None:
-    @hypothesis.settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-    @given(cases, st.sets(st.sampled_from(sorted(THERE))) if likely else st.just(set[str]()))
-    def ask(case: Case[Any], there: set[str]) -> None:
-        for place in (case.path_parameters, case.query, case.body):
-            if isinstance(place, dict):
-                place.update({name: THERE[name] for name in there if name in place})
-        api.send(case)
-
-    ask()
+    hold_to_document(api, route)
 
 
 def test_the_stream_of_events_is_what_the_document_tells(api: Api) -> None:
-    streams = [route for route in ROUTES if not _wanted(route)]
+    streams = [route for route in ROUTES if not has_end(route)]
     assert streams
     for route in streams:
         told = openapi_document()["paths"][route.path][route.method.lower()]["responses"]
