@@ -98,6 +98,32 @@ def test_the_computer_is_that_of_the_newest_attempt() -> None:
     assert (boot.computer, boot.attempts, boot.cause) == ("", 2, BootCause.UNKNOWN_DENIED)
 
 
+def test_a_settled_boot_is_judged_again_when_something_comes_and_now_and_then() -> None:
+    moments = {"now": 1000.0}
+    journal = BootJournal(clock=lambda: moments["now"])
+    settings = {"pxe": PxeSettings()}
+    operations = WhyOperations(journal, lambda: Settings(pxe=settings["pxe"]), clock=lambda: moments["now"])
+    for mac in (OTHER, MAC):
+        journal.note(mac, "discover", guid=GUID)
+        journal.note(mac, "decision", outcome="boot", cause="required", computer="PC-7")
+        journal.note(mac, "offer", loader="ipxe.efi")
+        journal.note(mac, "tftp", file="ipxe.efi", verdict="completed")
+
+    def cause() -> BootCause:
+        return next(boot.cause for boot in operations.boots(10)[0] if boot.mac == MAC)
+
+    moments["now"] = 1100.0
+    assert cause() is BootCause.GUID_SHARED
+    settings["pxe"] = PxeSettings(duplicate_ids=(GUID,))
+    assert cause() is BootCause.GUID_SHARED  # as it was said before
+    journal.note(OTHER, "discover", guid=GUID)
+    assert cause() is BootCause.GUID_SHARED  # that was another machine
+    moments["now"] += 301
+    assert cause() is BootCause.FINE
+    journal.note(MAC, "discover", xid=2)
+    assert cause() is BootCause.IN_PROGRESS
+
+
 def test_of_many_machines_the_ones_heard_of_last_are_told_and_all_are_counted(journal: BootJournal) -> None:
     for number in range(9):
         journal.note(f"52:54:00:00:00:{number:02x}", "discover", xid=1)

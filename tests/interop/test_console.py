@@ -364,3 +364,22 @@ def test_what_cannot_be_seen_in_a_text_is_made_visible(stage: Stage) -> None:
             "async (text) => (await import('/words.js')).plain(text, 20)", "a\u202eb\x00c\n" + "x" * 50
         )
     assert shown == "a\ufffdb\ufffdc\ufffd" + "x" * 13 + "…"
+
+
+def test_a_torrent_of_messages_is_told_and_does_not_keep_the_page_from_asking(stage: Stage) -> None:
+    let = """async () => {
+      const { Live } = await import("/live.js");
+      let loads = 0;
+      const part = { load: async () => { loads += 1; }, paceMs: () => 60_000, wants: () => true };
+      const live = new Live({});
+      live.start([part]);
+      for (let count = 0; count < 40; count += 1) {
+        live.hear({});
+        await new Promise((resolve) => setTimeout(resolve, 30));
+      }
+      live.stop();
+      return loads;
+    }"""
+    with stage.page(Role.VIEWER) as page:
+        loads = page.evaluate(let)
+    assert 2 <= loads <= 20  # not one for each of 40, and not none until there is peace

@@ -13,7 +13,10 @@ from dpd.explain.causes import AttemptStory, explain
 from dpd.explain.findings import BootCause, Surroundings
 from dpd.settings import Settings
 from dpd.site.identity import EMPTY_GUIDS
-from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.journal import BootEvent, BootJournal
+
+SETTLED_S = 60.0  # of silence: whatever is concluded from it has been; findings.PATIENCE_S
+JUDGED_AGAIN_S = 300.0  # since settings and relays are judged by as well
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -47,6 +50,15 @@ class LastBoot:
     last_step: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A boot, how many events its machine had then, and when that was."""
+
+    boot: LastBoot
+    count: int
+    judged_at: float
+
+
 class WhyOperations:
     """Answers out of one journal. `settings` gives those that hold now."""
 
@@ -56,6 +68,7 @@ class WhyOperations:
         self._journal = journal
         self._settings = settings
         self._clock = clock
+        self._settled: dict[str, _Judged] = {}
 
     def why(self, machine: str) -> Why:
         """The explanation for a MAC or a GUID, also one that was never heard. Raises DpdError for what is neither."""
@@ -69,22 +82,22 @@ class WhyOperations:
         machines there are. Takes a while where there are many, so it is for a worker."""
         macs = self._journal.machines()
         around = self.surroundings()
-        found = [self._last_boot(mac, around) for mac in macs[-limit:]]
-        boots = [boot for boot in found if boot is not None]
-        return sorted(boots, key=lambda boot: (-boot.began_at, boot.mac)), len(macs)
+        found = {mac: judged for mac in macs[-limit:] if (judged := self._judged(mac, around)) is not None}
+        self._settled = {mac: each for mac, each in found.items() if around.now - each.boot.last_at > SETTLED_S}
+        boots = sorted((each.boot for each in found.values()), key=lambda boot: (-boot.began_at, boot.mac))
+        return boots, len(macs)
 
-    def _last_boot(self, mac: str, around: Surroundings) -> LastBoot | None:
-        """None where the machine has been forgotten meanwhile."""
-        events = self._journal.story(mac)
+    def _judged(self, mac: str, around: Surroundings) -> _Judged | None:
+        """What was said before, where nothing has come since and nothing follows from silence any more. None where the machine
+        has been forgotten meanwhile."""
+        before, events = self._journal.chapter(mac)
         if not events:
             return None
-        told = explain(events, around)
-        newest = told.attempts[-1]
-        decided = [event for event in events if event.event == "decision" and event.at >= newest.began_at]
-        computer = str(decided[-1].fields.get("computer", "")) if decided else ""
-        last_step = newest.steps[-1].text
-        times = newest.began_at, newest.ended_at, len(told.attempts)
-        return LastBoot(mac, computer, told.cause, told.sentence, *times, last_step)
+        count, known = before + len(events), self._settled.get(mac)
+        is_same = known is not None and (known.count, known.boot.last_at) == (count, events[-1].at)
+        if known is not None and is_same and around.now - known.judged_at < JUDGED_AGAIN_S:
+            return known
+        return _Judged(_last_boot(mac, events, around), count, around.now)
 
     def _macs_of(self, machine: str) -> Sequence[str]:
         """The MACs that are meant, the one heard of last at the end."""
@@ -105,3 +118,12 @@ class WhyOperations:
         settings = self._settings().pxe
         shared = EMPTY_GUIDS | {each.lower() for each in settings.duplicate_ids}
         return Surroundings(self._clock(), settings.server_address, self._journal.relays(), shared)
+
+
+def _last_boot(mac: str, events: Sequence[BootEvent], around: Surroundings) -> LastBoot:
+    told = explain(events, around)
+    newest = told.attempts[-1]
+    decided = [event for event in events if event.event == "decision" and event.at >= newest.began_at]
+    computer = str(decided[-1].fields.get("computer", "")) if decided else ""
+    times = newest.began_at, newest.ended_at, len(told.attempts)
+    return LastBoot(mac, computer, told.cause, told.sentence, *times, newest.steps[-1].text)

@@ -85,6 +85,7 @@ export class Approvals {
       const hadFocus = row?.node.contains(document.activeElement);
       this.settled.delete(key);
       const isBack = this.known?.has(key);
+      if (row && isBack) row.reset();
       if (row && !isBack) {
         row.node.remove();
         this.cardRows.rows.delete(key);
@@ -142,6 +143,7 @@ class Card {
   }
 
   async #say(verb) {
+    if (this.isBusy) return;
     const computer = this.name.value.trim();
     const { mac, point } = this.machine;
     this.#setBusy(true);
@@ -167,7 +169,15 @@ class Card {
     this.done.focus();
   }
 
+  /** It waits once more, after something was done: as if it had just come. */
+  reset() {
+    show(this.done, false);
+    this.name.value = "";
+    this.update(this.machine);
+  }
+
   #setBusy(isBusy) {
+    this.isBusy = isBusy;
     for (const button of [this.approve, this.deny]) setAttribute(button, "aria-disabled", isBusy ? "true" : null);
   }
 }

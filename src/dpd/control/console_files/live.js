@@ -41,8 +41,7 @@ export class Live {
     this.#generation += 1;
     this.#isAway = false;
     this.#pauseMs = 1000;
-    for (const timer of this.#timers.values()) clearTimeout(timer);
-    this.#timers.clear();
+    this.#clearTimers();
     this.#running.clear();
     this.#again.clear();
   }
@@ -63,11 +62,15 @@ export class Live {
 
   #askAfter(part, ms) {
     if (this.#isStopped) return;
-    clearTimeout(this.#timers.get(part));
-    this.#timers.set(part, setTimeout(() => this.#load(part), ms));
+    const due = performance.now() + ms;
+    const set = this.#timers.get(part);
+    if (set && set.due <= due) return; // sooner already: a torrent of messages must not put it off for ever
+    clearTimeout(set?.timer);
+    this.#timers.set(part, { due, timer: setTimeout(() => this.#load(part), ms) });
   }
 
   async #load(part) {
+    this.#timers.delete(part);
     if (this.#running.has(part)) {
       this.#again.add(part); // what is under way may have been answered before the change
       return;
@@ -92,12 +95,12 @@ export class Live {
       for (const other of this.#parts) if (other !== part) this.#askAfter(other, 0);
     }
     const isAskedAgain = this.#again.delete(part);
-    this.#askAfter(part, isAskedAgain ? TOGETHER_MS : document.hidden ? HIDDEN_MS : part.paceMs());
+    this.#askAfter(part, isAskedAgain ? TOGETHER_MS : Math.max(part.paceMs(), document.hidden ? HIDDEN_MS : 0));
   }
 
   #failed(part, error) {
     if (error instanceof Away) {
-      this.#wait(error);
+      this.#wait(part, error);
     } else if (error instanceof Refused && error.status === 401) {
       this.stop();
       this.tellRefused(error);
@@ -107,11 +110,16 @@ export class Live {
     }
   }
 
-  /** One question at a time until there is an answer: the first part's. */
-  #wait(error) {
-    this.#isAway = true;
-    for (const timer of this.#timers.values()) clearTimeout(timer);
+  #clearTimers() {
+    for (const { timer } of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
+  }
+
+  /** One question at a time until there is an answer: the first part's. */
+  #wait(part, error) {
+    if (this.#isAway && part !== this.#parts[0]) return; // asked before that was known
+    this.#isAway = true;
+    this.#clearTimers();
     this.tellAway(this.#pauseMs / 1000, error);
     this.#askAfter(this.#parts[0], this.#pauseMs);
     this.#pauseMs = Math.min(this.#pauseMs * 1.6, LONGEST_PAUSE_MS);

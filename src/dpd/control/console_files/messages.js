@@ -12,6 +12,7 @@ const FIRST = 100;
 const RANKS = { info: 0, warning: 1, error: 2 };
 const TONES = { info: "idle", warning: "warn", error: "bad" };
 const SIGNS = { info: "i", warning: "!", error: "✕" };
+const TOGETHER_MS = 100; // they come in bursts, and are drawn at once
 const REST_MS = 60_000;
 const SPOKEN_MS = 5000; // no more than one error is read out in this time
 
@@ -25,8 +26,8 @@ export class Messages {
       ...choices.map(([value, label]) => el("option", { value }, label)),
     );
     this.panel = new Panel(section, "Messages", { tools: [this.least] });
-    this.list = el("ol", { class: "messages", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Status messages, the newest first" });
-    this.panel.body.append(this.list);
+    this.list = el("ol");
+    this.panel.body.append(el("div", { class: "messages", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Status messages, the newest first" }, this.list));
     this.rows = new Rows(this.list, keyOf, (message) => new Message(message, session.isSite));
     this.messages = [];
     this.position = "";
@@ -50,7 +51,7 @@ export class Messages {
     this.position = reply.position;
     if (isFirst) this.#add(reply.messages);
     else for (const message of reply.messages) this.#hear("message", message);
-    if (!this.stopping) this.#follow();
+    if (!this.stopping && !document.hidden) this.#follow();
   }
 
   paceMs() {
@@ -93,11 +94,13 @@ export class Messages {
     const fresh = messages.filter((message) => !known.has(keyOf(message)));
     if (!fresh.length && this.messages.length) return false;
     this.messages = [...this.messages, ...fresh].sort((a, b) => a.at - b.at).slice(-KEPT);
-    this.#render();
+    this.drawing ||= setTimeout(() => this.#render(), TOGETHER_MS);
     return fresh.length > 0;
   }
 
   #render() {
+    clearTimeout(this.drawing);
+    this.drawing = 0;
     const least = RANKS[this.least.value];
     const shown = this.messages.filter((message) => (RANKS[message.severity] ?? 0) >= least).reverse();
     this.rows.show(shown);
