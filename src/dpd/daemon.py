@@ -281,6 +281,7 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     stack.callback(store.close)
     policy = BootPolicy(settings, store=store, journal=journal, archs_of=images.arches, mac_at=mac_at)
     events = EventLog(spool=spool)
+    store.tell_changes(events)
     distribution = OpenDistribution(settings, library, state_dir, events)
     stack.push_async_callback(asyncio.to_thread, distribution.stop)  # before the library, which its jobs use
     return Stores(library, boot_files, journal, chain, policy, images, events, distribution, spool)

@@ -33,6 +33,7 @@ from dpd.site.records import (
     Verdict,
 )
 from dpd.site.store import SiteStore
+from dpd.telemetry.events import EventLog
 
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 GUID = "4c4c4544-0044-3510-8052-b4c04f4e4d31"
@@ -412,3 +413,18 @@ def test_a_model_is_whole_whenever_the_process_is_killed(tmp_path: Path, how: st
         assert model == SiteModel()
     assert store.authority == (Authority("hq", version, 1.0) if version and how == "mirror" else None)
     store.close()
+
+
+def test_each_change_is_a_status_message_with_actor_and_version(store: SiteStore) -> None:
+    events = EventLog()
+    store.tell_changes(events)
+    store.add_computer(Computer("PC1", (A,)), "alice")
+    with pytest.raises(SiteConflict):
+        store.add_computer(Computer("PC1", (A,)), "alice")
+    (told,) = events.after(0)
+    (audited,) = store.audit(10)
+    assert (told.event, told.fields) == (
+        "policy.changed",
+        {"actor": "alice", "action": audited.action, "detail": audited.detail, "policy_version": 1},
+    )
+    assert (audited.actor, audited.policy_version) == ("alice", 1)

@@ -39,6 +39,7 @@ class SiteDatabase:
             ) from None
         weakref.finalize(self, self._connection.close)
         self._watchers: list[Callable[[], None]] = []
+        self._audit_watchers: list[Callable[[AuditEntry], None]] = []
         self.load_facts()
         self.policy_version = int(self.facts["policy_version"])
 
@@ -86,10 +87,13 @@ class SiteDatabase:
         """A change of policy: `work` and its line in the audit in one transaction, then `follow` renews the copy in memory. What
         is `own` to policy is refused by SiteConflict where policy comes from a site."""
 
+        entries: list[AuditEntry] = []
+
         def signed(connection: sqlite3.Connection) -> _T:
             result = work(connection)
             entry = self.clock(), actor, action, detail, version
-            connection.execute("INSERT INTO audit VALUES (NULL, ?, ?, ?, ?, ?)", entry)
+            id = connection.execute("INSERT INTO audit VALUES (NULL, ?, ?, ?, ?, ?)", entry).lastrowid or 0
+            entries[:] = [AuditEntry(id, *entry)]
             connection.execute("UPDATE facts SET value = ? WHERE name = 'policy_version'", (str(version),))
             return result
 
@@ -102,11 +106,17 @@ class SiteDatabase:
             self.policy_version = version
         for heard in self._watchers:
             heard()
+        for told in self._audit_watchers:
+            told(entries[0])
         return result
 
     def watch(self, heard: Callable[[], None]) -> None:
         """`heard` is called behind each change, in whatever thread made it; it neither raises nor takes long."""
         self._watchers.append(heard)
+
+    def watch_audit(self, told: Callable[[AuditEntry], None]) -> None:
+        """As `watch`, with the change's line in the audit."""
+        self._audit_watchers.append(told)
 
     # ---- facts
 

@@ -48,6 +48,7 @@ from dpd.site.records import (
     normal_computer,
 )
 from dpd.site.run_book import RunBook
+from dpd.telemetry.events import EventLog
 
 NAMED_IN_AUDIT = 20
 
@@ -84,6 +85,20 @@ class SiteStore:
     def watch(self, heard: Callable[[], None]) -> None:
         """`heard` is called behind each change of policy, in whatever thread made it; it neither raises nor takes long."""
         self._database.watch(heard)
+
+    def tell_changes(self, events: EventLog) -> None:
+        """From now on each change of policy is a status message."""
+
+        def tell(entry: AuditEntry) -> None:
+            events.note(
+                "policy.changed",
+                actor=entry.actor,
+                action=entry.action,
+                detail=entry.detail,
+                policy_version=entry.policy_version,
+            )
+
+        self._database.watch_audit(tell)
 
     def _load(self) -> None:
         self._load_facts()

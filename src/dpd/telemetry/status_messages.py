@@ -134,6 +134,8 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "messages.dropped": _define(_WARNING, 5101, "{count} status messages, {first} to {last}, made room for newer ones before {readers} had them."),
     "messages.lost": _define(_ERROR, 5102, "{count} status messages could not be written and are lost, between {first_at} and {last_at} (seconds since the epoch)[: {error}]."),
     "messages.damaged": _define(_ERROR, 5103, "The file of status messages was damaged; it is kept as {path}, and what nobody had confirmed of[ series {series} in] it is lost."),
+    # ---- 6000: policy
+    "policy.changed": _define(_INFO, 6001, "Policy version {policy_version}: {action}[ ({detail})], by {actor}."),
     # ---- 7000: the bus, as a distribution point sees it
     "bus.connected": _define(_INFO, 7001, "The bus is connected[ at {server}]."),
     "bus.lost": _define(_WARNING, 7002, "The connection to the bus is lost: {cause}."),
