@@ -114,6 +114,7 @@ class SiteServer:
         self._spool = Spool(state_dir / "messages.db", readers=(OWN_READER,))
         stack.push_async_callback(asyncio.to_thread, self._spool.close)
         self._events = EventLog(spool=self._spool)
+        store.tell_changes(self._events)
         publisher = Publisher(store, site, told=self._tell_published)
         points = Points(database, lambda: list(store.points.values()), lambda: publisher.version)
         stack.callback(points.write)
