@@ -154,8 +154,8 @@ def test_changing_policy_is_the_same_by_every_door(stage: Stage) -> None:
     replies = by_each_door(
         stage,
         lambda: ("pxe", "maintenance", "--on", "works"),
-        lambda: ("POST", "pxe/maintenance", {"reason": "works"}),
-        lambda _: _ok(stage.by_api(BEHIND_LEAF, "POST", "pxe/maintenance", {"reason": ""})),
+        lambda: ("PATCH", "pxe/maintenance", {"reason": "works"}),
+        lambda _: _ok(stage.by_api(BEHIND_LEAF, "PATCH", "pxe/maintenance", {"reason": ""})),
     )
     assert_identical(replies)
 

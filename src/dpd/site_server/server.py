@@ -104,7 +104,6 @@ class SiteServer:
 
     def _open_parts(self, stack: AsyncExitStack, state_dir: Path) -> None:
         settings, site = self._settings, self._settings.bus.site
-        connection = BusConnection(settings.bus, name=NAME)
         store = SiteStore(state_dir / "site.db")
         stack.callback(store.close)
         database = open_database(state_dir)
@@ -115,6 +114,7 @@ class SiteServer:
         stack.push_async_callback(asyncio.to_thread, self._spool.close)
         self._events = EventLog(spool=self._spool)
         store.tell_changes(self._events)
+        connection = BusConnection(settings.bus, name=NAME, tell=self._events.note)
         publisher = Publisher(store, site, told=self._tell_published)
         points = Points(database, lambda: list(store.points.values()), lambda: publisher.version)
         stack.callback(points.write)
