@@ -30,6 +30,7 @@ from dpd.control.operations import Operations
 from dpd.control.roles_file import add_token, remove_token
 from dpd.errors import SettingsError
 from dpd.settings import ControlSettings, Settings
+from dpd.telemetry.spool import Spool
 
 TOKEN = "0123456789abcdef"
 
@@ -142,6 +143,20 @@ async def test_a_token_that_is_taken_back_opens_nothing_from_the_next_request_on
         again = add_token(place.roles, "bea", Role.VIEWER)
         assert (await who(client))[0] == 401
     assert await place.asked(token=again) == {"name": "token bea", "role": "viewer", "door": "tcp"}
+
+
+async def test_a_stream_ends_when_its_token_is_taken_back(place: Place, spool: Spool) -> None:
+    async with place.client(token=place.operator) as client, client.get("/v1/events/stream") as response:
+        begin = await response.content.readline()
+        assert begin.startswith(b"retry:")
+        spool.put("job.done", {"job": 1, "kind": "pull"})
+        async with asyncio.timeout(30):
+            while b"job.done" not in await response.content.readline():
+                pass
+        remove_token(place.roles, "bea")
+        spool.put("job.failed", {"job": 2, "kind": "pull"})
+        async with asyncio.timeout(30):
+            assert b"job.failed" not in await response.read()
 
 
 async def test_a_roles_file_that_breaks_is_told_once_and_who_was_known_stays(

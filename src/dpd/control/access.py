@@ -46,6 +46,8 @@ CALLER = web.RequestKey("caller", Caller)
 Door: TypeAlias = Callable[[web.Request], Caller]
 """Who asks. Raises CallerUnknown. Called on the control loop for each request, so it never waits."""
 
+DOOR: web.RequestKey[Door] = web.RequestKey("door")
+
 
 class CallerUnknown(DpdError):
     """Nothing in the request says who asks, or what says so is wrong."""
@@ -67,3 +69,11 @@ def require(request: web.Request, needed: Role) -> None:
         raise RoleMissing(
             f"{request.method} {request.path}: needs the role {needed}, and {caller.name} is {caller.role}; ask as somebody who is {needed}"
         )
+
+
+def still_may(request: web.Request, needed: Role) -> bool:
+    """Whether the door would let the same request in now: a reply without end outlives a token that is taken back."""
+    try:
+        return request[DOOR](request).role.covers(needed)
+    except CallerUnknown:
+        return False

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from dpd.control.access import CALLER, CallerUnknown, Door, require
+from dpd.control.access import CALLER, DOOR, CallerUnknown, Door, require
 from dpd.control.actor import local_user
 from dpd.control.api import ROUTES, Api
 from dpd.control.messages import EXPECTED, Failure
@@ -47,7 +47,7 @@ def _ask(door: Door) -> Any:
 
     @web.middleware
     async def ask(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[CALLER] = door(request)
+        request[CALLER], request[DOOR] = door(request), door
         return await handler(request)
 
     return ask

@@ -14,6 +14,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import json
 
+from dpd.control.access import Role, still_may
 from dpd.control.event_messages import MissedReply, StreamParameters, reply_of
 from dpd.control.message_operations import MessageOperations, Page, Position
 
@@ -34,7 +35,7 @@ class Asked(Protocol):
 async def stream_messages(
     api: Asked, request: web.Request, parameters: StreamParameters, body: None
 ) -> web.StreamResponse:
-    """Until the client goes, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
+    """Until the client goes, or is known no more, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
     behind = api.messages.position(request.headers.get("Last-Event-ID") or parameters.after)
     response = web.StreamResponse(headers=_HEADERS)
     async with aclosing(api.messages.follow(behind, parameters.severity, HEARTBEAT_S)) as pages:
@@ -42,6 +43,8 @@ async def stream_messages(
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\nid: {behind}\n\n".encode())
             async for page in pages:
+                if not still_may(request, Role.VIEWER):
+                    break
                 await response.write(_lines(page))
         except ConnectionError:
             pass  # the client went
