@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.nats_server import NATS_SERVER, NatsServer
+from tests.site_process import LoopbackSite, loopback_site
 from tests.site_server.at_work import at_work
 
 from dpd.bus.connection import BusConnection
@@ -27,6 +28,15 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
         pytest.skip("nats-server is not installed")
     with NatsServer(tmp_path / "nats") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSite]:
+    """A site server and two points, for tests that leave them as they were."""
+    if NATS_SERVER is None:
+        pytest.skip("nats-server is not installed")
+    with loopback_site(tmp_path_factory.mktemp("site"), "hq", "b1") as site:
+        yield site
 
 
 @pytest.fixture

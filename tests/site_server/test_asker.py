@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to points over the bus, where a point or the bus itself is away."""
+
+from __future__ import annotations
+
+import pytest
+from tests.site_server.at_work import at_work
+
+from dpd.bus.connection import BusConnection
+from dpd.bus.messages import Hello
+from dpd.control.access import Caller, Role
+from dpd.database import Database
+from dpd.errors import BusError, BusUnavailable, Unavailable
+from dpd.settings import Settings
+from dpd.site_server.asker import Asker, Question, WholeAnswer
+from dpd.site_server.points import Points
+
+ANN = Caller("ann", Role.ADMIN, "unix")
+
+
+def points_with(database: Database, *heard: str) -> Points:
+    points = Points(database, list, lambda: 0)
+    for name in heard:
+        points.hear(Hello(name, "lab", "0", "ready", 0.0, 0, 0.0, "aa", 0, "", {}))
+    return points
+
+
+async def test_without_a_connection_it_is_told_why(database: Database, settings: Settings) -> None:
+    asker = Asker(BusConnection(settings.bus, name="test"), points_with(database, "hq"), "lab", lambda: 5.0)
+    with pytest.raises(Unavailable, match="no connection to the bus: not connected yet"):
+        await asker.whole("hq", Question("GET", "/v1/status"), ANN)
+
+
+async def test_a_point_that_has_just_gone_is_told_at_once(database: Database, settings: Settings) -> None:
+    """It was heard a moment ago, and nobody subscribes to its subject: NATS knows, so nobody waits."""
+    connection = BusConnection(settings.bus, name="test")
+    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 600.0)
+    async with at_work(connection.run([])):
+        await connection.connected.wait()
+        with pytest.raises(BusUnavailable, match="point hq is not connected"):
+            await asker.whole("hq", Question("GET", "/v1/status"), ANN)
+
+
+def test_an_answer_that_is_no_json_is_told() -> None:
+    with pytest.raises(BusError, match="expected JSON"):
+        WholeAnswer(200, "text/html", "<html>").json()

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations at points, passed on by the site server: as they were asked, as they were answered, and to each of a group."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+
+import pytest
+from tests.site_process import LoopbackSite
+
+from dpd.cli.client import RefusedByDaemon
+from dpd.control.api import ROUTES
+from dpd.site_server.relay import group_routes, point_routes
+
+
+def raw(site: LoopbackSite, method: str, target: str, body: bytes = b"", content_type: str = "application/json") -> Any:
+    """Status, headers and text, as any client of HTTP has them."""
+    connection = http.client.HTTPConnection("site", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(60)
+    connection.sock.connect(site.server.control_socket)
+    connection.request(method, target, body or None, {"Content-Type": content_type} if body else {})
+    response = connection.getresponse()
+    read = response.status, dict(response.getheaders()), response.read().decode()
+    connection.close()
+    return read
+
+
+def test_every_operation_of_a_point_is_passed_on_but_files(site: LoopbackSite) -> None:
+    at_points = {(route.method, route.path.removeprefix("/v1/points/{dp}")) for route in point_routes(ROUTES)}
+    own = {(route.method, route.path.removeprefix("/v1")) for route in ROUTES if route.path.startswith("/v1/")}
+    files = {
+        (route.method, route.path.removeprefix("/v1"))
+        for route in ROUTES
+        if route.reply_type not in ("", "text/event-stream")
+    }
+    assert at_points == own - files
+    roles = {route.path.removeprefix("/v1/points/{dp}"): route.needed_role("") for route in point_routes(ROUTES)}
+    assert roles["/sessions"] == next(r for r in ROUTES if r.path == "/v1/sessions" and r.method == "POST").needed_role(
+        ""
+    )
+
+
+def test_operation_ids_are_each_of_one_operation() -> None:
+    names = [route.verb.__name__ for routes in (ROUTES, point_routes(ROUTES), group_routes(ROUTES)) for route in routes]
+    assert len(names) == len(set(names))
+
+
+def test_an_answer_is_the_points_own(site: LoopbackSite) -> None:
+    assert site.at("hq").get("multicast") == site.directly("hq").get("multicast")
+    changed = site.at("hq").patch("multicast", body={"uplink_mbit_s": 12.5})
+    assert changed == site.directly("hq").get("multicast") == {"uplink_mbit_s": 12.5}
+    site.at("hq").patch("multicast", body={"uplink_mbit_s": 0})
+
+
+def test_a_query_and_an_escaped_path_are_passed_on_as_they_came(site: LoopbackSite) -> None:
+    assert site.at("hq").get("audit", limit=1) == site.directly("hq").get("audit", limit=1)
+    with pytest.raises(RefusedByDaemon) as at_point:
+        site.directly("hq").get("computers", "no body/there")
+    with pytest.raises(RefusedByDaemon) as passed_on:
+        site.at("hq").get("computers", "no body/there")
+    assert str(passed_on.value) == str(at_point.value)
+
+
+def test_what_is_wrong_with_a_request_is_told_by_the_site_server_itself(site: LoopbackSite) -> None:
+    with pytest.raises(RefusedByDaemon, match="uplink_mbit_s") as caught:
+        site.at("hq").patch("multicast", body={"uplink_mbit_s": -1})
+    assert caught.value.code == "bad_request"
+
+
+def test_a_point_that_nobody_knows_is_told_at_once(site: LoopbackSite) -> None:
+    with pytest.raises(RefusedByDaemon, match="no distribution point nowhere") as caught:
+        site.at("nowhere").get("status")
+    assert caught.value.code == "site_not_found"
+
+
+def test_content_is_not_passed_on_and_says_how_it_goes(site: LoopbackSite) -> None:
+    status, _, text = raw(
+        site, "POST", "/v1/points/hq/content?package_id=P&name=x", b"bytes", "application/octet-stream"
+    )
+    assert status == 400
+    assert "content does not go over the bus" in text
+
+
+def test_a_text_that_a_verb_reads_is_passed_on_whole(site: LoopbackSite) -> None:
+    """More than a JSON body may be, and less than the bus carries."""
+    lines = [f"IMP-{number},02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(3000)]
+    text = ("name,mac\n" + "\n".join(lines)).encode()
+    assert len(text) > 64 << 10
+    status, _, reply = raw(site, "POST", "/v1/points/b1/computers/import?dry_run=true", text, "text/csv")
+    assert status == 200, reply
+    assert len(json.loads(reply)["added"]) == 3000
+    status, _, reply = raw(site, "POST", "/v1/points/b1/computers/import?dry_run=true", text * 6, "text/csv")
+    assert (status, "send it in several" in reply) == (400, True)
+
+
+def test_lines_of_a_long_job_come_through(site: LoopbackSite) -> None:
+    image = site.points["hq"].state / "lines.img"
+    image.write_bytes(bytes(3 << 20))
+    client = site.at("hq")
+    *_, last = client.follow("content", body={"package_id": "LINES", "path": str(image)})
+    assert last["content"]["package_id"] == "LINES"
+    *_, verified = client.follow("content", "LINES", "verify")
+    assert verified["content"]["package_id"] == "LINES"
+    client.delete("content", "LINES")
+
+
+def test_a_stream_of_events_of_a_point_comes_through(site: LoopbackSite) -> None:
+    connection = http.client.HTTPConnection("site", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(60)
+    connection.sock.connect(site.server.control_socket)
+    connection.request("GET", "/v1/points/hq/events/stream?after=0")
+    response = connection.getresponse()
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    while b"daemon.ready" not in (line := response.readline()):
+        assert line
+    connection.close()
+
+
+def test_a_group_answers_point_by_point(site: LoopbackSite) -> None:
+    reply = site.client.get("groups", "all", "multicast")
+    assert [(each["point"], each["status"], each["reply"]) for each in reply["points"]] == [
+        ("b1", 200, {"uplink_mbit_s": 0}),
+        ("hq", 200, {"uplink_mbit_s": 0}),
+    ]
+    with pytest.raises(RefusedByDaemon, match="no group south"):
+        site.client.get("groups", "south", "multicast")
+
+
+def test_a_refusal_of_one_point_is_its_answer(site: LoopbackSite) -> None:
+    reply = site.client.get("groups", "all", "sessions", "abcdef")
+    assert {(each["point"], each["status"], each["error"]["code"]) for each in reply["points"]} == {
+        ("b1", 404, "session_not_found"),
+        ("hq", 404, "session_not_found"),
+    }
+
+
+def test_a_long_job_at_a_group_has_its_outcome_as_the_answer(site: LoopbackSite) -> None:
+    reply = site.client.post("groups", "all", "content", "NONE", "verify")
+    assert {each["error"]["code"] for each in reply["points"]} == {"content_not_found"}
