@@ -28,7 +28,7 @@ server_name: "{name}"
 listen: "{host}:{port}"
 {leaf}
 {extra}
-jetstream {{ store_dir: "{store}" {domain} }}
+{jetstream}
 """
 
 
@@ -55,6 +55,7 @@ class NatsServer:
         domain: str = "",
         leaf_of: str = "",
         extra: str = "",
+        jetstream: bool = True,
         wrapper: Sequence[str] = (),
     ) -> None:
         """`leaf_of`: a hub's `leaf_url`. `extra`: more of the settings file, such as authorization or tls."""
@@ -65,6 +66,7 @@ class NatsServer:
         self.config, self.log = folder / f"{name}.conf", folder / f"{name}.log"
         self._store = folder / f"{name}-jetstream"
         self._leaf_of = leaf_of
+        self._jetstream = jetstream
         self._wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(extra)
@@ -84,8 +86,9 @@ class NatsServer:
         if not self._leaf_of:
             leaf = f'leafnodes {{ listen: "{self.host}:{self.leaf_port}" }}'
         domain = f', domain: "{self.domain}"' if self.domain else ""
+        jetstream = f'jetstream {{ store_dir: "{self._store}" {domain} }}' if self._jetstream else ""
         text = SETTINGS.format(
-            name=self.name, host=self.host, port=self.port, leaf=leaf, extra=extra, store=self._store, domain=domain
+            name=self.name, host=self.host, port=self.port, leaf=leaf, extra=extra, jetstream=jetstream
         )
         self.config.write_text(text)
 

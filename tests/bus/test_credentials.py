@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import json
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.bus.site_side import until
+from tests.nats_server import NatsServer, needs_nats
 
+from dpd.bus.connection import BusConnection
 from dpd.bus.credentials import read_credentials
+from dpd.bus_settings import BusSettings
 from dpd.errors import SettingsError
 
 FILE = """-----BEGIN NATS USER JWT-----
@@ -75,3 +81,68 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="expected ASCII text"):
         read_credentials(path)
+
+
+PREFIXES = {"operator": 14 << 3, "account": 0, "user": 20 << 3}
+
+
+class Identity:
+    """A key of nkeys, and the tokens that it signs, as nsc makes them."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.key = Ed25519PrivateKey.generate()
+
+    @property
+    def raw(self) -> bytes:
+        return self.key.private_bytes_raw()
+
+    @property
+    def public(self) -> str:
+        body = bytes([PREFIXES[self.kind]]) + self.key.public_key().public_bytes_raw()
+        return base64.b32encode(body + binascii.crc_hqx(body, 0).to_bytes(2, "little")).decode().rstrip("=")
+
+    def sign(self, subject: Identity, nats: dict[str, object]) -> str:
+        claims: dict[str, object] = {
+            "jti": "X",
+            "iat": 1_700_000_000,
+            "iss": self.public,
+            "name": subject.kind,
+            "sub": subject.public,
+        }
+        claims["nats"] = {"type": subject.kind, "version": 2, **nats}
+        parts = [_url64(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "ed25519-nkey"}, claims)]
+        return ".".join([*parts, _url64(self.key.sign(".".join(parts).encode()))])
+
+
+def _url64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+class TestAgainstAServer:
+    pytestmark = needs_nats
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    async def test_a_server_with_operator_and_accounts_takes_who_is_known(self, tmp_path: Path, is_known: bool) -> None:
+        operator, account, user, stranger = map(Identity, ("operator", "account", "user", "user"))
+        unlimited: dict[str, object] = {"limits": {"subs": -1, "data": -1, "payload": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "wildcards": True}}  # fmt: skip
+        extra = "\n".join(
+            [
+                f"operator: {operator.sign(operator, {})}",
+                "resolver: MEMORY",
+                f"resolver_preload {{ {account.public}: {operator.sign(account, unlimited)} }}",
+            ]
+        )
+        jwt = account.sign(user, {"subs": -1, "data": -1, "payload": -1, "pub": {}, "sub": {}})
+        path = tmp_path / "point.creds"
+        seed = seed_of((user if is_known else stranger).raw)
+        path.write_text(FILE.format(seed=seed).replace("eyJ0eXAiOiJKV1QifQ.e30.c2ln", jwt))
+        with NatsServer(tmp_path / "nats", extra=extra, jetstream=False) as server:
+            connection = BusConnection(BusSettings(url=server.url, credentials_file=str(path)), name="test")
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(connection.run([]))
+                if is_known:
+                    await until(lambda: connection.link, "the connection")
+                else:
+                    await until(lambda: "refuses dpd's credentials" in connection.trouble, "the refusal")
+                running.cancel()

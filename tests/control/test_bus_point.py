@@ -20,9 +20,9 @@ from dpd.bus_settings import BusSettings
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.control.application import make_application
-from dpd.control.bus_point import PointBus
+from dpd.control.bus_point import PointBus, _content_url
 from dpd.control.bus_status import READER
-from dpd.control.operations import Operations
+from dpd.control.operations import Operations, ServiceStatus
 from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.model import SiteModel
@@ -94,6 +94,7 @@ class TestWithAServer:
     async def test_a_point_says_that_it_is_there_follows_and_tells_how_it_stands(self, place: Place, tmp_path: Path) -> None:  # fmt: skip
         with NatsServer(tmp_path / "nats") as hub:
             async with SiteSide(hub.url) as site, place.joined(settings_of(hub)) as bus:
+                assert _content_url([ServiceStatus("http", {"http": 8080, "https": 8443}, {})]).endswith(":8080")
                 hello = (await until(lambda: site.hellos, "a hello"))[0]
                 assert (hello.point, hello.site, hello.policy_version, hello.epoch) == (
                     "p1",

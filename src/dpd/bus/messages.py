@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from dpd.errors import BusError
 
 PART_BYTES = 256 << 10  # of text in one part of an answer; a NATS message holds 1 MiB
-MAX_ASK_BYTES = 512 << 10  # of a body
+MAX_ASK_BYTES = 400 << 10  # of a body, which JSON may make twice as long
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial, wraps
 from pathlib import Path
@@ -31,7 +31,7 @@ from dpd.control.bus_operations import BusStatus
 from dpd.control.bus_policy import PolicyFollower
 from dpd.control.bus_runs import SharedRuns
 from dpd.control.bus_status import READER, StatusShipper
-from dpd.control.operations import Operations
+from dpd.control.operations import Operations, ServiceStatus
 from dpd.errors import SettingsError
 from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
@@ -133,7 +133,7 @@ class PointBus:
             self._policy.age_s,
             self._spool.epoch,
             self._status.backlog,
-            "",
+            _content_url(status.services),
             counts,
         )
 
@@ -194,6 +194,12 @@ async def _for_ever(part: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a part of the bus failed; it begins again")
         await asyncio.sleep(max(0.0, FAULT_PAUSE_S - (time.monotonic() - began_at)))
+
+
+def _content_url(services: Iterable[ServiceStatus]) -> str:
+    """Where this host hands out content, by its own name; "" where it does not."""
+    ports = {service.name: service.ports for service in services}.get("http", {})
+    return f"http://{socket.gethostname()}:{ports['http']}" if "http" in ports else ""
 
 
 def _host_name() -> str:
