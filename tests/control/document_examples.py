@@ -164,12 +164,19 @@ class Drained:
 
     def __init__(self, daemon: DaemonProcess) -> None:
         self.faults: list[bytes] = []
+        self.lines: list[bytes] = []
         self._log = daemon.process.stderr
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """When the process has ended: wait for its last line."""
+        self._thread.join(TIMEOUT_S)
 
     def _read(self) -> None:
         assert self._log is not None
         for line in self._log:
+            self.lines.append(line)
             if b'"exception":' in line:
                 self.faults.append(line)
 

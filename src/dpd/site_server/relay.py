@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from dpd.bus.messages import MAX_ASK_BYTES, Answer
-from dpd.control.access import Caller, caller_of
+from dpd.control.access import Caller, Role, caller_of, still_may
 from dpd.control.messages import Failure
 from dpd.control.openapi import JSON, NDJSON, Route
 from dpd.control.refusals import RequestRefused, classify
@@ -105,6 +105,8 @@ async def _pass_back(request: web.Request, first: Answer, rest: Any) -> web.Stre
         await response.prepare(request)
         await response.write(first.body.encode())
         async for part in rest:
+            if headers.get("Content-Type", "").startswith(_EVENTS) and not still_may(request, Role.VIEWER):
+                break
             await response.write(part.body.encode())
     except ConnectionError:
         pass  # whoever asked is gone, and the point is told so by the end of `rest`
