@@ -67,3 +67,14 @@ def test_a_file_that_is_not_there_is_told(dpd: Dpd, tmp_path: Path) -> None:
     ended = dpd("computer", "import", tmp_path / "none.csv")
     assert ended.code == 1
     assert "none.csv: No such file or directory; expected a CSV file" in ended.err
+
+
+def test_files_of_other_systems_are_imported(site: SiteDoor, dpd: Dpd, tmp_path: Path) -> None:
+    fog, configmgr = tmp_path / "fog.csv", tmp_path / "cm.csv"
+    fog.write_text(f"{A}|{B},PC-Lab-01,Front,,4\n")
+    assert dpd("computer", "import", fog, "--format", "fog").out.startswith(f"+ PC-Lab-01 {A} {B}\n1 new")
+    configmgr.write_text("NEWCOMP1,55555555-5555-5555-5555-555555555555,\n")
+    assert (
+        dpd("computer", "import", configmgr, "--format", "configmgr", "--json").json["added"][0]["name"] == "NEWCOMP1"
+    )
+    assert "expected a first line with name" in dpd("computer", "import", fog).out

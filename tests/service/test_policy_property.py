@@ -281,8 +281,8 @@ class PolicyMachine(RuleBasedStateMachine):
         other = LABS[name] if link else ""
         rules = [MembershipRule(MemberKind.NAME, pattern)] if pattern else []
         rules += [MembershipRule(MemberKind.MAC_PREFIX, prefix)] if prefix else []
-        others = {link: (other,)} if link else {}
-        wanted = Collection(name, tuple(sorted(named)), tuple(rules), **others)
+        include, exclude = ((other,) if link == each else () for each in ("include", "exclude"))
+        wanted = Collection(name, tuple(sorted(named)), tuple(rules), include, exclude)
         write = self.store.change_collection if name in self.model.collections else self.store.add_collection
         try:
             write(wanted, "test")

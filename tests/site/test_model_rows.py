@@ -68,7 +68,7 @@ def models(draw: st.DrawFn) -> SiteModel:
     ]
     points = draw(st.lists(st.sampled_from(POINTS), unique=True))
     networks = draw(st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]), unique=True)) if points else []
-    rules = draw(st.lists(st.sampled_from([(1, "52:54"), (2, "52:55"), (3, "52:56")]), unique=True))
+    approved = draw(st.lists(st.sampled_from([(1, "52:54"), (2, "52:55"), (3, "52:56")]), unique=True))
     return normal_model(
         SiteModel(
             tuple(computers),
@@ -76,7 +76,7 @@ def models(draw: st.DrawFn) -> SiteModel:
             tuple(deployments),
             tuple(Boundary(each, tuple(draw(st.permutations(points))), "there") for each in networks),
             tuple(Point(each, ("north", "a"), "http://hq:80", "x") for each in points),
-            tuple(ApprovalRule(id, RuleKind.MAC_PREFIX, value, 4.0) for id, value in rules),
+            tuple(ApprovalRule(id, RuleKind.MAC_PREFIX, value, 4.0) for id, value in approved),
             draw(st.sampled_from(["", "move"])),
             draw(st.sampled_from(AffinityMode)),
         )

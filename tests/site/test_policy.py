@@ -14,7 +14,6 @@ from dpd.site.judgement import SAME_BOOT_S
 from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
 from dpd.site.records import (
-    AffinityMode,
     Audience,
     Collection,
     Computer,
@@ -363,13 +362,13 @@ def test_the_brake_counts_what_runs_once_more() -> None:
 
 def test_the_affinity_mode_is_the_settings_word_unless_a_site_said_one() -> None:
     site = Site('[site]\naffinity_mode = "pending"\nhigh_risk_computers = 7\n')
-    assert site.store.affinity_mode is AffinityMode.PENDING
+    assert site.store.affinity_mode == "pending"
     assert site.policy.high_risk_computers == 7
     site.policy.apply(parse_settings('[site]\naffinity_mode = "auto"\n', "t"))
-    assert (site.store.affinity_mode, site.policy.high_risk_computers) == (AffinityMode.AUTO, 100)
+    assert (site.store.affinity_mode, site.policy.high_risk_computers) == ("auto", 100)
     assert site.store.mirror("hq", 1, SiteModel(), T)
     site.policy.apply(parse_settings('[site]\naffinity_mode = "pending"\n', "t"))
-    assert site.store.affinity_mode is AffinityMode.NONE
+    assert site.store.affinity_mode == "none"
 
 
 # ---- unknown machines

@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,7 +288,7 @@ def test_a_mirrored_policy_is_changed_by_its_site_alone(store: SiteStore, tmp_pa
     assert store.mirror("hq", 41, MODEL, 77.0)
     assert (store.model(), store.authority) == (MODEL, Authority("hq", 41, 77.0))
     assert store.runs.all() == []  # of a deployment that is no more, whatever its number was
-    refused = [
+    refused: list[Callable[[], object]] = [
         lambda: store.add_computer(Computer("PC3", ("52:54:00:00:00:0c",)), "bob"),
         lambda: store.remove_computer("PC2", "bob"),
         lambda: store.carry_out([Computer("PC1", (A,), "", "IMG3")], "bob"),
@@ -405,8 +405,12 @@ def test_a_model_is_whole_whenever_the_process_is_killed(tmp_path: Path, how: st
     store = SiteStore(path)
     model, version = store.model(), store.policy_version
     if version:
-        assert {each.boot_image for each in (*model.computers, *model.deployments)} == {f"IMG{version}"}
-        assert [each.name for each in (*model.collections, *model.points)] == [f"c{version}", f"p{version}"]
+        images = {each.boot_image for each in model.computers} | {each.boot_image for each in model.deployments}
+        assert images == {f"IMG{version}"}
+        assert ([each.name for each in model.collections], [each.name for each in model.points]) == (
+            [f"c{version}"],
+            [f"p{version}"],
+        )
         assert len(store.membership.keys_in(f"c{version}")) == 40
         assert store.audit(1)[0].policy_version == version
     else:
