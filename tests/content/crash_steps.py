@@ -262,6 +262,9 @@ def check_sound(library: Library, root: Path) -> None:
     check_gc(library)
     blobs = {path.name for path in root.glob("blobs/*/*") if path.suffix != ".parity"}
     assert blobs == {entry.sha256 for content in contents for entry in library.files(content)}
+    totals, content_bytes = library.totals(), sum(content.size_bytes for content in contents)
+    assert (totals.contents, totals.content_bytes, totals.blobs) == (len(contents), content_bytes, len(blobs))
+    assert totals.saved_bytes == content_bytes - totals.blob_bytes
     assert {path.stem for path in root.glob("blobs/*/*.parity")} <= blobs  # each is checked by verify
     assert {path.name for path in root.glob("chunks/*")} <= blobs
     assert len(list(root.glob("manifests/*"))) == sum(content.is_one_file for content in contents)

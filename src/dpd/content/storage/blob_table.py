@@ -100,6 +100,9 @@ class BlobTable:
             " ON CONFLICT (sha256) DO UPDATE SET root = excluded.root, state = excluded.state",
             ((row.sha256, row.size_bytes, row.root, row.state) for row in adopted),
         )
+        self._tally.count_blobs(
+            connection, list({row.sha256: row.size_bytes for row in adopted if row.sha256 not in roots}.values())
+        )
         _delete_loose(connection, (Place(row.sha256, row.root) for row in adopted))
         _insert_loose(connection, before)
         return before
@@ -108,15 +111,18 @@ class BlobTable:
         self, connection: sqlite3.Connection, blobs: Iterable[int], held: Iterable[str] = ()
     ) -> list[Place]:
         """Of these blobs, by the ids of their rows, those that no file is made of go."""
-        keep, places = frozenset(held), []
+        keep, places, sizes = frozenset(held), list[Place](), list[int]()
         for number in blobs:
             row = connection.execute(
-                "SELECT sha256, root FROM blob WHERE id = ? AND NOT EXISTS (SELECT 1 FROM file WHERE blob = blob.id)",
+                "SELECT sha256, root, size_bytes FROM blob WHERE id = ?"
+                " AND NOT EXISTS (SELECT 1 FROM file WHERE blob = blob.id)",
                 (number,),
             ).fetchone()
             if row is not None and row[0] not in keep:
                 connection.execute("DELETE FROM blob WHERE id = ?", (number,))
-                places.append(Place(*row))
+                places.append(Place(row[0], row[1]))
+                sizes.append(row[2])
+        self._tally.count_blobs(connection, sizes, -1)
         _insert_loose(connection, places)
         return places
 

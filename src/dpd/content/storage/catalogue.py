@@ -177,6 +177,7 @@ class Catalogue:
                     "INSERT INTO file SELECT ?, ?, id FROM blob WHERE sha256 = ?",
                     ((number, entry.path, entry.sha256) for entry in files),
                 )
+                self._tally.count_files(connection, number)
             (kept,) = connection.execute("SELECT count(*) FROM file WHERE content = ?", (number,)).fetchone()
             if kept != len(files):
                 raise ContentError(f"{content}: {len(files) - kept} of its blobs are not in the library; try again")
@@ -223,6 +224,7 @@ class Catalogue:
             blobs = [
                 row[0] for row in connection.execute("SELECT DISTINCT blob FROM file WHERE content = ?", (number,))
             ]
+            self._tally.count_files(connection, number, -1)
             connection.execute("DELETE FROM content WHERE id = ?", (number,))
             return self.blobs.drop_unneeded(connection, blobs, held)
 

@@ -10,8 +10,8 @@ loose     places where a file may lie that no blob row vouches for: written befo
           very transaction that takes the row away; opening looks at these places and at no others
 counter   numbers that count on over restarts
 fact      texts that stay: "library", the name of this library that its roots carry
-total     one row that triggers keep: how many contents and blobs there are, and their bytes; `used_bytes` are those of the
-          blobs that some file is made of
+total     one row: how many contents and blobs there are, and their bytes; `used_bytes` are those of the blobs that some file
+          is made of. Kept in the transactions that change them (tally.py)
 """
 
 from __future__ import annotations
@@ -113,20 +113,6 @@ CREATE TRIGGER content_comes AFTER INSERT ON content BEGIN
 END;
 CREATE TRIGGER content_goes AFTER DELETE ON content BEGIN
     UPDATE total SET contents = contents - 1, content_bytes = content_bytes - OLD.size_bytes;
-END;
-CREATE TRIGGER blob_comes AFTER INSERT ON blob BEGIN
-    UPDATE total SET blobs = blobs + 1, blob_bytes = blob_bytes + NEW.size_bytes;
-END;
-CREATE TRIGGER blob_goes AFTER DELETE ON blob BEGIN
-    UPDATE total SET blobs = blobs - 1, blob_bytes = blob_bytes - OLD.size_bytes;
-END;
-CREATE TRIGGER file_comes BEFORE INSERT ON file
-WHEN NOT EXISTS (SELECT 1 FROM file WHERE blob = NEW.blob) BEGIN
-    UPDATE total SET used_bytes = used_bytes + (SELECT size_bytes FROM blob WHERE id = NEW.blob);
-END;
-CREATE TRIGGER file_goes AFTER DELETE ON file
-WHEN NOT EXISTS (SELECT 1 FROM file WHERE blob = OLD.blob) BEGIN
-    UPDATE total SET used_bytes = used_bytes - (SELECT size_bytes FROM blob WHERE id = OLD.blob);
 END;
 """
 MIGRATIONS = (_FIRST, _FILES_AND_ROOTS, _TOTALS)
