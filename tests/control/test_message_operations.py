@@ -184,3 +184,26 @@ async def test_no_more_than_so_many_follow(
             await anext(messages.follow(messages.position("0"), Severity.INFO, 1))
     async with aclosing(messages.follow(messages.position("0"), Severity.INFO, 1)) as pages:
         assert sequences(await anext(pages)) == [1]
+
+
+class Replaced:
+    """A series that another takes the place of while it is read."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.epoch, self.latest, self.oldest = "0123456789abcdef", 9, 1
+
+    def after(self, sequence: int, limit: int, *, severity: Severity) -> list[object]:
+        self.epoch = self._spool.epoch
+        return list(self._spool.after(sequence, limit, severity=severity))
+
+    def last(self, limit: int, *, severity: Severity) -> list[object]:
+        return self.after(0, limit, severity=severity)
+
+
+async def test_messages_of_a_series_that_just_began_are_not_taken_for_those_of_another(spool: Spool) -> None:
+    put(spool, 12)
+    page = await MessageOperations(Replaced(spool), lambda: False).page(Position("0123456789abcdef", 5), 100)  # type: ignore[arg-type]
+    assert (sequences(page), page.position.epoch) == (list(range(1, 13)), spool.epoch)
+    newest = await MessageOperations(Replaced(spool), lambda: False).newest(100)  # type: ignore[arg-type]
+    assert newest.position.epoch == spool.epoch

@@ -141,6 +141,27 @@ def test_two_readers_each_have_everything_at_their_own_pace(path: Path) -> None:
         assert spool.stats.unconfirmed == {"site": 0, "archive": 0}
 
 
+def test_what_is_confirmed_of_another_series_is_not_confirmed_of_this_one(path: Path) -> None:
+    with opened(path, readers=("site",)) as spool:
+        spool.put("job.done", {})
+        assert spool.flush(PATIENCE_S)
+        spool.confirm("site", 1, "0123456789abcdef")
+        assert spool.confirmed("site") == 0
+        spool.confirm("site", 1, spool.epoch)
+        assert spool.confirmed("site") == 1
+
+
+def test_a_damaged_file_that_cannot_be_moved_away_does_not_end_the_writer(path: Path) -> None:
+    path.write_bytes(b"rubbish" * 1000)
+    path.with_name("messages.db.damaged").mkdir()
+    with opened(path) as spool:
+        wait_for(lambda: spool.stats.write_failures > 0)
+        path.with_name("messages.db.damaged").rmdir()
+        spool.put("job.done", {"number": 1})
+        assert spool.flush(PATIENCE_S)
+        assert numbers(spool.after(0)) == [1]
+
+
 def test_without_a_path_it_is_all_in_memory() -> None:
     with opened(None) as spool:
         spool.put("job.done", {"number": 1})

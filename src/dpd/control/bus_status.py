@@ -77,7 +77,7 @@ class StatusShipper:
             stored = message.sequence
             self.stats.sent += 1
         if stored and epoch == self._spool.epoch:
-            await asyncio.to_thread(self._spool.confirm, READER, stored)
+            await asyncio.to_thread(self._spool.confirm, READER, stored, epoch)
         if failure is not None:
             raise _explained(failure)
 

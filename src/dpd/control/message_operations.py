@@ -96,6 +96,8 @@ class MessageOperations:
             behind = Position(series.epoch, 0)
         latest = series.latest
         found, oldest = await asyncio.to_thread(_read, series, behind.sequence, limit, severity)
+        if behind.epoch != series.epoch:  # another file took its place just now
+            return await self.page(behind, limit, severity)
         missed = None
         if behind.sequence + 1 < oldest:
             last = min(oldest, found[0].sequence if found else oldest) - 1
@@ -108,6 +110,8 @@ class MessageOperations:
         series = self.series
         epoch, latest = series.epoch, series.latest
         found = await asyncio.to_thread(series.last, limit, severity=severity)
+        if epoch != series.epoch:
+            return await self.newest(limit, severity)
         return Page(found, Position(epoch, max(latest, found[-1].sequence if found else 0)))
 
     async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncGenerator[Page, None]:

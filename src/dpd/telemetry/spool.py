@@ -94,9 +94,7 @@ class Spool:
         self._limits = limits or SpoolLimits()
         self._clock = clock
         self._retry_s = retry_s
-        self._changed = (
-            threading.Condition()
-        )  # its lock holds what is in memory, and is never held while the disk works
+        self._changed = threading.Condition()  # its lock is for memory, and never held while the disk works
         self._queue: deque[Put] = deque()
         self._put_count = self._written_count = 0
         self._loss = _Loss()
@@ -180,10 +178,15 @@ class Spool:
         """The newest messages, at least as severe, the oldest of them first. Blocks. Raises SpoolError."""
         return self._asked(lambda file: file.last(limit, severity))
 
-    def confirm(self, reader: str, sequence: int) -> None:
+    def confirm(self, reader: str, sequence: int, epoch: str = "") -> None:
         """This reader has all up to there for certain; what is behind waits for it. With 0 it makes itself known. Never goes
-        back. Blocks. Raises SpoolError."""
-        self._asked(lambda file: file.confirm(reader, sequence))
+        back. With an epoch it holds for that series alone. Blocks. Raises SpoolError."""
+
+        def confirm(file: SpoolFile) -> None:
+            if epoch in ("", file.epoch):
+                file.confirm(reader, sequence)
+
+        self._asked(confirm)
         self._count()
 
     def confirmed(self, reader: str) -> int:
@@ -219,13 +222,12 @@ class Spool:
     def close(self) -> None:
         """Write what is left, where the disk takes it within CLOSE_S, and close the file; idempotent. Blocks."""
         with self._changed:
-            self._is_closing = True
+            is_closed, self._is_closing = self._is_closing, True
             self._changed.notify_all()
         self.release()
         self._writer.join(CLOSE_S)
-        if left := len(self._queue):
+        if (left := len(self._queue)) and not is_closed:
             log.error("status messages not written", extra={"count": left, "error": self._error})
-            self._queue.clear()
         if self._file is not None and not self._writer.is_alive():
             self._file.close()
 
@@ -260,7 +262,9 @@ class Spool:
                 batch = [self._queue[place] for place in range(min(MAX_BATCH, len(self._queue)))]
                 is_last_try = self._is_closing
             if not batch:
-                return
+                if is_last_try:
+                    return
+                continue
             if self._try_to_write(batch):
                 continue
             if is_last_try:
@@ -290,11 +294,12 @@ class Spool:
     def _try_to_open(self) -> bool:
         path = Path(":memory:") if self._path is None else self._path
         try:
-            self._file = SpoolFile(path, self._limits, self._readers)
+            file = SpoolFile(path, self._limits, self._readers)
         except Exception as error:
             self._fail(error)
             return False
-        self._epoch = self._file.epoch
+        self._epoch = file.epoch  # first: who reads, and finds the epoch as it was before, has read that series
+        self._file = file
         self._count()
         self._note_success()
         self.release()  # whoever waits in a series that is no more
