@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import http.server
@@ -160,6 +161,8 @@ def _order(url: str, package_id: str, sha256: str) -> dict[str, Any]:
 def test_secrets_come_out_nowhere(tmp_path: Path, origin: str) -> None:
     place = Place(tmp_path, origin)
     with place.daemon.ready() as daemon:
+        assert daemon.process.stderr is not None
+        fcntl.fcntl(daemon.process.stderr, fcntl.F_SETPIPE_SZ, 1 << 20)  # the log is read at the end
         _ask_rightly(place, origin)
         _ask_wrongly(place, origin)
         _look_at_everything(place)
