@@ -127,6 +127,7 @@ class Stage:
     leaf: NatsServer
     site: SiteServerProcess
     points: dict[str, Point]
+    loader: Path
     _macs: int = 0
 
     # ---- doors of a point
@@ -282,6 +283,6 @@ def make_stage(home: Path, loader: bytes) -> Iterator[Stage]:
                 source="" if is_hq else SOURCE.format(address=lan["hq"].address),
             )
             points[name] = stack.enter_context(Point(home / name, settings, lan[name]))
-        stage = Stage(lan, hub, leaf, site, points)
+        stage = Stage(lan, hub, leaf, site, points, boot / "ipxe.efi")
         stage.until("all points are heard", lambda: stage.at_site("GET", "status").reply["points"]["present"] == 3)
         yield stage
