@@ -128,7 +128,9 @@ def test_rules_ask_only_for_metrics_that_exist(registry: MetricsRegistry) -> Non
     assert (len(asked) > 30, len(shown) > 50) == (True, True)  # they were found at all
 
 
-@pytest.mark.parametrize("part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation"])
+@pytest.mark.parametrize(
+    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "spool"]
+)
 def test_each_part_is_on_the_dashboard(part: str) -> None:
     assert any(f"dpd_{part}_" in query for query in queries())
 
