@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dpd.control import event_stream
+from dpd.control import event_stream, message_operations
 from dpd.control.operations import Operations
 from dpd.telemetry.spool import Spool
 from dpd.telemetry.spool_file import SpoolLimits
@@ -110,6 +110,14 @@ async def test_a_drain_ends_the_stream_with_everything_told(
 async def test_a_wrong_position_is_refused_before_the_stream_begins(api: aiohttp.ClientSession) -> None:
     async with api.get("/v1/events/stream", headers={"Last-Event-ID": "yesterday"}) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_request")
+
+
+async def test_one_follower_too_many_is_refused_with_a_status_of_its_own(
+    api: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_operations, "MAX_FOLLOWERS", 0)
+    async with api.get("/v1/events/stream") as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "unavailable")
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(

@@ -37,6 +37,7 @@ async def stream_messages(
 ) -> web.StreamResponse:
     """Until the client goes, or is known no more, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
     behind = api.messages.position(request.headers.get("Last-Event-ID") or parameters.after)
+    api.messages.refuse_crowd()  # while the answer can still have a status of its own
     response = web.StreamResponse(headers=_HEADERS)
     async with aclosing(api.messages.follow(behind, parameters.severity, HEARTBEAT_S)) as pages:
         try:

@@ -114,11 +114,15 @@ class MessageOperations:
             return await self.newest(limit, severity)
         return Page(found, Position(epoch, max(latest, found[-1].sequence if found else 0)))
 
+    def refuse_crowd(self) -> None:
+        """Raises Unavailable where as many follow as may."""
+        if self._followers >= MAX_FOLLOWERS:
+            raise Unavailable(f"{self._followers} follow the status messages already, as many as may; try again later")
+
     async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncGenerator[Page, None]:
         """Pages behind a position as they come, an empty one where nothing came for a while; ends when dpd drains, with
         everything told. Raises Unavailable where too many follow."""
-        if self._followers >= MAX_FOLLOWERS:
-            raise Unavailable(f"{self._followers} follow the status messages already, as many as may; try again later")
+        self.refuse_crowd()
         self._followers += 1
         try:
             while True:
