@@ -163,7 +163,7 @@ def test_nothing_that_was_said_is_lost_when_the_process_is_killed(tmp_path: Path
     store.close()
 
 
-# ---- collections, boundaries and points
+# ---- collections
 
 
 def test_computers_that_come_and_go_come_and_go_in_collections(store: SiteStore) -> None:
@@ -213,31 +213,6 @@ def test_a_deployments_name_is_its_own(store: SiteStore) -> None:
     store.add_deployment(Deployment(0, "all", "", Purpose.AVAILABLE, name="win"), "alice")
     with pytest.raises(SiteConflict, match="deployment WIN: is there already"):
         store.add_deployment(Deployment(0, "all", "", Purpose.AVAILABLE, name="WIN"), "alice")
-
-
-def test_boundaries_name_points_that_are_there(store: SiteStore, tmp_path: Path) -> None:
-    with pytest.raises(SiteNotFound, match=r"boundary 10\.0\.0\.0/8: no point hq"):
-        store.add_boundary(Boundary("10.0.0.0/8", ("hq",)), "alice")
-    store.add_point(Point("hq", ("north",)), "alice")
-    store.add_point(Point("branch"), "alice")
-    store.add_boundary(Boundary("10.0.0.0/8", ("HQ", "branch")), "alice")
-    with pytest.raises(SiteConflict, match="is there already"):
-        store.add_boundary(Boundary("10.0.0.0/8", ("hq",)), "alice")
-    with pytest.raises(SiteConflict, match=r"point branch: boundary 10\.0\.0\.0/8 names it"):
-        store.remove_point("branch", "alice")
-    store.change_boundary(Boundary("10.0.0.0/8", ("hq",), "all of it"), "alice")
-    store.remove_point("branch", "alice")
-    store.change_point(Point("HQ", ("south",)), "alice")
-    with pytest.raises(SiteNotFound, match="no point branch"):
-        store.change_point(Point("branch"), "alice")
-    again = reopened(store, tmp_path)
-    assert again.points == {"hq": Point("hq", ("south",))}
-    assert again.points_for("10.1.2.3") == ("hq",)
-    assert again.remove_boundary("10.0.0.0/8", "alice").description == "all of it"
-    assert again.points_for("10.1.2.3") == ()
-    with pytest.raises(SiteNotFound, match="no boundary"):
-        again.remove_boundary("10.0.0.0/8", "alice")
-    again.close()
 
 
 # ---- the whole model, and whose it is

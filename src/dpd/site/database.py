@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,6 +126,13 @@ class SiteDatabase:
         self.facts = dict(self.rows("SELECT name, value FROM facts"))
         said = self.facts["authority"]
         self.authority = Authority(**json.loads(said)) if said else None
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """The lock, for who may change policy. Raises SiteConflict where this policy is another's."""
+        with self.lock:
+            self.check_own()
+            yield
 
     def check_own(self) -> None:
         """Raises SiteConflict where this policy is another's."""

@@ -11,39 +11,32 @@ from pathlib import Path
 
 from dpd.site.aims import Aims
 from dpd.site.approvals import ApprovalBook
-from dpd.site.boundaries import BoundaryMap
 from dpd.site.database import SiteDatabase, write_authority, write_fact
 from dpd.site.high_risk import Reach
 from dpd.site.known_computers import KnownComputers, Plan, plan_changes
 from dpd.site.membership import Membership
 from dpd.site.model import SiteModel
-from dpd.site.model_checks import normal_boundary, normal_collection, normal_deployment, normal_model, normal_point
+from dpd.site.model_checks import normal_collection, normal_deployment, normal_model
 from dpd.site.model_rows import (
-    read_boundaries,
     read_collections,
     read_computers,
     read_deployments,
-    read_points,
     remove_computers,
-    write_boundary,
     write_collection,
     write_computers,
     write_deployment,
     write_model,
-    write_point,
 )
+from dpd.site.place_store import PlaceStore
 from dpd.site.records import (
     COLLECTION_TARGET,
     AffinityMode,
     AuditEntry,
     Authority,
-    Boundary,
     Collection,
     Computer,
     Deployment,
-    Point,
     SiteConflict,
-    SiteError,
     SiteNotFound,
     normal_computer,
 )
@@ -53,12 +46,12 @@ from dpd.telemetry.events import EventLog
 NAMED_IN_AUDIT = 20
 
 
-class SiteStore:
+class SiteStore(PlaceStore):
     """`computers`, `membership`, `deployments` (by id, the oldest first), `aims`, `points` and `boundaries` are replaced as wholes.
     What changes the model is refused by SiteConflict where it is a site's (`authority`). Safe to use from any thread."""
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = SiteDatabase(path, clock)
+        super().__init__(SiteDatabase(path, clock))
         self._clock = clock
         self.code_key = bytes.fromhex(self._database.facts["code_key"])
         self.runs = RunBook(self._database)
@@ -67,9 +60,6 @@ class SiteStore:
         self.membership = Membership()
         self.deployments: Mapping[int, Deployment] = {}
         self.aims = Aims()
-        self.points: Mapping[str, Point] = {}
-        self.boundaries: Mapping[str, Boundary] = {}
-        self.boundary_map = BoundaryMap()
         self._load()
         self._database.trim_audit()
 
@@ -123,7 +113,7 @@ class SiteStore:
 
     def carry_out(self, computers: Sequence[Computer], actor: str, action: str = "computers imported") -> Plan:
         """Add or change all of these or none. Raises SiteConflict."""
-        with self._own():
+        with self._database.own():
             plan = self.plan(computers)
             if plan.problems:
                 raise SiteConflict(plan.problems[0].message)
@@ -137,7 +127,7 @@ class SiteStore:
 
     def add_computer(self, computer: Computer, actor: str) -> Computer:
         """Raises SiteError, SiteConflict where its name, a MAC or its GUID is somebody's already."""
-        with self._own():
+        with self._database.own():
             if computer.name.lower() in self.computers.by_name:
                 raise SiteConflict(
                     f"computer {computer.name}: is there already; `dpd computer show {computer.name}` shows it"
@@ -147,7 +137,7 @@ class SiteStore:
     def remove_computer(self, name: str, actor: str) -> Computer:
         """With its runs, and out of the collections that name it. Its own deployments must have gone before. Raises SiteNotFound,
         SiteConflict."""
-        with self._own():
+        with self._database.own():
             computer = self.computers.find(name)
             self._check_no_target(f"computer {computer.name}", computer.name.lower())
             self._database.change(
@@ -163,7 +153,7 @@ class SiteStore:
 
     def add_collection(self, collection: Collection, actor: str) -> Collection:
         """Raises SiteError, SiteNotFound for what it speaks of, SiteConflict where there is one of that name."""
-        with self._own():
+        with self._database.own():
             if collection.name.lower() in self.membership.collections:
                 raise SiteConflict(
                     f"collection {collection.name}: is there already; `dpd collection show {collection.name}` shows it"
@@ -172,7 +162,7 @@ class SiteStore:
 
     def change_collection(self, collection: Collection, actor: str) -> Collection:
         """The one of that name is from now on so. Raises SiteError, SiteNotFound, SiteConflict for a circle."""
-        with self._own():
+        with self._database.own():
             known = self.membership.find(collection.name)
             wanted = replace(collection, name=known.name, added_at=known.added_at)
             return self._write_collection(wanted, actor, "collection changed")
@@ -196,7 +186,7 @@ class SiteStore:
 
     def remove_collection(self, name: str, actor: str) -> Collection:
         """Its deployments, and what other collections say of it, must have gone before. Raises SiteNotFound, SiteConflict."""
-        with self._own():
+        with self._database.own():
             found = self.membership.find(name)
             key = found.name.lower()
             self._check_no_target(f"collection {found.name}", COLLECTION_TARGET + key)
@@ -243,7 +233,7 @@ class SiteStore:
 
     def add_deployment(self, deployment: Deployment, actor: str) -> Deployment:
         """It gets an id. Raises SiteNotFound where its target is not there, SiteError where it ends before it begins."""
-        with self._own():
+        with self._database.own():
             normal = self.plan_deployment(replace(deployment, id=0, added_at=0.0))
             id = self._database.change(
                 actor,
@@ -256,7 +246,7 @@ class SiteStore:
 
     def remove_deployment(self, id: int, actor: str) -> Deployment:
         """With its runs. Raises SiteNotFound."""
-        with self._own():
+        with self._database.own():
             deployment = self.deployment(id)
             self._database.change(
                 actor,
@@ -278,106 +268,6 @@ class SiteStore:
         self.deployments = {each.id: each for each in found}
         self.runs.load()
 
-    # ---- points and boundaries
-
-    def add_point(self, point: Point, actor: str) -> Point:
-        """Raises SiteError, SiteConflict where there is one of that name."""
-        with self._own():
-            normal = normal_point(point)
-            if normal.name.lower() in self.points:
-                raise SiteConflict(f"point {normal.name}: is there already; `dpd point show {normal.name}` shows it")
-            return self._write_point(normal, actor, "point added")
-
-    def change_point(self, point: Point, actor: str) -> Point:
-        """The one of that name is from now on so. Raises SiteError, SiteNotFound."""
-        with self._own():
-            return self._write_point(
-                replace(normal_point(point), name=self.point(point.name).name), actor, "point changed"
-            )
-
-    def _write_point(self, point: Point, actor: str, action: str) -> Point:
-        self._database.change(actor, action, point.name, lambda c: write_point(c, point), self._load_places)
-        return point
-
-    def point(self, name: str) -> Point:
-        """By name, in any case. Raises SiteNotFound."""
-        found = self.points.get(name.lower())
-        if found is None:
-            raise SiteNotFound(f"no point {name[:70]}; `dpd point list` shows those there are")
-        return found
-
-    def remove_point(self, name: str, actor: str) -> Point:
-        """No boundary may name it any more. Raises SiteNotFound, SiteConflict."""
-        with self._own():
-            point = self.point(name)
-            naming = [each.network for each in self.boundaries.values() if point.name in each.points]
-            if naming:
-                raise SiteConflict(
-                    f"point {point.name}: boundary {naming[0]} names it; `dpd boundary change {naming[0]}` takes that out first"
-                )
-            self._database.change(
-                actor,
-                "point removed",
-                point.name,
-                lambda c: c.execute("DELETE FROM points WHERE name = ?", (point.name,)),
-                self._load_places,
-            )
-            return point
-
-    def add_boundary(self, boundary: Boundary, actor: str) -> Boundary:
-        """Raises SiteError, SiteNotFound for a point that is not there, SiteConflict where there is one of that network."""
-        with self._own():
-            normal = self._normal_boundary(boundary)
-            if normal.network in self.boundaries:
-                raise SiteConflict(
-                    f"boundary {normal.network}: is there already; `dpd boundary change {normal.network}` changes it"
-                )
-            return self._write_boundary(normal, actor, "boundary added")
-
-    def change_boundary(self, boundary: Boundary, actor: str) -> Boundary:
-        """The one of that network is from now on so. Raises SiteError, SiteNotFound."""
-        with self._own():
-            normal = self._normal_boundary(boundary)
-            self.boundary(normal.network)
-            return self._write_boundary(normal, actor, "boundary changed")
-
-    def _normal_boundary(self, boundary: Boundary) -> Boundary:
-        return normal_boundary(boundary, {key: each.name for key, each in self.points.items()})
-
-    def _write_boundary(self, boundary: Boundary, actor: str, action: str) -> Boundary:
-        detail = f"{boundary.network}: {', '.join(boundary.points)}"
-        self._database.change(actor, action, detail, lambda c: write_boundary(c, boundary), self._load_places)
-        return boundary
-
-    def boundary(self, network: str) -> Boundary:
-        """By its network in normal form. Raises SiteNotFound."""
-        found = self.boundaries.get(network)
-        if found is None:
-            raise SiteNotFound(f"no boundary {network[:70]}; `dpd boundary list` shows those there are")
-        return found
-
-    def remove_boundary(self, network: str, actor: str) -> Boundary:
-        """Raises SiteNotFound."""
-        with self._own():
-            boundary = self.boundary(network)
-            self._database.change(
-                actor,
-                "boundary removed",
-                boundary.network,
-                lambda c: c.execute("DELETE FROM boundaries WHERE network = ?", (boundary.network,)),
-                self._load_places,
-            )
-            return boundary
-
-    def points_for(self, address: str) -> tuple[str, ...]:
-        """Where an address is to fetch content, the best first. Raises SiteError for what is no address."""
-        return self.boundary_map.points_for(address)
-
-    def _load_places(self) -> None:
-        self.points = {each.name.lower(): each for each in read_points(self._database)}
-        self.boundaries = {each.network: each for each in read_boundaries(self._database)}
-        self.boundary_map = BoundaryMap(self.boundaries.values())
-
     # ---- the whole
 
     def model(self) -> SiteModel:
@@ -398,7 +288,7 @@ class SiteStore:
     def replace_model(self, model: SiteModel, actor: str, *, version: int | None = None, detail: str = "") -> None:
         """This is from now on all that the site says; what keeps its id keeps its runs, id 0 gets one. With `version`, only as
         long as policy is of that version. Raises SiteError for what cannot be, SiteConflict where policy has changed since."""
-        with self._own():
+        with self._database.own():
             if version is not None and version != self.policy_version:
                 raise SiteConflict(
                     f"policy has changed since: it is version {self.policy_version} now and was {version}; look at the plan once more, then ask again"
@@ -460,9 +350,6 @@ class SiteStore:
         """Whom the deployments reach, for the high-risk guard."""
         return Reach(self.deployments.values(), self.membership, self.computers.by_name)
 
-    def _own(self) -> _Owned:
-        return _Owned(self._database)
-
     def set_maintenance(self, reason: str, actor: str) -> None:
         """With a reason no machine is answered; "" ends that. It is a matter of this store, whosever policy it has; but what the
         site says of it only the site ends. Raises SiteConflict."""
@@ -481,7 +368,7 @@ class SiteStore:
 
     def set_affinity_mode(self, mode: AffinityMode, actor: str) -> None:
         """What booted machines are told of the users they name; no change where it is so."""
-        with self._own():
+        with self._database.own():
             if mode is not self.affinity_mode:
                 self._database.change(
                     actor, "affinity mode", mode.value, lambda c: write_fact(c, "affinity_mode", mode.value), self._load_facts
@@ -494,24 +381,6 @@ class SiteStore:
     def audit(self, limit: int) -> list[AuditEntry]:
         """The last changes, oldest first."""
         return self._database.audit(limit)
-
-
-class _Owned:
-    """The database's lock, for who may change policy. Raises SiteConflict where policy is a site's."""
-
-    def __init__(self, database: SiteDatabase) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.lock.acquire()
-        try:
-            self._database.check_own()
-        except SiteError:
-            self._database.lock.release()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._database.lock.release()
 
 
 def _counts(model: SiteModel) -> str:
