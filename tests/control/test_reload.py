@@ -110,6 +110,7 @@ def test_roles_change_with_their_file_without_any_signal(place: Place) -> None:
     assert who(connection, place.token) == (200, "token bea")
     place.roles.write_text(place.roles.read_text().replace('"bea"', '"cay"'))
     assert who(connection, place.token) == (200, "token cay")
+    assert place.daemon.wait_logged("who is known has changed")["tokens"] == 1
     place.roles.write_text("[[token")
     assert who(connection, place.token) == (200, "token cay")
     assert "not TOML" in place.daemon.wait_logged("roles file")["problem"]

@@ -37,6 +37,7 @@ class NetworkDoor:
         self._token = read_token(self._token_file) if self._token_file else ""
         self._roles = RolesFile(Path(settings.roles_file)) if settings.roles_file else None
         self._door = door
+        self._known = Roles() if self._roles is None else self._roles.current(lambda _: None)
 
     def __call__(self, request: web.Request) -> Caller:
         """Who asks. Raises CallerUnknown."""
@@ -82,7 +83,11 @@ class NetworkDoor:
     def _current(self) -> Roles:
         if self._roles is None:
             return Roles()
-        return self._roles.current(lambda problem: log.error("roles file", extra={"problem": problem}))
+        roles = self._roles.current(lambda problem: log.error("roles file", extra={"problem": problem}))
+        if roles is not self._known:
+            self._known = roles
+            log.warning("who is known has changed", extra={"tokens": len(roles.tokens), "certificates": len(roles.certificates)})  # fmt: skip
+        return roles
 
 
 def _common_name(request: web.Request) -> str:
