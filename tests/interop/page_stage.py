@@ -4,13 +4,14 @@ Chromium on the server's own host, where tokens may be typed in without TLS."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from bench.netns import DEVICE, Host, Lan
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -57,6 +58,47 @@ CONSOLE = """
 listen = "127.0.0.1:8090"
 anonymous = true
 """
+
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+WIDTHS = (400, 700, 1280, 1600)
+TEXT_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
+
+# The contrast of each visible piece of text with what lies under it, and the text.
+CONTRASTS = """
+() => {
+  const channel = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+  const ground = (node) => {
+    for (let each = node; each; each = each.parentElement) {
+      const color = parse(getComputedStyle(each).backgroundColor);
+      if (color.length === 3 || color[3] > 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !node.checkVisibility() || node.closest("script")) continue;
+    const [a, b] = [luminance(parse(getComputedStyle(node).color)), luminance(ground(node))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    found.push([Math.round(contrast * 100) / 100, walker.currentNode.textContent.trim().slice(0, 60)]);
+  }
+  return found;
+}
+"""
+
+
+def check_looks(page: Page) -> None:
+    """In both schemes and at every width each text stands out from its ground, and nothing hangs over the edge."""
+    for scheme, width in itertools.product(SCHEMES, WIDTHS):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 20
+        assert [each for each in contrasts if each[0] < TEXT_CONTRAST] == [], (scheme, width)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (scheme, width)
 
 
 class LabDaemon(Daemon):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from bench.netns import missing
 from playwright.sync_api import expect
-from tests.interop.page_stage import CHROMIUM, ORIGIN, PATIENCE_MS, POINT, SITE, Stage, site_staged
+from tests.interop.page_stage import CHROMIUM, ORIGIN, PATIENCE_MS, POINT, SITE, Stage, check_looks, site_staged
 
 from dpd.control.access import Role
 
@@ -40,6 +40,7 @@ def test_who_waits_at_a_point_is_approved_at_the_site_and_boots_there(stage: Sta
         assert boot is not None
         assert stage.fetch(boot, address) > 0
         expect(page.locator("#messages")).to_contain_text(f"{POINT}: {mac}")
+        check_looks(page)
         row.get_by_role("link", name=POINT).click()
         expect(page).to_have_url(f"{ORIGIN}/?point={POINT}")
         expect(page.locator("#name")).to_have_text(POINT)

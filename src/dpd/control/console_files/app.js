@@ -2,7 +2,7 @@
 // The page as a whole: who looks, at what, and whether the server is there.
 
 import { Account } from "./account.js";
-import { Away, NO_ANSWER, get, lookAt } from "./api.js";
+import { Away, NO_ANSWER, get, lookAt, token } from "./api.js";
 import { Approvals } from "./approvals.js";
 import { announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
 import { Jobs } from "./jobs.js";
@@ -189,10 +189,14 @@ class Desk {
   #tellRefused() {
     this.messages?.stop();
     this.live.stop();
-    if (this.account.isSignedIn || sessionStorage.length) {
+    if (token()) {
       this.account.forget();
       this.notice("dpd does not know your token any more. Sign in again to approve.");
       this.start();
+      return;
+    }
+    if (this.parts !== null) {
+      location.reload(); // nothing of what was shown stays in the page
       return;
     }
     this.account.forget();

@@ -128,7 +128,7 @@ class Session {
 }
 
 /** What holds a receiver back, in words; "" where nothing does. */
-function judge(member, session) {
+export function judge(member, session) {
   const part = session.slabs ? member.verified_slabs / session.slabs : 0;
   const others = session.members.map((each) => each.verified_slabs / session.slabs).sort((a, b) => a - b);
   const middle = others[Math.floor(others.length / 2)] ?? 0;
