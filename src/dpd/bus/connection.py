@@ -151,7 +151,7 @@ class BusConnection:
 
     async def _connect(self, client: Client, link: Link) -> None:
         """Raises BusUnavailable, or whatever nats-py, ssl or the network raise."""
-        from nats.errors import NoServersError
+        from nats.errors import NoServersError, UnexpectedEOF
 
         async def closed() -> None:
             link.broken.set()
@@ -178,6 +178,13 @@ class BusConnection:
             )
         except NoServersError:  # which does not say why
             raise BusUnavailable(link.last_error or "no server answers there") from None
+        except (ConnectionResetError, BrokenPipeError, UnexpectedEOF) as error:
+            if not demands_tls(self._settings):
+                raise
+            # With TLS 1.3 our side is ready before the server has judged us, and its alert may come too late to be read.
+            raise BusUnavailable(
+                f"the server ended the connection ({explain(error)}); if it wants a client certificate, look at bus.certificate and bus.private_key"
+            ) from None
 
     def _note_connected(self, link: Link) -> None:
         self.link, self.since, self.trouble = link, time.time(), ""
