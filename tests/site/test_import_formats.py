@@ -44,13 +44,13 @@ def test_what_fog_does_not_say_stays_as_it_is_known() -> None:
         f'"NEWCOMP1","{{{GUID}}}","{ONE}","Admin","var=1"\n',
     ],
 )
-def test_configuration_managers_computer_information(text: str) -> None:
+def test_the_file_of_the_wizard_of_configmgr(text: str) -> None:
     reading = read_computers(text, KnownComputers(), CONFIGMGR)
     assert reading.problems == ()
     assert reading.computers == (Computer("NEWCOMP1", (ONE,), GUID),)
 
 
-def test_either_identity_is_enough_for_configuration_manager() -> None:
+def test_either_identity_is_enough() -> None:
     reading = read_computers(f"A1,,{ONE}\n\nA2,{GUID},\n", KnownComputers(), CONFIGMGR)
     assert reading.computers == (Computer("A1", (ONE,)), Computer("A2", (), GUID))
     assert reading.lines == (1, 3)

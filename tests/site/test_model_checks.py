@@ -114,7 +114,8 @@ def test_all_that_is_wrong_is_told_at_once_and_the_rest_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["hq:8080", "ftp://hq", "http://user:secret@hq/", "http://hq/?key=1", "http://hq/#x", "http://a b"]
+    "url",
+    ["hq:8080", "ftp://hq", "http://user:secret@hq/", "http://hq/?key=1", "http://hq/#x", "http://a b", "http://a\0b"],
 )
 def test_a_points_url_is_one_without_secrets(url: str) -> None:
     with pytest.raises(SiteError, match="url: expected such as") as caught:

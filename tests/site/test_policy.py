@@ -371,6 +371,24 @@ def test_the_affinity_mode_is_the_settings_word_unless_a_site_said_one() -> None
     assert site.store.affinity_mode == "none"
 
 
+def test_a_mirrored_point_boots_by_its_sites_word_and_approves_once_alone() -> None:
+    site = Site(PENDING)
+    model = SiteModel((Computer("PC1", (MAC,)),), deployments=(Deployment(4, "PC1", "IMG1", Purpose.REQUIRED),))
+    assert site.store.mirror("hq", 1, model, T)
+    assert said(site.boot()) == (Outcome.BOOT, Cause.REQUIRED)
+    assert site.image_at() == "IMG1"
+    assert site.store.mirror("hq", 2, replace(model, deployments=()), T)
+    assert site.image_at() == ""  # the boot under way ends with its deployment
+    code = site.boot(OTHER).code
+    with pytest.raises(SiteConflict, match="policy of this point comes from site hq"):
+        site.policy.approve(code, "alice", computer="PC2")
+    assert [machine.code for machine in site.policy.pending()] == [code]
+    site.policy.approve(code, "alice")
+    assert said(site.decide(OTHER)) == (Outcome.BOOT, Cause.UNKNOWN_ALLOWED)
+    site.store.set_maintenance("switch", "bob")
+    assert said(site.decide(OTHER)) == (Outcome.SILENT, Cause.MAINTENANCE)
+
+
 # ---- unknown machines
 
 

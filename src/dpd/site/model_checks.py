@@ -233,7 +233,7 @@ def normal_point(point: Point) -> Point:
                 f"{what} {name[:70]!r}: expected 1 to 63 of A-Z a-z 0-9 _ - beginning with a letter or digit"
             )
     url = point.url.strip().rstrip("/")
-    if url and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+    if url and not (url.isprintable() and re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url)):
         raise SiteError(
             f"point {point.name}: url: expected such as http://branch-1.example:8080, without a user, a password or a query"
         )
