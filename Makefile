@@ -15,7 +15,7 @@ help:
 	@echo "make lint     ruff, mypy --strict, lint-imports"
 	@echo "make bench    every bench, short, beside its peers"
 	@echo "make zipapp   dist/dpd-receive.pyz: the receiver for Python's standard library alone"
-	@echo "make install  as root: $(PREFIX), systemd units, /etc/dpd/dpd.toml, the user dpd"
+	@echo "make install  as root: $(PREFIX), systemd units, /etc/dpd/dpd.toml, the user dpd; EXTRAS=bus with NATS"
 	@echo "make clean    remove what the others made"
 
 $(ENVIRONMENT): pyproject.toml .ci/install-python
@@ -54,7 +54,7 @@ zipapp: $(ENVIRONMENT)
 install:
 	@test "$$(id -u)" -eq 0 || { echo "make install needs root: sudo make install" >&2; exit 1; }
 	$(PYTHON) -m venv "$(PREFIX)"
-	"$(PREFIX)/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade .
+	"$(PREFIX)/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade ".$(if $(EXTRAS),[$(EXTRAS)])"
 	ln -sf "$(PREFIX)/bin/dpd" /usr/local/bin/dpd
 	install -D -m 644 systemd/dpd.sysusers /usr/lib/sysusers.d/dpd.conf
 	install -D -m 644 systemd/dpd.tmpfiles /usr/lib/tmpfiles.d/dpd.conf
