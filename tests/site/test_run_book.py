@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,32 @@ def test_a_disk_that_refuses_does_not_make_a_machine_run_twice(caplog: pytest.Lo
         store.runs.start(Run(99, "pc1", MAC, NOW))  # no such deployment: the database refuses by its foreign key
     assert store.runs.find(99, "pc1") is not None
     assert "FOREIGN KEY" in caplog.records[0].__dict__["error"]
+    store.add_computer(Computer("PC2", (MAC,)), "test")  # every change reads the runs anew
+    assert store.runs.find(99, "pc1") is not None
+    assert store.runs.clear(99, "pc1", "test") == 1
+    assert store.runs.find(99, "pc1") is None
+
+
+def test_an_answer_that_begins_a_run_does_not_wait_for_a_change_of_policy_to_end(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "site.db")
+    id = deployed(store)
+    following, started = threading.Event(), threading.Event()
+
+    def follow() -> None:  # as slow as a site of thousands of computers
+        following.set()
+        assert started.wait(30)
+        store.runs.load()
+
+    database = store.runs._database
+    changing = threading.Thread(target=lambda: database.change("test", "slow", "", lambda c: None, follow))
+    changing.start()
+    assert following.wait(30)
+    store.runs.start(Run(id, "pc1", MAC, NOW))
+    store.runs.finish(id, "pc1", NOW + 1)
+    started.set()
+    changing.join(30)
+    assert store.runs.of_deployment(id) == [Run(id, "pc1", MAC, NOW, NOW + 1)]
+    store.close()
+    again = open_store(tmp_path / "site.db")
+    assert again.runs.of_deployment(id) == [Run(id, "pc1", MAC, NOW, NOW + 1)]
+    again.close()

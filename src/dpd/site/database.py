@@ -26,11 +26,13 @@ _T = TypeVar("_T")
 
 class SiteDatabase:
     """One file, or memory alone where there is no path. `policy_version` goes up with each change, after the copy in memory has
-    followed: so a judgement that was marked with a version was made by all of that version."""
+    followed: so a judgement that was marked with a version was made by all of that version. `lock` is held while policy changes,
+    the copies in memory included; what writes beside policy, such as runs, waits for statements and transactions alone."""
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.lock = threading.RLock()
+        self._using = threading.RLock()  # the connection
         self._path = path
         try:
             self._connection = _open(path)
@@ -46,17 +48,17 @@ class SiteDatabase:
 
     def close(self) -> None:
         """Idempotent."""
-        with self.lock:
+        with self.lock, self._using:
             self._connection.close()
 
     def rows(self, query: str, *values: object) -> list[Any]:
         """What a query finds."""
-        with self.lock:
+        with self._using:
             return self._connection.execute(query, values).fetchall()
 
     def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """A transaction: all of it or nothing. Raises SiteError where the disk refuses."""
-        with self.lock:
+        with self._using:
             try:
                 return self._transact(work)
             except sqlite3.Error as error:

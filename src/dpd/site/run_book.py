@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
+import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,10 +23,13 @@ MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
 
 
 class RunBook:
-    """Runs are added to in place; the last one that a machine was given counts until somebody clears it."""
+    """Runs are added to in place; the last one that a machine was given counts until somebody clears it. An answer that begins a run
+    does not wait for a change of policy to end."""
 
     def __init__(self, database: SiteDatabase) -> None:
         self._database = database
+        self._lock = threading.RLock()  # taken behind the database's own, never before it
+        self._unwritten: dict[tuple[int, str], Run] = {}
         long_ago = database.clock() - HOUR_S
         database.write(lambda c: c.execute("DELETE FROM required_boots WHERE at < ?", (long_ago,)))
         self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
@@ -35,13 +39,16 @@ class RunBook:
 
     def load(self) -> None:
         """Read the runs anew, after something else of the store has gone and taken its runs with it."""
-        found: dict[int, dict[str, Run]] = {}
-        for deployment, machine, *rest in self._database.rows("SELECT * FROM runs"):
-            run = Run(deployment, sys.intern(machine), *rest)
-            found.setdefault(deployment, {})[run.machine] = run
-        self._runs = found  # by deployment, then by machine: a decision looks at small tables
-        self._count = sum(map(len, found.values()))
-        self.revision += 1
+        with self._lock:
+            found: dict[int, dict[str, Run]] = {}
+            for deployment, machine, *rest in self._database.rows("SELECT * FROM runs"):
+                run = Run(deployment, sys.intern(machine), *rest)
+                found.setdefault(deployment, {})[run.machine] = run
+            for run in self._unwritten.values():
+                found.setdefault(run.deployment, {})[run.machine] = run
+            self._runs = found  # by deployment, then by machine: a decision looks at small tables
+            self._count = sum(map(len, found.values()))
+            self.revision += 1
 
     def find(self, deployment: int, machine: str) -> Run | None:
         """None where the machine has not been given it. `machine`: a computer's name in lower case, or an unknown one's MAC."""
@@ -59,17 +66,14 @@ class RunBook:
     def start(self, run: Run, *, again: bool = False) -> None:
         """A machine is given a required deployment; what it was given before stands, unless this is `again`. Where the disk
         refuses, memory remembers until the daemon ends."""
-        with self._database.lock:
+        with self._lock:
             if self.find(run.deployment, run.machine) is not None and not again:
                 return
             self._keep(run)
             self.revision += 1
             insort(self._boots, run.started_at)
             del self._boots[:-MAX_BOOTS]
-            try:
-                self._database.write(lambda c: _insert(c, run))
-            except SiteError as error:
-                log.error("run not written", extra={"mac": run.mac, "deployment": run.deployment, "error": str(error)})
+            self._write(run, lambda c: _insert(c, run))
 
     def _keep(self, run: Run) -> None:
         of_deployment = self._runs.setdefault(run.deployment, {})
@@ -78,17 +82,24 @@ class RunBook:
 
     def finish(self, deployment: int, machine: str, at: float) -> None:
         """The machine has fetched the last of its boot image: the next time it asks, it has run."""
-        with self._database.lock:
+        with self._lock:
             run = self.find(deployment, machine)
             if run is None or run.finished_at:
                 return
-            self._keep(replace(run, finished_at=at))
+            finished = replace(run, finished_at=at)
+            self._keep(finished)
             self.revision += 1
-            values = at, deployment, machine
-            try:
-                self._database.write(lambda c: c.execute("UPDATE runs SET finished_at = ? WHERE deployment = ? AND machine = ?", values))  # fmt: skip
-            except SiteError as error:
-                log.error("run not written", extra={"mac": run.mac, "deployment": deployment, "error": str(error)})
+            self._write(finished, lambda c: c.execute(_WRITE, _row(finished)))
+
+    def _write(self, run: Run, work: Callable[[sqlite3.Connection], object]) -> None:
+        key = run.deployment, run.machine
+        try:
+            self._database.write(work)
+        except SiteError as error:
+            self._unwritten[key] = run
+            log.error("run not written", extra={"mac": run.mac, "deployment": run.deployment, "error": str(error)})
+        else:
+            self._unwritten.pop(key, None)
 
     def clear(self, deployment: int, machine: str | None, actor: str) -> int:
         """Let one machine, or with None every one, have it once more. Raises SiteNotFound where that machine has not run it."""
@@ -101,6 +112,7 @@ class RunBook:
             detail = f"deployment {deployment}, {machine or 'every machine'}: {len(gone)}"
             self.before_clear(gone)
             keys = [(run.deployment, run.machine) for run in gone]
+            self._forget_unwritten(keys)
             self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys), self.load, own=False)  # fmt: skip
             return len(gone)
 
@@ -109,15 +121,22 @@ class RunBook:
     def take(self, runs: Sequence[Run]) -> None:
         """Other points gave these: they stand in the place of what is known of their machines here, and count for no brake. Those
         of deployments that are not here are left out. Raises SiteError."""
-        with self._database.lock:
+        with self._lock:
             self._database.write(lambda c: c.executemany(_TAKE, [_row(run) for run in runs]))
+            self._forget_unwritten([(run.deployment, run.machine) for run in runs])
             self.load()
 
     def drop(self, keys: Sequence[tuple[int, str]]) -> None:
         """Others have cleared these: (deployment, machine). Raises SiteError."""
-        with self._database.lock:
+        with self._lock:
+            self._forget_unwritten(keys)
             self._database.write(lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys))
             self.load()
+
+    def _forget_unwritten(self, keys: Sequence[tuple[int, str]]) -> None:
+        with self._lock:
+            for key in keys:
+                self._unwritten.pop(key, None)
 
     def started_since(self, at: float) -> int:
         """How many machines were given one after a moment; a run that was cleared still counts."""
@@ -129,6 +148,7 @@ class RunBook:
         return self._count >= CAPACITY
 
 
+_WRITE = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)"
 _TAKE = """
 INSERT OR REPLACE INTO runs SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM deployments WHERE id = ?1)
 """
@@ -139,5 +159,5 @@ def _row(run: Run) -> tuple[object, ...]:
 
 
 def _insert(connection: sqlite3.Connection, run: Run) -> None:
-    connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", _row(run))
+    connection.execute(_WRITE, _row(run))
     connection.execute("INSERT INTO required_boots VALUES (NULL, ?)", (run.started_at,))
