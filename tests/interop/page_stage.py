@@ -55,7 +55,7 @@ interface = "eth0"
 """
 CONSOLE = """
 [console]
-listen = "127.0.0.1:8090"
+listen = "0.0.0.0:8090"
 anonymous = true
 """
 
@@ -136,7 +136,7 @@ class Stage:
         return f"52:54:00:90:00:{self.last:02x}"
 
     @contextmanager
-    def page(self, role: Role | None = None, **context: Any) -> Iterator[Page]:
+    def page(self, role: Role | None = None, origin: str = ORIGIN, **context: Any) -> Iterator[Page]:
         """The page in a window of its own, as somebody who has signed in with this role."""
         options: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
         with closing(self.browser.new_context(**options)) as window:
@@ -146,7 +146,7 @@ class Stage:
             page.set_default_timeout(PATIENCE_MS)
             page.on("console", self._note)
             page.on("pageerror", lambda error: self.problems.append(str(error)))
-            page.goto(ORIGIN)
+            page.goto(origin)
             yield page
 
     def _note(self, message: ConsoleMessage) -> None:

@@ -109,6 +109,16 @@ def refusal(page: Page, token: str) -> int:
     return int(page.evaluate(ask, token))
 
 
+def test_over_plain_http_from_elsewhere_nobody_signs_in(stage: Stage) -> None:
+    _, code = let_wait(stage)
+    with stage.page(origin=f"http://{stage.lan['dpd'].address}:8090") as page:
+        card(page, code).get_by_role("button", name="Sign in to approve").click()
+        expect(page.locator("#banner-notice")).to_contain_text("Signing in needs HTTPS")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.locator("#account")).to_be_hidden()
+        assert refusal(page, stage.tokens[Role.OPERATOR]) == 401  # also where somebody sends it nevertheless
+
+
 def test_a_viewer_cannot_approve(stage: Stage) -> None:
     _, code = let_wait(stage)
     with stage.page(Role.VIEWER) as page:
@@ -286,7 +296,8 @@ def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
 
 def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:
     text = stage.dpd.config.read_text(encoding="utf-8")
-    stage.dpd.config.write_text(text.replace("anonymous = true", "anonymous = false"), encoding="utf-8")
+    closed = text.replace("anonymous = true", "anonymous = false").replace("0.0.0.0:8090", "127.0.0.1:8090")
+    stage.dpd.config.write_text(closed, encoding="utf-8")
     stage.dpd.kill()
     stage.dpd.restart()
     with stage.page() as page:

@@ -65,6 +65,7 @@ class Desk {
       const status = await get("/v1/status");
       if (turn !== this.starts) return;
       this.#tellBack();
+      if (this.isSignedIn) this.#banner("notice", "");
       this.#open(status);
     } catch (error) {
       if (turn !== this.starts) return;
