@@ -238,6 +238,28 @@ def test_closing_ends_a_publish_at_its_next_piece(library: Library, make_file: M
             use()
 
 
+def test_a_root_is_not_removed_below_a_publish_that_has_chosen_it(
+    library: Library, make_file: MakeFile, tmp_path: Path
+) -> None:
+    library.add_root(tmp_path / "second")
+    library.set_root(0, reserve_bytes=1 << 59)
+    refused = list[str]()
+
+    def remove_meanwhile(done: int, total: int) -> None:
+        library.set_root(0, reserve_bytes=0)
+        assert library.drain_root(1).blobs == 0
+        with pytest.raises(ContentError, match="began before it was drained") as told:
+            library.remove_root(1)
+        refused.append(str(told.value))
+
+    library.publish(make_file(size_bytes=1 << 20), "P", progress=remove_meanwhile)
+    assert refused
+    library.verify("P")
+    assert library.drain_root(1).blobs == 1
+    library.remove_root(1)
+    library.verify("P")
+
+
 KILLS = int(os.environ.get("DPD_KILLS", "10"))  # 200 for the long run
 NEVER_NEW = {"publish again", "open without a key", "publish again with parity", "gc"}
 SCENARIOS = (
