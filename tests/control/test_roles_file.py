@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,41 @@ def test_the_file_is_read_again_when_it_has_changed_and_not_before(path: Path) -
     add_token(path, "bea", Role.VIEWER)
     assert [each.name for each in roles.current(told.append).tokens] == ["site", "office page", "bea"]
     assert told == []
+
+
+def test_a_token_taken_back_in_a_file_that_cannot_be_read_yet_is_known_no_longer_than_that(path: Path) -> None:
+    told: list[str] = []
+    now = 0.0
+    roles = RolesFile(path, monotonic=lambda: now)
+    remove_token(path, "site")
+    path.chmod(0o666)  # an editor's umask; a full table of files has the same end
+    for _ in range(3):
+        assert [each.name for each in roles.current(told.append).tokens] == ["site", "office page"]
+    assert len(told) == 1
+    assert "who was known stays known" in told[0]
+    path.chmod(0o640)
+    assert [each.name for each in roles.current(told.append).tokens] == ["office page"]
+
+
+def test_what_keeps_a_file_from_being_read_may_pass_without_a_change_of_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    now = 0.0
+    roles = RolesFile(path, monotonic=lambda: now)
+    remove_token(path, "site")
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", _no_more_files)
+        for now in (0.0, 5.0):
+            assert [each.name for each in roles.current(told.append).tokens] == ["site", "office page"]
+    assert len(told) == 1
+    now = 10.0
+    assert [each.name for each in roles.current(told.append).tokens] == ["office page"]
+    assert len(told) == 1
+
+
+def _no_more_files(*_: object) -> None:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 @given(st.text(max_size=200))

@@ -15,6 +15,7 @@ import re
 import secrets
 import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from dpd.control.access import Role
 from dpd.errors import DpdError, SettingsError
 
 MAX_FILE_BYTES = 1 << 20
+RETRY_S = 1.0  # before a file that could not be read is asked again
 TOKEN_BYTES = 32
 TOKEN_PREFIX = "dpd_"  # by which scanners for secrets find one that was left in a repository
 MODE = 0o640
@@ -85,34 +87,45 @@ class Roles:
 class RolesFile:
     """The roles as the file has them now. One that is broken changes nothing, one that is gone means nobody."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Raises SettingsError."""
         self.path = path
+        self._monotonic = monotonic
         self._seen = _look(path)
         self._roles = read_roles(path)
+        self._problem = ""
+        self._retry_at = 0.0  # where there is a problem
 
     def current(self, tell: Callable[[str], object]) -> Roles:
-        """What the file says, read again where it has changed; `tell` gets what is wrong with it, once."""
+        """What the file says, read again where it has changed, or could not be read; `tell` gets what is wrong with it, once."""
         seen = _look(self.path)
-        if seen != self._seen:
+        if seen != self._seen or (self._problem and self._monotonic() >= self._retry_at):
             self._seen = seen
             try:
                 self._roles = read_roles(self.path) if seen is not None else Roles()
             except SettingsError as error:
-                tell(f"{error}; who was known stays known")
+                self._keep(str(error), tell)
             else:
+                self._problem = ""
                 if seen is None:
                     tell(f'control.roles_file = "{self.path}": is gone; nobody is known by it')
         return self._roles
 
+    def _keep(self, problem: str, tell: Callable[[str], object]) -> None:
+        """What keeps a file from being read may pass without a change of the file, and a token that was taken back in it is not to
+        be known for longer than that."""
+        if problem != self._problem:
+            tell(f"{problem}; who was known stays known")
+        self._problem, self._retry_at = problem, self._monotonic() + RETRY_S
 
-def _look(path: Path) -> tuple[int, int, int, int] | None:
-    """What differs when a file was written or replaced; None where there is none."""
+
+def _look(path: Path) -> tuple[int, ...] | None:
+    """What differs when a file was written, replaced or given other rights; None where there is none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def hash_token(token: str) -> str:
