@@ -55,6 +55,7 @@ EXPECTED = {
     "source": "1 to 64 of A-Z a-z 0-9 . _ -, a name in [[distribution.source]]",
     "sdi": "an absolute path as the daemon sees it",
     "name": "a plain file name of 1 to 200 characters, without / and not beginning with a dot",
+    "kinds": "kinds of a declaration with a comma between them, such as computer,deployment",
 }
 
 
