@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # at the store, for runs that have changed here
-AT_ONCE = 100  # puts that wait for JetStream
+AT_ONCE = 64  # puts that wait for JetStream, as in bus_status
 
 _Key: TypeAlias = tuple[int, str]
 
