@@ -214,7 +214,8 @@ def test_what_keeps_a_file_from_being_read_may_pass_without_a_change_of_the_file
     remove_token(path, "site")
     with monkeypatch.context() as full:
         full.setattr(Path, "open", _no_more_files)
-        for now in (0.0, 5.0):
+        for moment in (0.0, 5.0):
+            now = moment
             assert [each.name for each in roles.current(told.append).tokens] == ["site", "office page"]
     assert len(told) == 1
     now = 10.0
