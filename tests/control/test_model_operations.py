@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from dpd.control.model_operations import BoundaryChange, CollectionChange, PointChange
@@ -113,6 +116,41 @@ def test_a_collection_that_grows_under_a_required_deployment_asks_back(site: Sit
     assert site.model.add_members("few", ("PC2",), "alice", 3).members == 3
     site.model.change_collection("few", CollectionChange(computers=()), "alice")
     assert site.model.change_collection("few", CollectionChange(include=("pcs",)), "alice", 4).members == 4
+
+
+def test_members_that_several_name_at_once_are_all_named(site: SiteOperations) -> None:
+    names = [f"LAB{number}" for number in range(24)]
+    for number, name in enumerate(names):
+        site.add_computer(Computer(name, (f"52:54:00:00:01:{number:02x}",)), "alice")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: site.model.add_members("few", (name,), "alice"), names))
+    assert set(names) < set(site.model.collection("few").collection.computers)
+
+
+def test_who_looks_how_many_are_reached_and_who_changes_that_wait_for_each_other(
+    site: SiteOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = site.model._store
+    add, refused = store.add_deployment, threading.Event()
+
+    def grow() -> None:
+        try:
+            site.model.add_members("few", ("PC2", "PC3"), "bea")
+        except NotConfirmed:
+            refused.set()
+
+    growing = threading.Thread(target=grow)
+
+    def add_late(deployment: Deployment, actor: str) -> Deployment:
+        growing.start()
+        growing.join(0.5)  # what could come between has come by then
+        return add(deployment, actor)
+
+    monkeypatch.setattr(store, "add_deployment", add_late)
+    site.add_deployment(required("collection:few"), "alice")
+    growing.join(30)
+    assert refused.is_set()
+    assert [each.reaches for each in site.deployments()] == [2]
 
 
 def test_a_mirrored_policy_is_told_and_released(site: SiteOperations) -> None:

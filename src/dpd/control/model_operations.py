@@ -113,36 +113,39 @@ class ModelOperations:
         self, name: str, change: CollectionChange, actor: str, confirm: int | None = None
     ) -> CollectionStatus:
         """Raises SiteError, SiteNotFound, SiteConflict, NotConfirmed where required deployments would reach many more."""
-        known = self._store.membership.find(name)
-        wanted = replace(
-            known,
-            computers=known.computers if change.computers is None else change.computers,
-            rules=known.rules if change.rules is None else change.rules,
-            include=known.include if change.include is None else change.include,
-            exclude=known.exclude if change.exclude is None else change.exclude,
-            description=known.description if change.description is None else change.description,
-        )
-        return self._write_collection(wanted, actor, confirm)
+        with self._store.changing():
+            known = self._store.membership.find(name)
+            wanted = replace(
+                known,
+                computers=known.computers if change.computers is None else change.computers,
+                rules=known.rules if change.rules is None else change.rules,
+                include=known.include if change.include is None else change.include,
+                exclude=known.exclude if change.exclude is None else change.exclude,
+                description=known.description if change.description is None else change.description,
+            )
+            return self._write_collection(wanted, actor, confirm)
 
     def add_members(
         self, name: str, computers: tuple[str, ...], actor: str, confirm: int | None = None
     ) -> CollectionStatus:
         """Name these computers in it too. Raises as `change_collection`."""
-        known = self._store.membership.find(name)
-        return self._write_collection(replace(known, computers=(*known.computers, *computers)), actor, confirm)
+        with self._store.changing():
+            known = self._store.membership.find(name)
+            return self._write_collection(replace(known, computers=(*known.computers, *computers)), actor, confirm)
 
     def remove_member(self, name: str, computer: str, actor: str) -> CollectionStatus:
         """Name this computer in it no longer. Raises SiteNotFound, SiteConflict for one that a rule or another collection brings."""
-        membership = self._store.membership
-        known = membership.find(name)
-        named = tuple(each for each in known.computers if each.lower() != computer.lower())
-        if len(named) == len(known.computers):
-            if why := membership.why(name, computer):
-                raise SiteConflict(
-                    f"computer {computer}: belongs to collection {known.name} by {why}, not by name; change that"
-                )
-            raise SiteNotFound(f"collection {known.name} names no computer {computer[:70]}")
-        return self._write_collection(replace(known, computers=named), actor, None)
+        with self._store.changing():
+            membership = self._store.membership
+            known = membership.find(name)
+            named = tuple(each for each in known.computers if each.lower() != computer.lower())
+            if len(named) == len(known.computers):
+                if why := membership.why(name, computer):
+                    raise SiteConflict(
+                        f"computer {computer}: belongs to collection {known.name} by {why}, not by name; change that"
+                    )
+                raise SiteNotFound(f"collection {known.name} names no computer {computer[:70]}")
+            return self._write_collection(replace(known, computers=named), actor, None)
 
     def _write_collection(self, wanted: Collection, actor: str, confirm: int | None) -> CollectionStatus:
         _, membership = self._store.plan_collection(wanted)
@@ -181,13 +184,14 @@ class ModelOperations:
 
     def change_boundary(self, network: str, change: BoundaryChange, actor: str) -> Boundary:
         """Raises SiteError, SiteNotFound."""
-        known = self._store.boundary(normal_network(network))
-        wanted = replace(
-            known,
-            points=known.points if change.points is None else change.points,
-            description=known.description if change.description is None else change.description,
-        )
-        return self._store.change_boundary(wanted, actor)
+        with self._store.changing():
+            known = self._store.boundary(normal_network(network))
+            wanted = replace(
+                known,
+                points=known.points if change.points is None else change.points,
+                description=known.description if change.description is None else change.description,
+            )
+            return self._store.change_boundary(wanted, actor)
 
     def remove_boundary(self, network: str, actor: str) -> Boundary:
         """Raises SiteError, SiteNotFound."""
@@ -209,14 +213,15 @@ class ModelOperations:
 
     def change_point(self, name: str, change: PointChange, actor: str) -> Point:
         """Raises SiteError, SiteNotFound."""
-        known = self._store.point(name)
-        wanted = Point(
-            known.name,
-            known.groups if change.groups is None else change.groups,
-            known.url if change.url is None else change.url,
-            known.description if change.description is None else change.description,
-        )
-        return self._store.change_point(wanted, actor)
+        with self._store.changing():
+            known = self._store.point(name)
+            wanted = Point(
+                known.name,
+                known.groups if change.groups is None else change.groups,
+                known.url if change.url is None else change.url,
+                known.description if change.description is None else change.description,
+            )
+            return self._store.change_point(wanted, actor)
 
     def remove_point(self, name: str, actor: str) -> Point:
         """Raises SiteNotFound, SiteConflict while a boundary names it."""

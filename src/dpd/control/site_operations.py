@@ -171,10 +171,11 @@ class SiteOperations:
         """`confirm` is how many known computers it reaches, as whoever asks believes. Raises SiteError, SiteNotFound, SiteConflict,
         NotConfirmed where it is required, reaches many, and they were not counted right."""
         self._check_image(deployment.boot_image)
-        wanted = self._store.plan_deployment(deployment)
-        reach, limit = self._store.reach(), self._policy.high_risk_computers
-        check_confirmed(risks_between(reach, reach, [wanted], limit), confirm, limit)
-        added = self._store.add_deployment(wanted, actor)
+        with self._store.changing():
+            wanted = self._store.plan_deployment(deployment)
+            reach, limit = self._store.reach(), self._policy.high_risk_computers
+            check_confirmed(risks_between(reach, reach, [wanted], limit), confirm, limit)
+            added = self._store.add_deployment(wanted, actor)
         return DeploymentStatus(added, self._state(added), 0, self._store.reach().count(added))
 
     def remove_deployment(self, id: int, actor: str) -> Deployment:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,10 @@ class SiteStore(PlaceStore):
     def watch(self, heard: Callable[[], None]) -> None:
         """`heard` is called behind each change of policy, in whatever thread made it; it neither raises nor takes long."""
         self._database.watch(heard)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """For who looks first and changes after: nobody else changes policy meanwhile. Raises SiteConflict where it is a site's."""
+        return self._database.own()
 
     def tell_changes(self, events: EventLog) -> None:
         """From now on each change of policy is a status message."""
