@@ -37,6 +37,7 @@ FLAGS = (
 ORIGIN = "http://127.0.0.1:8090"
 PATIENCE_MS = 30_000
 IMAGE = "LAB1"
+DEPLOY = ("deployment", "add", "--all", "--boot-image", IMAGE, "--required", "--confirm", "0")
 SITE, POINT = "lab", "branch-1"
 LOADER = make_pe(filler=b"\xc3" * 5000)
 
@@ -189,7 +190,8 @@ def site_staged(directory: Path) -> Iterator[Stage]:
         (directory / "site").mkdir()
         roles = make_roles(directory)
         settings = '[metrics]\nlisten = ""\n' + CONSOLE + bus
-        stack.enter_context(LabSite(directory / "site", settings, lan["dpd"], roles[0]))
+        site = stack.enter_context(LabSite(directory / "site", settings, lan["dpd"], roles[0]))
+        site.tell(*DEPLOY)
         yield stack.enter_context(staged(directory, lan, roles, f'{bus}point = "{POINT}"\n'))
 
 
@@ -206,6 +208,7 @@ def alone_staged(directory: Path) -> Iterator[Stage]:
         Lan("dpd", "lease", "client", without_address=("client",)) as lan,
         staged(directory, lan, make_roles(directory), CONSOLE) as stage,
     ):
+        stage.dpd.tell(*DEPLOY)
         yield stage
 
 
@@ -217,7 +220,6 @@ def staged(directory: Path, lan: Lan, people: tuple[Path, dict[Role, str]], more
         roles, tokens = people
         dpd = stack.enter_context(LabDaemon(directory, prepare(directory) + more, lan["dpd"], roles))
         dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", IMAGE)
-        dpd.tell("deployment", "add", "--all", "--boot-image", IMAGE, "--required", "--confirm", "0")
         playwright = stack.enter_context(sync_playwright())
         chromium = chromium_on(lan, directory)
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS), headless=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,24 @@ def test_who_waits_at_a_point_is_approved_at_the_site_and_boots_there(stage: Sta
         expect(page.locator("#machines li.machine").filter(has_text=mac).locator(".badge")).to_have_text("Booted")
         page.get_by_role("link", name="All points").click()
         expect(page.locator("#name")).to_have_text(SITE)
+
+
+def test_approved_under_a_name_at_the_site_it_is_a_computer_of_the_site(stage: Stage) -> None:
+    with stage.page(Role.OPERATOR) as page:
+        expect(page.locator("#points td[data-name=Policy]")).to_have_text(re.compile("[1-9][0-9]*"))
+        mac = stage.new_mac()
+        stage.boot(mac)
+        card = page.locator("#approvals li.card").filter(has_text=mac)
+        card.get_by_label("Computer name").fill("PC-300")
+        card.get_by_role("button", name=f"Approve {mac}").click()
+        expect(card.locator(".done")).to_contain_text("Approved as PC-300. It boots at its next question.")
+        known = page.evaluate("async () => (await (await fetch('/v1/computers/PC-300')).json()).computer.macs")
+        assert known == [mac]
+        expect(page.locator("#about")).to_contain_text("1 computer ")
+        boot, address = stage.boot(mac)
+        assert boot is not None
+        assert stage.fetch(boot, address) > 0
+        expect(page.locator("#messages")).to_contain_text(f"{mac} (PC-300) has all of its boot image")
 
 
 def test_a_point_that_goes_away_is_told_with_its_name_and_comes_back(stage: Stage) -> None:
