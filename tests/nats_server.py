@@ -92,6 +92,11 @@ class NatsServer:
         )
         self.config.write_text(text)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self

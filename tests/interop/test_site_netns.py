@@ -214,7 +214,7 @@ def test_a_machine_that_ran_its_required_deployment_at_one_point_does_not_run_it
         stage.boot(where, mac)
         assert stage.decision(where, mac)["cause"] != "required"
     stage.until("the run is known", lambda: runs(lambda: stage.at_site("GET", f"deployments/{number}")))
-    _ok(stage.site_cli("--site", "deployment", "clear", str(number)))
+    _ok(stage.site_cli("--site", "deployment", "clear", str(number), "--all"))
     stage.until("the run is cleared", lambda: not runs(lambda: stage.by_api("b2", "GET", f"deployments/{number}")))
     stage.boot("b2", mac)
     assert stage.decision("b2", mac)["cause"] == "required"

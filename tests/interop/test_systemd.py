@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit as systemd judges it, and the daemon inside the walls that the unit puts up."""
+"""The units as systemd judges them, and the daemon inside the walls that its unit puts up."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dpd.settings import DaemonSettings
 
 SYSTEMD = Path(__file__).parent.parent.parent / "systemd"
 UNIT = SYSTEMD / "dpd.service"
+UNITS = (UNIT, SYSTEMD / "dpd-site.service")
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # <linux/prctl.h>, Linux 6.3
 
 pytestmark = pytest.mark.interop
@@ -37,18 +38,20 @@ def settings_of(unit: Path, key: str) -> list[str]:
     return re.findall(rf"^{key}=(.*)$", unit.read_text(), re.MULTILINE)
 
 
-def test_the_unit_is_without_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_unit_is_without_fault(unit: Path, tmp_path: Path) -> None:
     """The program need not be installed for this, so its path is that of one that is."""
-    copy = tmp_path / "dpd.service"
-    copy.write_text(UNIT.read_text().replace("/usr/bin/dpd", sys.executable))
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/usr/bin/dpd", sys.executable))
     run = subprocess.run([tool("systemd-analyze"), "verify", str(copy)], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_the_exposure_is_low() -> None:
-    command = [tool("systemd-analyze"), "security", "--offline=yes", "--threshold=20", "--no-pager", str(UNIT)]
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_exposure_is_low(unit: Path) -> None:
+    command = [tool("systemd-analyze"), "security", "--offline=yes", "--threshold=20", "--no-pager", str(unit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"Overall exposure level for dpd.service: ([\d.]+)", run.stdout)
+    found = re.search(rf"Overall exposure level for {unit.name}: ([\d.]+)", run.stdout)
     assert found, run.stderr
     assert float(found[1]) <= 2.0
     assert run.returncode == 0
@@ -74,8 +77,9 @@ def test_what_a_raw_socket_needs_is_given_by_its_drop_in_alone(tmp_path: Path, n
     assert settings_of(drop_in, "CapabilityBoundingSet") == ["CAP_NET_RAW"]
 
 
-def test_the_drain_of_the_defaults_fits_the_stop_timeout() -> None:
-    (timeout_s,) = settings_of(UNIT, "TimeoutStopSec")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_the_drain_of_the_defaults_fits_the_stop_timeout(unit: Path) -> None:
+    (timeout_s,) = settings_of(unit, "TimeoutStopSec")
     assert float(timeout_s) >= DaemonSettings().drain_timeout_s + 30
 
 
