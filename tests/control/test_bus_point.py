@@ -27,7 +27,7 @@ from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
-from dpd.site.records import Computer
+from dpd.site.records import Computer, SiteConflict
 from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
@@ -109,6 +109,8 @@ class TestWithAServer:
                 status, text = await site.ask("p1", "GET", "/v1/bus")
                 told = json.loads(text)
                 assert (status, told["state"], told["policy_version"], told["point"]) == (200, "connected", 4, "p1")
+                with pytest.raises(SiteConflict, match=r"this point follows site lab by bus\.url"):
+                    place.operations.site.model.release("anna")
                 assert told["status_confirmed"] == told["status_latest"] > 0
                 registry = MetricsRegistry()
                 bus.add_metrics(registry)

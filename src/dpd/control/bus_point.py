@@ -74,6 +74,7 @@ class PointBus:
         stack.callback(self._memory.close)
         await self._door.open(stack, make)
         self._operations.bus.source = self.status
+        self._operations.site.model.followed_site = self._settings.site
 
     async def run(self) -> None:
         """Until cancelled; nothing that happens here ends dpd."""
@@ -179,6 +180,9 @@ class PointBus:
         registry.add("bus_desired", self._desired.stats)
         registry.add_gauge(
             "bus_status", "backlog", "Status messages that the site does not have yet", lambda: self._status.backlog
+        )
+        registry.add_gauge(
+            "bus_policy", "version", "The site's policy that is held here, 0 for none", lambda: self._policy.version
         )
         registry.add_gauge(
             "bus_policy", "age_seconds", "Since the site's policy was last heard to hold", lambda: self._policy.age_s

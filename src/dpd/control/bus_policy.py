@@ -26,7 +26,7 @@ from dpd.errors import BusError, DpdError
 from dpd.site.model import SiteModel, decode_model
 from dpd.site.records import SiteError
 from dpd.site.store import SiteStore
-from dpd.telemetry.stats import counter, gauge
+from dpd.telemetry.stats import counter
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -41,7 +41,6 @@ LOOK_S = 60.0  # at the bucket, whatever the watch says
 class FollowerStats:
     """What following the site's policy counted."""
 
-    version: int = gauge("Version of the site's policy that is held here, 0 for none")
     mirrored: int = counter("Policies of the site that were taken over")
     refused: int = counter("Policies of the site that were refused: damaged, older, or of another site")
 
@@ -70,14 +69,15 @@ class PolicyFollower:
         self._refused: tuple[int, str] = (0, "")  # the bucket's revision, and why
         held = store.authority
         is_held = held is not None and held.site == site
-        self.stats.version = held.version if held is not None and is_held else 0
         # The wall clock tells only how old what a restart found is; from here on the monotonic one counts.
         age_s = max(0.0, clock() - held.at) if held is not None and is_held else 0.0
         self._heard_at = monotonic() - age_s
 
     @property
     def version(self) -> int:
-        return self.stats.version
+        """Of the site's policy that is held here, 0 for none."""
+        held = self._store.authority
+        return held.version if held is not None and held.site == self._site else 0
 
     @property
     def age_s(self) -> float:
@@ -160,7 +160,6 @@ class PolicyFollower:
         model = await self._fetch(bucket, head)
         if not await asyncio.to_thread(self._store.mirror, self._site, head.version, model, self._clock()):
             raise BusError(f"policy version {head.version} is older than what is held here")
-        self.stats.version = head.version
         self.stats.mirrored += 1
         self._heard_at = self._monotonic()
         log.info("policy of the site taken over", extra={"site": self._site, "version": head.version})

@@ -89,6 +89,7 @@ class ModelOperations:
     def __init__(self, policy: BootPolicy) -> None:
         self._policy = policy
         self._store = policy.store
+        self.followed_site = ""  # whose policy comes over the bus, again and again
 
     # ---- collections
 
@@ -246,5 +247,9 @@ class ModelOperations:
 
     def release(self, actor: str) -> PolicyStatus:
         """Policy stays as its site last said it, and is this point's own from now on. Raises SiteConflict."""
+        if self.followed_site:
+            raise SiteConflict(
+                f"this point follows site {self.followed_site} by bus.url, and would have its policy again in a moment; take bus.url out of the settings, restart dpd and release then"
+            )
         self._store.release(actor)
         return self.policy()
