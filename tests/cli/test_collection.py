@@ -61,9 +61,11 @@ def test_a_collection_is_changed_in_parts(site: SiteDoor, dpd: Dpd) -> None:
     assert (changed["members"], changed["collection"]["computers"], changed["collection"]["rules"]) == (1, ["PC2"], [])
     dpd("collection", "add", "other", "--computer", "PC3")
     assert dpd("collection", "change", "lab", "--include", "other").out == "collection lab: 2 members\n"
+    dpd("collection", "add", "other2", "--include", "other")
     assert dpd("collection", "change", "lab", "--no-links", "--json").json["collection"]["include"] == []
     missing = dpd("collection", "change", "lab", "--remove", "PC1")
-    assert (missing.code, "names no computer pc1" in missing.err) == (2, True)
+    assert (missing.code, missing.err) == (1, "dpd: collection lab names no computer PC1\n")
+    assert "by collection other, not by name" in dpd("collection", "change", "other2", "--remove", "PC3").err
 
 
 def test_many_are_reached_only_by_who_says_how_many(site: SiteDoor, dpd: Dpd) -> None:

@@ -172,18 +172,14 @@ def change(
         body["description"] = description
     if not (body or add or remove):
         raise typer.BadParameter("expected something to change, such as --add COMPUTER; `dpd collection change --help`")
-    if add or remove:
-        gone = {each.lower() for each in remove or ()}
-        named = client.get("collections", name)["collection"]["computers"]
-        missing = gone - {each.lower() for each in named}
-        if missing:
-            raise typer.BadParameter(
-                f"collection {name} names no computer {min(missing)}; `dpd collection members {name}` shows by what one belongs to it"
-            )
-        body["computers"] = [*(each for each in named if each.lower() not in gone), *(add or ())]
-    if confirm is not None:
-        body["confirm"] = confirm
-    _told(client.patch("collections", name, body=body), as_json)
+    confirmed: dict[str, Any] = {} if confirm is None else {"confirm": confirm}
+    if body:
+        status = client.patch("collections", name, body=body | confirmed)
+    for computer in remove or ():
+        status = client.delete("collections", name, "members", computer)
+    if add:
+        status = client.post("collections", name, "members", body={"computers": add} | confirmed)
+    _told(status, as_json)
 
 
 def _changes(
