@@ -18,7 +18,7 @@ def test_everything_below_is_found_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     folder = scan(tmp_path)
     assert [each.path for each in folder.files] == ["a.txt", "b.txt", "b/y", "b/ä", "z"]
-    assert [each.source for each in folder.files][2] == tmp_path / "b" / "y"
+    assert Path(folder.files[2].source) == tmp_path / "b" / "y"
     assert folder.directories == ("b/empty", "none")
     assert folder.size_bytes == sum(len(name.encode()) for name in ("z", "b/y", "b/ä", "a.txt", "b.txt"))
 

@@ -20,7 +20,7 @@ class FolderFile:
     lead elsewhere; None for a file that was named itself."""
 
     path: str
-    source: Path
+    source: str | Path  # a path as an object takes as long to make as a small file to open
     size_bytes: int
     below: Path | None = None
 
@@ -46,7 +46,7 @@ def scan(root: Path) -> Folder:
         if entry is None:
             directories.append(path)
         else:
-            files.append(FolderFile(path, Path(entry.path), entry.stat(follow_symlinks=False).st_size, root))
+            files.append(FolderFile(path, entry.path, entry.stat(follow_symlinks=False).st_size, root))
     if not files:
         raise ContentError(f"{root}: no files in this folder; expected something to publish")
     files.sort(key=lambda each: each.path)

@@ -118,7 +118,7 @@ def likely_wim(paths: Sequence[str]) -> str | None:
 
 
 def _wims(paths: Sequence[str]) -> list[str]:
-    return [each for each in paths if PurePosixPath(each).suffix.lower() in wim.SUFFIXES]
+    return [each for each in paths if os.path.splitext(each)[1].lower() in wim.SUFFIXES]
 
 
 def _beside(first: str, paths: Sequence[str]) -> list[str]:

@@ -52,7 +52,7 @@ class Check(Protocol):
 class Source:
     """An open file to publish, and what it looked like when it was opened."""
 
-    path: Path
+    path: str | Path
     descriptor: int
     size_bytes: int
     mtime_ns: int
@@ -90,7 +90,7 @@ def open_source(path: Path, *, may_be_empty: bool = False, below: Path | None = 
         yield source
 
 
-def opened(path: Path, opens: Callable[[], int]) -> int:
+def opened(path: str | Path, opens: Callable[[], int]) -> int:
     """The descriptor. Raises ContentError in the words for a source."""
     try:
         return opens()
@@ -111,7 +111,7 @@ def open_descriptor(descriptor: int, path: Path) -> Iterator[Source]:
         os.close(descriptor)
 
 
-def source_of(descriptor: int, path: Path) -> Source:
+def source_of(descriptor: int, path: str | Path) -> Source:
     """What is open already. Raises ContentError for what is no regular file."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):

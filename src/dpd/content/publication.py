@@ -276,7 +276,7 @@ def _images_of(files: Sequence[FolderFile]) -> tuple[ImageSummary, ...]:
     found = likely_wim(list(by_path))
     if not found:
         return ()
-    with open_source(by_path[found].source, may_be_empty=True, below=by_path[found].below) as opened:
+    with open_source(Path(by_path[found].source), may_be_empty=True, below=by_path[found].below) as opened:
         return wim.check(opened.descriptor, str(opened.path)).images
 
 
@@ -346,7 +346,7 @@ def other_content(source: str, existing: Content) -> ContentError:
 
 def check_format(source: Source) -> wim.WimSummary | None:
     """The summary of what is, or by its name should be, a WIM; None for anything else."""
-    if source.path.suffix.lower() not in wim.SUFFIXES and not wim.has_magic(os.pread(source.descriptor, 8, 0)):
+    if Path(source.path).suffix.lower() not in wim.SUFFIXES and not wim.has_magic(os.pread(source.descriptor, 8, 0)):
         return None
     return wim.check(source.descriptor, str(source.path))
 
