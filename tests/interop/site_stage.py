@@ -185,7 +185,7 @@ class Stage:
                 await connection.connected.wait()
                 assert connection.link is not None
                 answers = ask(connection.link, Subjects(SITE).ask(point), request, timeout_s=30)
-                async with contextlib.aclosing(answers):  # type: ignore[type-var]
+                async with contextlib.aclosing(answers):
                     parts = [part async for part in answers]
         return Answer(parts[0].status == 200, json.loads("".join(part.body for part in parts).splitlines()[-1]))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,18 +205,16 @@ def test_a_machine_that_ran_its_required_deployment_at_one_point_does_not_run_it
     stage.boot("b1", mac)
     assert (stage.decision("b1", mac)["cause"], stage.decision("b1", mac)["outcome"]) == ("required", "boot")
 
-    def runs(ask: Callable[[], Answer]) -> list[Any]:
-        return [run for run in ask().reply["runs"] if run["finished_at"]]
+    def finished(ask: Callable[..., Answer], *where: str) -> list[Any]:
+        return [run for run in ask(*where, "GET", f"deployments/{number}").reply["runs"] if run["finished_at"]]
 
     for where in ("hq", "b2"):
-        stage.until(
-            "the run is known", lambda where=where: runs(lambda: stage.by_api(where, "GET", f"deployments/{number}"))
-        )
+        stage.until("the run is known", partial(finished, stage.by_api, where))
         stage.boot(where, mac)
         assert stage.decision(where, mac)["cause"] != "required"
-    stage.until("the run is known", lambda: runs(lambda: stage.at_site("GET", f"deployments/{number}")))
+    stage.until("the run is known", partial(finished, stage.at_site))
     _ok(stage.site_cli("--site", "deployment", "clear", str(number), "--all"))
-    stage.until("the run is cleared", lambda: not runs(lambda: stage.by_api("b2", "GET", f"deployments/{number}")))
+    stage.until("the run is cleared", lambda: not finished(stage.by_api, "b2"))
     stage.boot("b2", mac)
     assert stage.decision("b2", mac)["cause"] == "required"
 
@@ -243,11 +242,9 @@ def test_what_the_site_assigns_to_a_group_is_fetched_by_its_points_and_let_go_ag
 
     stage.by_api("b1", "DELETE", f"content/{PACKAGE}")
     _ok(stage.site_cli("site", "content", "add", PACKAGE, "--group", "branches"))
-    for point in ("b1", "b2"):
-        stage.until("the package is there", lambda point=point: held(point) == [PACKAGE])
+    stage.until("the package is there", lambda: held("b1") == held("b2") == [PACKAGE])
     _ok(stage.site_cli("site", "content", "remove", PACKAGE, "--group", "branches"))
-    for point in ("b1", "b2"):
-        stage.until("the package is gone", lambda point=point: held(point) == [])
+    stage.until("the package is gone", lambda: held("b1") == held("b2") == [])
     assert held("hq") == [PACKAGE]
 
 
@@ -289,9 +286,9 @@ def test_each_status_message_of_each_point_is_in_the_archive_once(stage: Stage) 
         working.result()
 
     def all_there() -> bool:
-        archived = _all_messages(lambda path: stage.at_site("GET", path))
+        archived = _all_messages(stage.at_site)
         for point in POINTS:
-            own = [_name(each) for each in _all_messages(lambda path, point=point: stage.by_api(point, "GET", path))]
+            own = [_name(each) for each in _all_messages(partial(stage.by_api, point))]
             told = [_name(each) for each in archived if each["fields"].get("point") == point and _is_of(each, point)]
             if sorted(own) != sorted(told):
                 return False
@@ -300,11 +297,11 @@ def test_each_status_message_of_each_point_is_in_the_archive_once(stage: Stage) 
     stage.until("every message is archived once", all_there)
 
 
-def _all_messages(get: Callable[[str], Answer]) -> list[dict[str, Any]]:
+def _all_messages(ask: Callable[..., Answer]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     position = "0"
     while True:
-        reply = get(f"messages?after={position}&limit=1000").reply
+        reply = ask("GET", f"messages?after={position}&limit=1000").reply
         if not reply["messages"]:
             return found
         found += reply["messages"]
