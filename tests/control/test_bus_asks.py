@@ -236,6 +236,7 @@ async def test_what_changes_something_goes_on_when_its_asker_goes(place: Place) 
         ("GET", "/v1/file", "", "application/json", "a file, which does not go over the bus"),
         ("POST", "/v1/do", "x", "application/octet-stream", "files do not go over the bus"),
         ("POST", "/elsewhere", "", "application/json", "expected a path of the API"),
+        ("TRACE\r\n", "/v1/do", "", "application/json", "expected one of GET, HEAD, POST"),
     ],
 )
 async def test_what_does_not_go_over_the_bus_is_refused_with_a_sentence(place: Place, method: str, target: str, body: str, content_type: str, words: str) -> None:  # fmt: skip

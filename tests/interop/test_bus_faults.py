@@ -8,6 +8,8 @@ import json
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -352,6 +354,12 @@ class TestWithoutNatsPy:
             code, told = point.daemon.wait_ended()
         assert code == 2
         assert 'dpd: bus.url = "nats://127.0.0.1:4222": needs nats-py, which is not installed; `pip install "dpd[bus]"`' in told  # fmt: skip
+
+    def test_check_config_names_it_too(self, tmp_path: Path) -> None:
+        point = Point(tmp_path / "p1", "nats://127.0.0.1:4222")
+        command = [sys.executable, "-m", "dpd", "check-config", str(point.daemon.config)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (run.returncode, 'pip install "dpd[bus]"' in run.stderr) == (2, True)
 
     def test_a_point_without_a_bus_needs_none(self, tmp_path: Path) -> None:
         with DaemonProcess(tmp_path / "p1").ready() as daemon:

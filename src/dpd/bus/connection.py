@@ -56,13 +56,12 @@ class BusConnection:
 
     def __init__(self, settings: BusSettings, *, name: str, who: str = SITE_SERVER, tell: Tell = tell_nobody) -> None:
         """`who`: the point, or the site server. `tell` hears of connections made and lost, as events. Raises SettingsError where nats-py or a file that the settings name is missing."""
-        _require_nats(settings.url)
+        check_bus(settings)
         self._settings = settings
         self._name = name
         self._domain = settings.domain
         self._inbox = Subjects(settings.site).inbox(who)
         self._tell_event = tell
-        _ = client_tls(settings), read_secrets(settings)
         self.stats = BusStats()
         self.link: Link | None = None
         self.since = 0.0  # when the link was made, or lost
@@ -204,11 +203,13 @@ class BusConnection:
             log.warning("no connection to the bus; dpd serves on and keeps trying", extra={"url": self._settings.url, "cause": reason})  # fmt: skip
 
 
-def _require_nats(url: str) -> None:
+def check_bus(settings: BusSettings) -> None:
+    """Whether a connection can be tried at all. Raises SettingsError where nats-py, or a file that the settings name, is missing."""
     if importlib.util.find_spec("nats") is None:
         raise SettingsError(
-            f'bus.url = "{url}": needs nats-py, which is not installed; `pip install "dpd[bus]"` in dpd\'s environment brings it, bus.url = "" does without'
+            f'bus.url = "{settings.url}": needs nats-py, which is not installed; `pip install "dpd[bus]"` in dpd\'s environment brings it, bus.url = "" does without'
         )
+    _ = client_tls(settings), read_secrets(settings)
 
 
 def explain(error: BaseException) -> str:

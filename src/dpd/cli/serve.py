@@ -43,6 +43,10 @@ def check_config(
 
     changed = {change.key: change.new for change in compare_settings(Settings(), settings)}
     refused = _refused(settings)
+    if settings.bus.url:
+        from dpd.bus.connection import check_bus
+
+        check_bus(settings.bus)
     if as_json:
         import msgspec
 

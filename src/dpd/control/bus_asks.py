@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+METHODS = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 MAX_OPEN = 64  # asks that are being done
 MAX_ASKERS = 3  # of one ask: the same one on another connection, or in another process
 KEPT_S = 600.0  # an answer that is whole
@@ -186,6 +187,8 @@ class AskDesk:
 
     async def _answer(self, given: _Given) -> None:
         ask = given.ask
+        if ask.method not in METHODS:
+            raise BusError(f"method {ask.method[:20]!r}: expected one of {', '.join(METHODS)}")
         if len(ask.body) > MAX_ASK_BYTES:
             raise BusError(f"a body of more than {MAX_ASK_BYTES} bytes does not go over the bus")
         if ask.body and not _is_text(ask.content_type):
