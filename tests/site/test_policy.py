@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -488,6 +491,28 @@ def test_a_pin_opens_nothing_for_who_was_not_asked_for_one() -> None:
     site = Site(PENDING)
     site.boot()
     assert not site.policy.enter_pin(ADDRESS, "")
+
+
+@pytest.mark.parametrize("word", ["approve", "approve with a name", "deny", "PIN"])
+def test_a_word_on_a_machine_that_waits_for_a_change_of_policy_holds_no_answer_up(tmp_path: Path, word: str) -> None:
+    (tmp_path / "pin").write_text("4711\n")
+    site = Site(f'[pxe]\nunknown_computers = "pending"\npin_file = "{tmp_path}/pin"\n' + DEFAULT)
+    code = site.boot().code
+    says: dict[str, Callable[[], object]] = {
+        "approve": lambda: site.policy.approve(code, "alice"),
+        "approve with a name": lambda: site.policy.approve(code, "alice", computer="PC1"),
+        "deny": lambda: site.policy.deny(code, "alice"),
+        "PIN": lambda: site.policy.enter_pin(ADDRESS, "4711"),
+    }
+    with ThreadPoolExecutor(2) as threads:
+        with site.store.changing():  # as an import of thousands of computers does
+            saying = threads.submit(says[word])
+            for _ in range(20):
+                assert threads.submit(site.decide, OTHER).result(timeout=30).outcome is Outcome.WAIT
+                time.sleep(0.01)
+            assert not saying.done()
+        saying.result(timeout=30)
+    assert said(site.decide())[1] is not Cause.UNKNOWN_PENDING
 
 
 # ---- tickets

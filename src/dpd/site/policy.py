@@ -218,8 +218,8 @@ class BootPolicy:
             if answer is not PinAnswer.RIGHT:
                 log.warning("PIN not taken", extra={"mac": ticket.mac, "address": address, "answer": answer.value})
                 return False
-            self._allow_once(ticket.mac, "pin")
-            return True
+        self._allow_once(ticket.mac, "pin")
+        return True
 
     def _mac_of(self, address: str) -> str:
         """DHCP's own word goes before the kernel's."""
@@ -280,34 +280,37 @@ class BootPolicy:
     def approve(self, code_or_mac: str, actor: str, *, computer: str = "", boot_image: str = "") -> PendingMachine:
         """Let a waiting machine boot: as a known computer from now on where it gets a name, else once. Raises SiteError."""
         with self._lock:
-            machine = self._room.find(code_or_mac)
-            if machine is None:
-                raise SiteNotFound(
-                    f"no machine {code_or_mac[:40]} waits for approval; `dpd pxe pending` shows those that do, `dpd computer add` takes any in"
-                )
-            if computer:
-                guid = "" if machine.guid in self._stance.identities.shared else machine.guid
-                self.store.add_computer(Computer(computer, (machine.mac,), guid, boot_image), actor)
-                self._stop_waiting(machine.mac)
-                self._journal.note(machine.mac, "approval", state="approved", by=actor)
-            else:
-                self._allow_once(machine.mac, actor)
-            return machine
+            machine, shared = self._room.find(code_or_mac), self._stance.identities.shared
+        if machine is None:
+            raise SiteNotFound(
+                f"no machine {code_or_mac[:40]} waits for approval; `dpd pxe pending` shows those that do, `dpd computer add` takes any in"
+            )
+        if computer:
+            guid = "" if machine.guid in shared else machine.guid
+            self.store.add_computer(Computer(computer, (machine.mac,), guid, boot_image), actor)
+            self._end_waiting(machine.mac, "approved", actor)
+        else:
+            self._allow_once(machine.mac, actor)
+        return machine
 
     def deny(self, code_or_mac: str, actor: str) -> str:
         """Answer this machine no more while it is unknown, whether it waits or not; its MAC. Raises SiteError."""
         with self._lock:
             machine = self._room.find(code_or_mac)
-            mac = machine.mac if machine is not None else normal_mac_prefix(code_or_mac, whole=True)
-            self.store.approvals.give(mac, Verdict.DENIED, 0.0, actor)
-            self._journal.note(mac, "approval", state="denied", by=actor)
-            self._stop_waiting(mac)
-            return mac
+        mac = machine.mac if machine is not None else normal_mac_prefix(code_or_mac, whole=True)
+        self.store.approvals.give(mac, Verdict.DENIED, 0.0, actor)
+        self._end_waiting(mac, "denied", actor)
+        return mac
 
     def _allow_once(self, mac: str, actor: str) -> None:
+        """Without the lock, as whatever changes the store: that waits for the change before it, and an answer is not to."""
         self.store.approvals.give(mac, Verdict.ALLOWED, self._clock() + self._stance.ticket_lifetime_s, actor)
-        self._stop_waiting(mac)
-        self._journal.note(mac, "approval", state="approved", by=actor)
+        self._end_waiting(mac, "approved", actor)
+
+    def _end_waiting(self, mac: str, state: str, actor: str) -> None:
+        with self._lock:
+            self._stop_waiting(mac)
+        self._journal.note(mac, "approval", state=state, by=actor)
 
 
 def _same_grant(one: Decision, other: Decision) -> bool:
