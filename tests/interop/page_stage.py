@@ -168,9 +168,10 @@ class Stage:
             told = Told(boot.server, file or boot.file, True)
             return fetch(told, Target(relay=address, timeout_s=0.5), Account()).size_bytes
 
-    def ask(self, *command: str) -> Any:
-        """The `dpd` command's JSON."""
-        return json.loads(self.dpd.tell(*command, "--json"))
+    def ask(self, path: str) -> Any:
+        """What the daemon's own socket says to GET; twenty times as quick as the `dpd` command."""
+        socket = self.dpd.config.with_name("control.sock")
+        return json.loads(self.lan["dpd"].run("curl", "-sf", "--unix-socket", socket, f"http://dpd{path}"))
 
 
 class LabSite(LabDaemon):

@@ -21,7 +21,7 @@ APPROVE = re.compile("^Approve ")
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    absent = missing("dnsmasq", CHROMIUM)
+    absent = missing("dnsmasq", "curl", CHROMIUM)
     if absent:
         pytest.skip("missing: " + ", ".join(absent))
     expect.set_options(timeout=PATIENCE_MS)
@@ -50,7 +50,7 @@ def let_wait(stage: Stage) -> tuple[str, str]:
     mac = stage.new_mac()
     boot, _ = stage.boot(mac)
     assert boot is not None
-    waiting = stage.ask("pxe", "pending")["pending"]
+    waiting = stage.ask("/v1/pxe/pending")["pending"]
     return mac, next(each["code"] for each in waiting if each["mac"] == mac)
 
 
@@ -146,7 +146,7 @@ def test_an_unknown_machine_is_approved_by_the_button_and_boots(stage: Stage) ->
         expect(waiting).to_have_count(0)
         boot_whole(stage, mac)
         expect(machine(page, "PC-101").locator(".badge")).to_have_text("Booted")
-    assert [each["macs"] for each in stage.ask("computer", "list")["computers"] if each["name"] == "PC-101"] == [[mac]]
+    assert [each["macs"] for each in stage.ask("/v1/computers")["computers"] if each["name"] == "PC-101"] == [[mac]]
 
 
 def test_a_name_that_cannot_be_is_told_at_the_machine_and_what_was_typed_stays(stage: Stage) -> None:
@@ -178,7 +178,7 @@ def test_a_machine_is_approved_and_another_denied_by_keyboard_alone(stage: Stage
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="1 machine denied")).to_have_count(0)
     boot_whole(stage, mac)
-    assert all(each["mac"] != other for each in stage.ask("pxe", "pending")["verdicts"])
+    assert all(each["mac"] != other for each in stage.ask("/v1/pxe/pending")["verdicts"])
 
 
 def tab_to(page: Page, name: str) -> None:
