@@ -41,6 +41,7 @@ from dpd.telemetry.spool import Spool
 log = logging.getLogger(__name__)
 
 HELLO_S = 10.0
+POLICY_LOOK_S = 0.5
 FAULT_PAUSE_S = 5.0  # before a part that ended by a fault of dpd begins again
 
 
@@ -110,10 +111,13 @@ class PointBus:
     # ---- presence
 
     async def _greet(self, link: Link) -> None:
-        """Until the link breaks."""
+        """Until the link breaks: each HELLO_S, and at once when the policy that is held is another one."""
         while True:
+            said = self._policy.version
             await link.publish(self._subjects.hello(self.point), encode(self._hello()))
-            await asyncio.sleep(HELLO_S)
+            until = time.monotonic() + HELLO_S
+            while time.monotonic() < until and self._policy.version == said:  # noqa: ASYNC110 - nobody wakes us
+                await asyncio.sleep(POLICY_LOOK_S)
 
     def _hello(self) -> Hello:
         status = self._operations.status()

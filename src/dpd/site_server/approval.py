@@ -54,7 +54,7 @@ async def approve_as_computer(
     waiting = await _find(api, point, machine, caller)
     guid = "" if not waiting.guid or normal_guid(waiting.guid) in EMPTY_GUIDS | api.shared_ids else waiting.guid
     api.site.add_computer(Computer(body.computer, (waiting.mac,), guid, body.boot_image), caller.name)
-    await _wait_for_policy(api, point)
+    await _wait_for_policy(api, point, caller)
     question = Question("POST", f"/v1/pxe/pending/{waiting.mac}/approve", "{}")
     answer = await api.asker.whole(point, question, caller)
     if answer.status not in (200, 404):  # 404: it has asked meanwhile, was known, and waits no more
@@ -83,12 +83,13 @@ def _mac_of(text: str) -> str:
         return ""
 
 
-async def _wait_for_policy(api: Asked, point: str) -> None:
-    """Until the point holds the policy that has the computer. Raises Unavailable."""
+async def _wait_for_policy(api: Asked, point: str, caller: Caller) -> None:
+    """Until the point holds the policy that has the computer. Raises Unavailable, BusError."""
     until = time.monotonic() + FOLLOW_S
     if await api.publisher.wait_published(FOLLOW_S):
         while time.monotonic() < until:
-            if api.points.one(point).policy_version >= api.publisher.version:
+            answer = await api.asker.whole(point, Question("GET", "/v1/bus"), caller)  # sooner than its next hello
+            if answer.status == 200 and answer.json()["policy_version"] >= api.publisher.version:
                 return
             await asyncio.sleep(LOOK_S)
     raise Unavailable(

@@ -9,6 +9,7 @@ whoever reads, the archive is a series of its own, as a point's spool is one.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Archive:
         self.keep_days = keep_days
         self._database = database
         self._clock = clock
+        self._lock = threading.Lock()  # of who waits; never held while the disk works
         self._news: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self.epoch = str(database.rows("SELECT value FROM facts WHERE name = 'epoch'")[0][0])
         self.stats.kept = int(database.rows("SELECT count(*) FROM messages")[0][0])
@@ -61,13 +63,14 @@ class Archive:
                 "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, young)
             )
             new = connection.total_changes - before
-            if new:
-                (self._latest,) = connection.execute("SELECT max(id) FROM messages").fetchone()
+            (latest,) = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
         self.stats.stored += new
         self.stats.known += len(young) - new
         self.stats.expired += len(reports) - len(young)
         self.stats.kept += new
         if new:
+            with self._lock:
+                self._latest = int(latest)
             self.release()
         return new
 
@@ -105,21 +108,24 @@ class Archive:
     async def news(self, sequence: int, wait_s: float) -> bool:
         """Wait for a message above this sequence. False: the time is over, or `release` was called."""
         news = asyncio.Event()
-        if self._latest > sequence or wait_s <= 0:
-            return self._latest > sequence
-        self._news[news] = asyncio.get_running_loop()
+        with self._lock:
+            if self._latest > sequence or wait_s <= 0:
+                return self._latest > sequence
+            self._news[news] = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(wait_s):
                 await news.wait()
         except TimeoutError:
             pass
         finally:
-            self._news.pop(news, None)
+            with self._lock:
+                self._news.pop(news, None)
         return self._latest > sequence
 
     def release(self) -> None:
         """Let those who wait for news go on, also where there are none."""
-        waiting, self._news = self._news, {}
+        with self._lock:
+            waiting, self._news = self._news, {}
         for news, loop in waiting.items():
             loop.call_soon_threadsafe(news.set)
 

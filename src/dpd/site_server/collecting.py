@@ -70,7 +70,10 @@ class Collector:
     async def keep_trimming(self) -> None:
         """For ever: what is older than is kept goes."""
         while True:
-            await asyncio.to_thread(self._archive.trim)
+            try:
+                await asyncio.to_thread(self._archive.trim)
+            except SiteServerError as error:
+                log.warning("archive not trimmed", extra={"error": str(error)})
             await asyncio.sleep(TRIM_S)
 
     def _read(self, message: Msg) -> StatusReport | None:

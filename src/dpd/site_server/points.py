@@ -107,7 +107,8 @@ class Points:
     def write(self) -> None:
         """Put what was heard since the last time on disk. Blocks. Raises SiteServerError."""
         names, self._unwritten = self._unwritten, set()
-        rows = [(name, at, msgspec.json.encode(hello).decode()) for name in names for at, hello in [self._heard[name]]]
+        heard = [(name, *self._heard[name]) for name in names if name in self._heard]
+        rows = [(name, at, msgspec.json.encode(hello).decode()) for name, at, hello in heard]
         with self._database.transaction() as connection:
             connection.executemany(
                 "INSERT INTO heard VALUES (?1, ?2, ?3) ON CONFLICT (point) DO UPDATE SET at = ?2, hello = ?3", rows

@@ -33,7 +33,7 @@ from dpd.site_server.api import ROUTES, SiteApi
 from dpd.site_server.archive import Archive
 from dpd.site_server.assignments import Assignments
 from dpd.site_server.collecting import OWN_READER, Collector, OwnMessages
-from dpd.site_server.database import open_database
+from dpd.site_server.database import SiteServerError, open_database
 from dpd.site_server.layout import ensure_layout
 from dpd.site_server.operations import SiteParts, SiteServerOperations
 from dpd.site_server.points import Points, Presence
@@ -209,7 +209,10 @@ class SiteServer:
                     self._events.note("point.away", point=name, silent_s=silent_s)
             if time.monotonic() - written_at >= WRITE_POINTS_S:
                 written_at = time.monotonic()
-                await asyncio.to_thread(points.write)
+                try:
+                    await asyncio.to_thread(points.write)
+                except SiteServerError as error:
+                    log.warning("what points said last is not written", extra={"error": str(error)})
             await asyncio.sleep(LOOK_AT_POINTS_S)
 
     def _tell_published(self, head: PolicyHead) -> None:
