@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import io
+import threading
 from typing import Any
 
 import aiohttp
@@ -115,3 +117,39 @@ async def test_what_cannot_be_is_refused_in_words(
 ) -> None:
     got, reply = await ask(api, method, target, body)
     assert (got, reply["error"]["message"]) == (status, message)
+
+
+async def test_what_waits_for_a_change_of_policy_holds_no_other_request_up(
+    api: aiohttp.ClientSession, operations: Operations
+) -> None:
+    _, added = await ask(api, "POST", "/v1/deployments", {"target": "all"})
+    begun, may_end, in_time = threading.Event(), threading.Event(), []
+
+    def change() -> None:  # as an import of thousands of computers does
+        with operations.site.model._store.changing():
+            begun.set()
+            in_time.append(may_end.wait(20))
+
+    changing = asyncio.create_task(asyncio.to_thread(change))
+    await asyncio.to_thread(begun.wait, 20)
+    waiting = [
+        asyncio.create_task(ask(api, method, target, body))
+        for method, target, body in (
+            ("POST", "/v1/pxe/rules", {"kind": "mac_prefix", "value": "52:54"}),
+            ("DELETE", "/v1/pxe/rules/1", None),
+            ("POST", f"/v1/pxe/pending/{A}/deny", None),
+            ("POST", f"/v1/deployments/{added['deployment']['id']}/clear", {}),
+            ("PATCH", "/v1/pxe/maintenance", {"reason": "works"}),
+            ("DELETE", "/v1/policy/authority", None),
+        )
+    ]
+    for _ in range(20):
+        assert (await ask(api, "GET", "/v1/caller"))[0] == 200
+        await asyncio.sleep(0.01)
+    assert not any(each.done() for each in waiting)
+    may_end.set()
+    await changing
+    assert in_time == [True]
+    statuses = [status for status, _ in await asyncio.gather(*waiting)]
+    assert set(statuses) <= {200, 404, 409}, statuses
+    assert statuses[4] == 200

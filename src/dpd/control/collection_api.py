@@ -100,7 +100,7 @@ async def show_policy(api: Asked, request: web.Request, parameters: None, body: 
 
 
 async def release_policy(api: Asked, request: web.Request, parameters: None, body: None) -> PolicyStatus:
-    return api.site.model.release(actor_of(request))
+    return await asyncio.to_thread(api.site.model.release, actor_of(request))
 
 
 _MISSING, _CONFLICT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT

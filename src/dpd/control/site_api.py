@@ -82,7 +82,7 @@ async def remove_computer(api: Asked, request: web.Request, parameters: Computer
 
 
 async def list_deployments(api: Asked, request: web.Request, parameters: None, body: None) -> DeploymentList:
-    return DeploymentList(api.site.deployments())
+    return DeploymentList(await asyncio.to_thread(api.site.deployments))
 
 
 async def add_deployment(
@@ -118,27 +118,31 @@ async def remove_deployment(
 async def clear_deployment(
     api: Asked, request: web.Request, parameters: DeploymentParameters, body: ClearRequest
 ) -> Cleared:
-    return Cleared(api.site.clear_runs(parameters.deployment, body.machine, actor_of(request)))
+    return Cleared(await asyncio.to_thread(api.site.clear_runs, parameters.deployment, body.machine, actor_of(request)))
 
 
 async def list_pending(api: Asked, request: web.Request, parameters: None, body: None) -> Unknown:
-    return api.site.unknown()
+    return await asyncio.to_thread(api.site.unknown)
 
 
 async def approve_machine(
     api: Asked, request: web.Request, parameters: PendingParameters, body: ApproveRequest
 ) -> PendingMachine:
-    return api.site.approve(parameters.machine, actor_of(request), body.computer, body.boot_image)
+    return await asyncio.to_thread(
+        api.site.approve, parameters.machine, actor_of(request), body.computer, body.boot_image
+    )
 
 
 async def deny_machine(api: Asked, request: web.Request, parameters: PendingParameters, body: None) -> MachineVerdict:
-    return api.site.deny(parameters.machine, actor_of(request))
+    return await asyncio.to_thread(api.site.deny, parameters.machine, actor_of(request))
 
 
 async def take_back_verdict(
     api: Asked, request: web.Request, parameters: PendingParameters, body: None
 ) -> MachineVerdict:
-    return api.site.take_back(normal_mac_prefix(parameters.machine, whole=True), actor_of(request))
+    return await asyncio.to_thread(
+        api.site.take_back, normal_mac_prefix(parameters.machine, whole=True), actor_of(request)
+    )
 
 
 async def list_rules(api: Asked, request: web.Request, parameters: None, body: None) -> RuleList:
@@ -146,11 +150,11 @@ async def list_rules(api: Asked, request: web.Request, parameters: None, body: N
 
 
 async def add_rule(api: Asked, request: web.Request, parameters: None, body: RuleRequest) -> ApprovalRule:
-    return api.site.add_rule(body.kind, body.value, actor_of(request))
+    return await asyncio.to_thread(api.site.add_rule, body.kind, body.value, actor_of(request))
 
 
 async def remove_rule(api: Asked, request: web.Request, parameters: RuleParameters, body: None) -> ApprovalRule:
-    return api.site.remove_rule(parameters.rule, actor_of(request))
+    return await asyncio.to_thread(api.site.remove_rule, parameters.rule, actor_of(request))
 
 
 async def show_maintenance(api: Asked, request: web.Request, parameters: None, body: None) -> MaintenanceStatus:
@@ -160,11 +164,11 @@ async def show_maintenance(api: Asked, request: web.Request, parameters: None, b
 async def change_maintenance(
     api: Asked, request: web.Request, parameters: None, body: MaintenanceRequest
 ) -> MaintenanceStatus:
-    return MaintenanceStatus(api.site.set_maintenance(body.reason.strip(), actor_of(request)))
+    return MaintenanceStatus(await asyncio.to_thread(api.site.set_maintenance, body.reason.strip(), actor_of(request)))
 
 
 async def show_audit(api: Asked, request: web.Request, parameters: AuditParameters, body: None) -> Audit:
-    return Audit(api.site.audit(parameters.limit))
+    return Audit(await asyncio.to_thread(api.site.audit, parameters.limit))
 
 
 _MISSING, _CONFLICT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
