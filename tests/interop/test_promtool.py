@@ -32,6 +32,7 @@ from dpd.service.probe import ProbeStats
 from dpd.service.pxe import PxeStats
 from dpd.service.querier import QuerierStats
 from dpd.service.tftp_reading import TftpStats
+from dpd.site_server.points import PointStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.spool import SpoolStats
 from dpd.telemetry.stats import bump
@@ -62,7 +63,12 @@ STATS = {
 }
 
 
-READ_WHEN_ASKED = {"library": LibraryLevels, "validation": ValidationLevels, "distribution": DistributionLevels}
+READ_WHEN_ASKED = {
+    "library": LibraryLevels,
+    "validation": ValidationLevels,
+    "distribution": DistributionLevels,
+    "site": PointStats,
+}
 
 
 @pytest.fixture
@@ -159,7 +165,7 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "bus"]
+    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "bus", "site"]
 )
 def test_each_part_has_an_alert(part: str) -> None:
     assert any(f"dpd_{part}_" in expression for expression in expressions())
@@ -245,6 +251,10 @@ CASES = [
     ("DpdSourceWrong", {'dpd_pull_requests_total{outcome="wrong_hash"}': "0+0x20 1+0x9"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "5+0x30"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "1+0x30"}, False),
+    ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "0+60x30"}, True),
+    ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "10+0x30"}, False),
+    ("DpdSitePointsBehind", {"dpd_site_behind": "2+0x30"}, True),
+    ("DpdSitePointsBehind", {"dpd_site_behind": "0+0x30"}, False),
 ]
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 CONSUMER = OWN_READER = "archive"
 BATCH = 200
 FETCH_S = 5.0
-ACK_WAIT_S = 60.0  # a disk may be slow
+ACK_WAIT_S = 15.0  # then a message that a killed site server had taken comes once more
 TRIM_S = 3600.0
 NEWS_S = 30.0  # to wait for the site server's own messages
 OWN_POINT = ""  # the point of those
