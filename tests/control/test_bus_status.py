@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.bus.site_side import SITE, SiteSide, until
+from tests.line import Line
 from tests.nats_server import NatsServer, needs_nats
 
+from dpd.bus import connection as connecting
 from dpd.bus.connection import BusConnection
+from dpd.bus.link import Link
 from dpd.bus_settings import BusSettings
 from dpd.control.bus_status import READER, StatusShipper
 from dpd.telemetry.spool import Spool
@@ -35,9 +38,10 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @asynccontextmanager
-async def shipping(spool: Spool, hub: NatsServer) -> AsyncIterator[BusConnection]:
+async def shipping(spool: Spool, hub: NatsServer, port: int = 0) -> AsyncIterator[BusConnection]:
+    """`port`: of a line to the hub."""
     shipper = StatusShipper(spool, SITE, "p1", behind_leaf=False)
-    connection = BusConnection(BusSettings(url=hub.url), name="point")
+    connection = BusConnection(BusSettings(url=f"nats://127.0.0.1:{port or hub.port}"), name="point")
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(connection.run([shipper.attend]))
         yield connection
@@ -48,6 +52,11 @@ def put(spool: Spool, first: int, last: int) -> None:
     for number in range(first, last + 1):
         spool.put("job.done", {"job": number})
     assert spool.flush(30)
+
+
+async def _link_of(connection: BusConnection) -> Link:
+    link: Link = await until(lambda: connection.link, "a link")
+    return link
 
 
 def _has_passed(spool: Spool, sequence: int) -> bool:
@@ -90,6 +99,25 @@ async def test_a_server_killed_and_started_under_load_loses_and_repeats_nothing(
         await until(lambda: spool.confirmed(READER) == 2000, "all confirmed")
         names = [each.name for each in await site.statuses()]
     assert len(names) == len(set(names)) == 2000
+
+
+async def test_a_line_that_swallows_what_was_sent_loses_and_repeats_nothing(spool: Spool, hub: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """What was sent into the cut line, and what was acknowledged into it, is sent again."""
+    monkeypatch.setattr(connecting, "PING_INTERVAL_S", 0.3)
+    async with SiteSide(hub.url) as site:
+        with Line(("127.0.0.1", hub.port)) as line:
+            async with shipping(spool, hub, line.port) as connection:
+                put(spool, 1, 100)
+                await until(lambda: spool.confirmed(READER) == 100, "the first ones")
+                for turn in range(1, 4):
+                    link = await _link_of(connection)
+                    put(spool, 1 + 100 * turn, 100 * turn + 50)
+                    line.cut()
+                    put(spool, 100 * turn + 51, 100 * (turn + 1))
+                    await until(link.broken.is_set, "the loss")
+                    line.mend()
+                    await until(partial(_has_passed, spool, 100 * (turn + 1) - 1), "the rest")
+        assert sorted(await shipped(site)) == list(range(1, 401))
 
 
 async def test_a_shipper_that_did_not_hear_of_its_acks_sends_again_and_the_stream_keeps_one(spool: Spool, hub: NatsServer, tmp_path: Path) -> None:  # fmt: skip
