@@ -12,6 +12,7 @@ import pytest
 
 from dpd.control import event_stream, message_operations
 from dpd.control.operations import Operations
+from dpd.settings import Settings
 from dpd.telemetry.spool import Spool
 from dpd.telemetry.spool_file import SpoolLimits
 
@@ -131,3 +132,27 @@ async def test_a_client_that_goes_leaves_nothing_behind(
     async with asyncio.timeout(PATIENCE_S):
         while operations.messages._followers:
             await asyncio.sleep(0.02)
+
+
+async def test_a_client_that_does_not_read_loses_its_place(
+    api: aiohttp.ClientSession,
+    settings: Settings,
+    operations: Operations,
+    spool: Spool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_stream, "STALLED_S", 0.3)
+    for _ in range(3000):  # more than the buffers of a socket hold
+        spool.put("job.failed", {"error": "x" * 900})
+    assert await asyncio.to_thread(spool.flush, PATIENCE_S)
+    reader, writer = await asyncio.open_unix_connection(settings.control.socket)
+    writer.write(b"GET /v1/events/stream?after=0 HTTP/1.1\r\nHost: dpd\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert operations.messages._followers == 1
+    reader._transport.pause_reading()  # type: ignore[attr-defined]
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while operations.messages._followers:
+                await asyncio.sleep(0.02)
+    finally:
+        writer.transport.abort()

@@ -8,6 +8,7 @@ side notices when the other is gone.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from dpd.control.message_operations import MessageOperations, Page, Position
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 1000
+STALLED_S = 60.0  # a client that takes nothing for so long is gone, and keeps its place from nobody
 
 _HEADERS = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -35,7 +37,7 @@ class Asked(Protocol):
 async def stream_messages(
     api: Asked, request: web.Request, parameters: StreamParameters, body: None
 ) -> web.StreamResponse:
-    """Until the client goes, or is known no more, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
+    """Until the client goes, or reads no more, or is known no more, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
     behind = api.messages.position(request.headers.get("Last-Event-ID") or parameters.after)
     api.messages.refuse_crowd()  # while the answer can still have a status of its own
     response = web.StreamResponse(headers=_HEADERS)
@@ -46,9 +48,13 @@ async def stream_messages(
             async for page in pages:
                 if not still_may(request, Role.VIEWER):
                     break
-                await response.write(_lines(page))
+                async with asyncio.timeout(STALLED_S):
+                    await response.write(_lines(page))
         except ConnectionError:
             pass  # the client went
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
     return response
 
 
