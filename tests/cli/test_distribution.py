@@ -78,7 +78,11 @@ def test_who_interrupts_the_command_leaves_the_job(door: Door, dpd: Dpd, monkeyp
         return job
 
     monkeypatch.setattr(door.distribution.desk, "find", look_and_interrupt)
-    ended = dpd("content", "validate")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
+    try:
+        ended = dpd("content", "validate")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (ended.code, ended.err) == (130, "job 1 goes on; `dpd job show 1` tells how far it is\n")
     assert dpd("job", "show", 1, "--json").json["state"] == "running"
     door.gated.open.set()
