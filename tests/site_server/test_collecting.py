@@ -7,7 +7,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import pytest
 from tests.site_server.at_work import at_work
 
 from dpd.bus.link import Link
@@ -103,3 +106,25 @@ async def test_the_site_servers_own_messages_are_archived_once(database: Databas
         {"version": 1, "bytes": 1},
         {"version": 2, "bytes": 1},
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "subject"),
+    [
+        ({"sequence": 1 << 63}, "branch-1"),
+        ({"message_id": 1 << 63}, "branch-1"),
+        ({"point": "branch-2"}, "branch-1"),
+        ({"at": 1e300}, "branch-1"),
+    ],
+)
+async def test_a_point_that_lies_neither_holds_others_up_nor_speaks_for_them(
+    link: Link, settings: Settings, database: Database, wrong: dict[str, Any], subject: str
+) -> None:
+    await ensure_layout(link, settings)
+    archive = Archive(database, 3650)
+    await link.store(SUBJECTS.status(subject), encode(msgspec.structs.replace(report(1), **wrong)))
+    async with asyncio.timeout(30), collecting(archive, link) as collector:
+        await link.store(SUBJECTS.status("branch-1"), encode(report(2)))
+        await wait_for(archive, 1)
+        assert collector.stats.malformed == 1
+    assert told(archive) == ["2"]

@@ -16,6 +16,8 @@ MAX_ASK_BYTES = 400 << 10  # of a body, which JSON may make twice as long
 _T = TypeVar("_T")
 
 AskId = Annotated[str, Meta(min_length=8, max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]  # what every store and every JSON reader can hold
+Moment = Annotated[float, Meta(ge=0, lt=1e11)]  # seconds since 1970, of a clock that may be wrong by centuries
 
 
 class BusCaller(Struct):
@@ -61,7 +63,7 @@ class Hello(Struct):
     version: str
     state: str
     started_at: float
-    policy_version: int
+    policy_version: Count
     policy_age_s: float
     epoch: str
     backlog: int
@@ -81,7 +83,7 @@ class PolicyHead(Struct):
     """The policy's document: its chunks joined and unpacked by zlib are `size_bytes` of JSON with this hash."""
 
     site: str
-    version: int
+    version: Count
     sha256: str
     size_bytes: int
     chunks: int
@@ -95,11 +97,11 @@ class SharedRun(Struct):
     Of two words about one machine that holds which says more: the later `started_at`; of equal ones the cleared one, then
     the finished one. So it does not matter in which order they come, or how often."""
 
-    deployment: int
+    deployment: Count
     machine: str
     mac: str
-    started_at: float
-    finished_at: float = 0.0
+    started_at: Moment
+    finished_at: Moment = 0.0
     point: str = ""
     is_cleared: bool = False
 
@@ -127,10 +129,10 @@ class StatusReport(Struct):
 
     point: str
     epoch: str
-    sequence: int
-    at: float
+    sequence: Count
+    at: Moment
     event: str
-    message_id: int
+    message_id: Count
     severity: str
     fields: dict[str, str | int | float | bool]
 

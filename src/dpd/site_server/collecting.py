@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dpd.bus.link import Link
 from dpd.bus.messages import StatusReport, decode
-from dpd.bus.subjects import Subjects
+from dpd.bus.subjects import Subjects, point_of
 from dpd.errors import BusError
 from dpd.site_server.archive import Archive
 from dpd.site_server.database import SiteServerError
@@ -77,8 +77,12 @@ class Collector:
             await asyncio.sleep(TRIM_S)
 
     def _read(self, message: Msg) -> StatusReport | None:
+        """None for what is none, or in the name of another point, which the NATS server knows by the subject."""
         try:
-            return decode(StatusReport, message.data)
+            report = decode(StatusReport, message.data)
+            if report.point != point_of(message.subject):
+                raise BusError(f"statusreport: it is in the name of {report.point[:63]!r}")
+            return report
         except BusError as error:
             self.stats.malformed += 1
             log.warning("status message not readable", extra={"subject": message.subject, "error": str(error)})
