@@ -43,3 +43,13 @@ async def test_a_message_that_is_sent_again_is_stored_once(link: Link, settings:
     for _ in range(2):
         await link.store(SUBJECTS.status("branch-1"), b"once", "aa-1")
     assert (await link.jetstream.stream_info(SUBJECTS.status_stream)).state.messages == 1
+
+
+async def test_what_the_operator_has_set_of_the_stream_stays(link: Link, settings: Settings) -> None:
+    """Such as its replicas over several servers, which one server cannot show."""
+    await ensure_layout(link, settings)
+    info = await link.jetstream.stream_info(SUBJECTS.status_stream)
+    await link.jetstream.update_stream(info.config.evolve(max_bytes=1 << 30, description="of the lab"))
+    await ensure_layout(link, settings)
+    config = (await link.jetstream.stream_info(SUBJECTS.status_stream)).config
+    assert (config.max_bytes, config.description) == (1 << 30, "of the lab")

@@ -24,8 +24,10 @@ async def ensure_layout(link: Link, settings: Settings) -> None:
     subjects = Subjects(settings.bus.site)
     wanted = _status_stream(subjects, settings)
     try:
-        await link.jetstream.stream_info(subjects.status_stream)
-        await link.jetstream.update_stream(wanted)
+        found = (await link.jetstream.stream_info(subjects.status_stream)).config
+        # Replicas, limits and whatever else the operator has set stay.
+        ours = {"subjects": wanted.subjects, "sources": wanted.sources, "max_age": wanted.max_age, "duplicate_window": wanted.duplicate_window}  # fmt: skip
+        await link.jetstream.update_stream(found.evolve(**ours))
     except NotFoundError:
         await link.jetstream.add_stream(wanted)
     for bucket in subjects.buckets:
