@@ -199,3 +199,47 @@ async def test_a_policy_that_is_replaced_while_it_is_read_is_read_again(site: Si
         await until(lambda: place.computers == {"c"}, "the policy that came meanwhile")
     assert place.follower.stats.refused == 0
     assert chunks
+
+
+async def test_another_policy_under_the_version_that_is_held_is_taken_over(site: SiteSide, place: Place) -> None:
+    """A site that lost its hub's buckets and was put back from a backup counts on from there."""
+    await site.publish(model("a"), 5)
+    async with place.joined():
+        await until(lambda: place.computers == {"a"}, "the first policy")
+        await site.publish(model("b"), 5)
+        await until(lambda: place.computers == {"b"}, "the other one of that version")
+    await site.publish(model("c"), 5)
+    place.follower = place.new_follower()
+    async with place.joined():
+        await until(lambda: place.computers == {"c"}, "the one that came while it was away")
+    assert len([event for event, _ in place.told if event == "bus.policy_mirrored"]) == 3
+
+
+async def test_a_policy_that_is_held_already_is_not_told_again_after_a_restart(site: SiteSide, place: Place) -> None:
+    said = SiteStore()
+    said.replace_model(model("a"), "anna")
+    await site.publish(said.model(), 5)  # with the moments at which things came to be, as a site has them
+    said.close()
+    for _ in range(2):
+        place.follower = place.new_follower()
+        place.now += 100
+        async with place.joined():
+            await until(lambda: _is_young(site, place), "that it holds")
+    assert [event for event, _ in place.told if event == "bus.policy_mirrored"] == ["bus.policy_mirrored"]
+
+
+async def test_a_word_about_another_policy_of_the_held_version_does_not_make_it_young(site: SiteSide, place: Place) -> None:  # fmt: skip
+    await site.publish(model("a"), 5)
+    async with place.joined():
+        await until(lambda: place.computers == {"a"}, "the policy")
+        place.now += 100
+        link = await site.linked()
+        await link.publish(site.subjects.notice, encode(Notice(5, "0" * 64, 1.0)))
+        await link.publish(site.subjects.notice, encode(Notice(4, "0" * 64, 1.0)))
+        await asyncio.sleep(0.3)
+        assert place.follower.age_s >= 100
+
+
+async def _is_young(site: SiteSide, place: Place) -> bool:
+    await site.notice()
+    return place.follower.age_s < 50 and place.computers == {"a"}

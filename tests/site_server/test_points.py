@@ -10,7 +10,7 @@ import pytest
 from dpd.bus.messages import Hello
 from dpd.database import Database
 from dpd.site.records import Point, SiteNotFound
-from dpd.site_server.database import open_database
+from dpd.site_server.database import SiteServerError, open_database
 from dpd.site_server.points import AWAY_AFTER_S, PointAway, Points, Presence
 
 DECLARED = (Point("branch-1", ("branches", "north")), Point("branch-2", ("branches",)), Point("hq"))
@@ -96,7 +96,7 @@ def test_a_group_is_those_that_are_declared_in_it_and_all_is_everyone(site: Site
         site.points.names("south")
 
 
-def test_what_was_heard_is_known_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_heard_is_known_after_a_restart(tmp_path: Path) -> None:
     database = open_database(tmp_path)
     before = Site(database)
     before.hear("hq", version=4, jobs=9)
@@ -105,7 +105,7 @@ def test_what_was_heard_is_known_after_a_restart(tmp_path: Path) -> None:
     database = open_database(tmp_path)
     after = Site(database)
     assert after.points.one("hq") == before.points.one("hq")
-    after.points.forget("hq")
+    await after.points.forget("hq")
     assert after.points.one("hq").state is Presence.NEVER
     database.close()
 
@@ -118,3 +118,31 @@ def test_figures_count_by_state_and_name_declared_points_alone(site: Site) -> No
     assert stats.points == {"present": 2.0, "away": 0.0, "never": 2.0}
     assert (stats.behind, stats.most_behind, stats.backlog, stats.hellos) == (1, 3, 6, 2)
     assert stats.last_seen_age_seconds == {"hq": 5.0}
+
+
+def test_what_was_written_by_another_release_keeps_no_site_server_from_starting(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO heard VALUES ('old', 1.0, '{\"point\": \"old\"}')")
+    assert Site(database).points.names() == ["branch-1", "branch-2", "hq"]
+
+
+def test_a_word_under_no_points_name_is_let_go(site: Site) -> None:
+    """No key of a bucket could be named so: what all points are to hold would be told no more."""
+    for name in ("", "p!1", "a.b", "x" * 64, "_site"):
+        site.hear(name)
+    assert site.points.names() == ["branch-1", "branch-2", "hq"]
+
+
+def test_what_the_disk_did_not_take_is_written_the_next_time(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    site = Site(database)
+    site.hear("hq", version=3)
+    with database.transaction() as connection:
+        connection.execute("ALTER TABLE heard RENAME TO gone")
+    with pytest.raises(SiteServerError):
+        site.points.write()
+    with database.transaction() as connection:
+        connection.execute("ALTER TABLE gone RENAME TO heard")
+    site.points.write()
+    assert Site(database).points.one("hq").policy_version == 3
+    database.close()

@@ -134,3 +134,37 @@ async def test_a_large_model_is_whole_at_each_moment(laid_out: Link) -> None:
         assert await publisher.wait_published(30)
         assert (await read(laid_out))[1] == store.model()
     store.close()
+
+
+async def test_a_site_from_a_backup_at_a_new_hub_goes_on_above_what_points_hold(laid_out: Link) -> None:
+    """Nothing but the points themselves knows how far the site had come."""
+    store, held = SiteStore(), 40
+    store.add_computer(computer(1), "test")
+    publisher = Publisher(store, "lab", held=lambda: held)
+    async with asyncio.timeout(60), publishing(publisher, laid_out):
+        assert await publisher.wait_published(30)
+        assert (await read(laid_out))[0].version == 41
+        held = 50  # one that was away comes back
+        while (await read(laid_out))[0].version != 51:
+            await asyncio.sleep(0.1)
+        head, model = await read(laid_out)
+        assert model == store.model()
+        held = head.version
+        store.add_computer(computer(2), "test")
+        assert await publisher.wait_published(30)
+        assert (await read(laid_out))[0].version == 52
+    store.close()
+
+
+async def test_a_document_that_is_damaged_on_the_bus_is_put_anew(laid_out: Link) -> None:
+    store = SiteStore()
+    store.add_computer(computer(1), "test")
+    async with asyncio.timeout(60), publishing(first := Publisher(store, "lab"), laid_out):
+        assert await first.wait_published(30)
+    assert first.head is not None
+    await (await laid_out.bucket(SUBJECTS.policy_bucket)).put(chunk_key(first.head.slot, 0), b"damaged")
+    async with asyncio.timeout(60), publishing(again := Publisher(store, "lab"), laid_out):
+        assert await again.wait_published(30)
+        head, model = await read(laid_out)
+    assert (head.version, model) == (2, store.model())
+    store.close()

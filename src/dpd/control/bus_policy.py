@@ -66,6 +66,7 @@ class PolicyFollower:
         self._clock = clock
         self._monotonic = monotonic
         self._wanted = asyncio.Event()
+        self._held_sha256 = ""  # not known after a restart, until the document has been compared with what is held
         self._refused: tuple[int, str] = (0, "")  # the bucket's revision, and why
         held = store.authority
         is_held = held is not None and held.site == site
@@ -114,9 +115,9 @@ class PolicyFollower:
         except BusError as error:
             log.warning("notice of the site is none", extra={"error": str(error)})
             return
-        if notice.version == self.version:
+        if (notice.version, notice.sha256) == (self.version, self._held_sha256):
             self._heard_at = self._monotonic()
-        elif notice.version > self.version:
+        elif notice.version >= self.version:
             self._wanted.set()
 
     # ---- the document
@@ -151,15 +152,19 @@ class PolicyFollower:
         """Raises DpdError where it cannot be taken."""
         head = decode(PolicyHead, value)
         check_head(head, self._site)
-        if head.version == self.version:
+        if (head.version, head.sha256) == (self.version, self._held_sha256):
             return
         if head.version < self.version:
             raise BusError(
                 f"policy version {head.version} is older than version {self.version}, which is held here; was the site put back from a backup? Its server publishes above what is out when it starts"
             )
         model = await self._fetch(bucket, head)
+        before = self.version, self._store.policy_version
         if not await asyncio.to_thread(self._store.mirror, self._site, head.version, model, self._clock()):
             raise BusError(f"policy version {head.version} is older than what is held here")
+        self._held_sha256 = head.sha256
+        if before == (self.version, self._store.policy_version):
+            return  # what a restart found here; the site's next word tells that it holds
         self.stats.mirrored += 1
         self._heard_at = self._monotonic()
         log.info("policy of the site taken over", extra={"site": self._site, "version": head.version})

@@ -102,7 +102,7 @@ class SiteServerOperations:
         status = self.points.one(name)
         if status.declared:
             self._parts.store.remove_point(name, actor)
-        await asyncio.to_thread(self.points.forget, name)
+        await self.points.forget(name)
         return status
 
     def reload(self) -> bool:

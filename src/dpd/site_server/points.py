@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +12,14 @@ from enum import StrEnum
 
 import msgspec
 
-from dpd.bus.messages import Hello
+from dpd.bus.messages import Hello, decode
+from dpd.bus_settings import is_name
 from dpd.database import Database
-from dpd.errors import Unavailable
+from dpd.errors import BusError, DpdError, Unavailable
 from dpd.site.records import Point, SiteNotFound
 from dpd.telemetry.stats import counter, gauge, levels
+
+log = logging.getLogger(__name__)
 
 AWAY_AFTER_S = 35.0  # three hellos were not heard
 EVERY_POINT = "all"  # a group that need not be declared
@@ -89,10 +94,15 @@ class Points:
         self._told: dict[str, Presence] = {}
         self._heard: dict[str, tuple[float, Hello]] = {}
         for point, at, text in database.rows("SELECT point, at, hello FROM heard"):
-            self._heard[point] = (at, msgspec.json.decode(text, type=Hello))
+            try:
+                self._heard[point] = (at, decode(Hello, text.encode()))
+            except BusError as error:  # of another release; it says hello again soon
+                log.warning("what a point said last is not readable", extra={"point": point, "error": str(error)})
 
     def hear(self, hello: Hello) -> None:
-        """A point says that it is there."""
+        """A point says that it is there. One that settings could not name is nobody's."""
+        if not is_name(hello.point):
+            return
         self._heard[hello.point] = (self._clock(), hello)
         self._unwritten.add(hello.point)
         self._stats.hellos += 1
@@ -105,23 +115,44 @@ class Points:
         return changed
 
     def write(self) -> None:
-        """Put what was heard since the last time on disk. Blocks. Raises SiteServerError."""
-        names, self._unwritten = self._unwritten, set()
-        heard = [(name, *self._heard[name]) for name in names if name in self._heard]
-        rows = [(name, at, msgspec.json.encode(hello).decode()) for name, at, hello in heard]
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO heard VALUES (?1, ?2, ?3) ON CONFLICT (point) DO UPDATE SET at = ?2, hello = ?3", rows
-            )
+        """Put what was heard since the last time on disk. Blocks. Raises SiteServerError, and tries the same next time."""
+        self._put(self._take_unwritten())
 
-    def forget(self, name: str) -> None:
+    async def keep_on_disk(self) -> None:
+        """The same, on the control loop."""
+        await asyncio.to_thread(self._put, self._take_unwritten())
+
+    def _take_unwritten(self) -> list[tuple[str, float, Hello]]:
+        names, self._unwritten = self._unwritten, set()
+        return [(name, *self._heard[name]) for name in names if name in self._heard]
+
+    def _put(self, heard: Sequence[tuple[str, float, Hello]]) -> None:
+        rows = [(name, at, msgspec.json.encode(hello).decode()) for name, at, hello in heard]
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany(
+                    "INSERT INTO heard VALUES (?1, ?2, ?3) ON CONFLICT (point) DO UPDATE SET at = ?2, hello = ?3", rows
+                )
+        except DpdError:
+            self._unwritten |= {name for name, _, _ in heard}
+            raise
+
+    async def forget(self, name: str) -> None:
         """A point that is no more declared, as if it had never been heard. Raises SiteServerError."""
         self._heard.pop(name, None)
         self._unwritten.discard(name)
+        await asyncio.to_thread(self._delete, name)
+
+    def _delete(self, name: str) -> None:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM heard WHERE point = ?", (name,))
 
     # ---- questions
+
+    @property
+    def highest_held(self) -> int:
+        """The highest version of the site's policy that a point has said to hold."""
+        return max((hello.policy_version for _, hello in self._heard.values()), default=0)
 
     def names(self, group: str = EVERY_POINT) -> list[str]:
         """The points of a group, in the order of their names. Raises SiteNotFound where nobody has heard of the group."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The site's model as points get it: put into the policy's bucket at each change, and told to hold again and again.
 
-A version is never given to two models. Where the bucket knows a higher version than the store, which happens when the store
-was put back from a backup, the next one goes on above it: points ignore what is older than what they hold.
+A version is never given to two models. Where the bucket or a point knows a higher version than the store, which happens when the
+store was put back from a backup, the next one goes on above it: points ignore what is older than what they hold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dpd.bus.documents import SLOTS, pack_policy
+import msgspec
+
+from dpd.bus.documents import SLOTS, check_head, pack_policy, unpack_policy
 from dpd.bus.link import Link
 from dpd.bus.messages import Notice, PolicyHead, decode, encode
 from dpd.bus.subjects import POLICY_HEAD, Subjects, chunk_key
@@ -26,6 +28,7 @@ from dpd.telemetry.stats import counter, gauge
 log = logging.getLogger(__name__)
 
 NOTICE_S = 10.0  # how often the site says that its word holds
+MAX_AHEAD = 1_000_000_000  # of a version that a point says it holds
 LOOK_S = 1.0  # at the version, where nobody told of a change
 
 
@@ -46,6 +49,7 @@ class Publisher:
         store: SiteStore,
         site: str,
         *,
+        held: Callable[[], int] = lambda: 0,
         told: Callable[[PolicyHead], None] = lambda head: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -53,6 +57,7 @@ class Publisher:
         self.head: PolicyHead | None = None  # what the bucket has, as far as is known
         self._store = store
         self._subjects = Subjects(site)
+        self._held = held  # the highest version that a point is known to hold
         self._told = told
         self._clock = clock
         self._changed = asyncio.Event()
@@ -96,7 +101,7 @@ class Publisher:
         while True:
             self._changed.clear()
             version = self._store.policy_version
-            if version != self._out:
+            if version != self._out or self._is_overtaken:
                 await self._put(link)
                 async with self._published:
                     self._out = version
@@ -119,9 +124,10 @@ class Publisher:
         if before is None and said == SiteModel():
             return  # a site that has said nothing yet takes nothing away from points that have a policy of their own
         model = await asyncio.to_thread(encode_model, said)
-        if before is not None and before.sha256 == hashlib.sha256(model).hexdigest():
+        is_out = before is not None and before.sha256 == hashlib.sha256(model).hexdigest()
+        if is_out and not self._is_overtaken:
             return
-        version = max(self._store.policy_version, self.version + 1)
+        version = max(self._store.policy_version, max(self.version, self._held_version) + 1)
         slot = (before.slot + 1) % SLOTS if before is not None else 0
         head, chunks = await asyncio.to_thread(
             pack_policy, self._subjects.site, version, model, at=self._clock(), slot=slot
@@ -136,6 +142,17 @@ class Publisher:
         self._told(head)
         await self._say(link)
 
+    @property
+    def _held_version(self) -> int:
+        """A number that no site comes to in its life is a lie, which would use all numbers up."""
+        held = self._held()
+        return held if held <= self._store.policy_version + MAX_AHEAD else 0
+
+    @property
+    def _is_overtaken(self) -> bool:
+        """A point holds what this site has no knowledge of, and takes nothing up to there."""
+        return self.head is not None and self._held_version > self.head.version
+
     async def _say(self, link: Link) -> None:
         head = self.head
         if head is not None:
@@ -149,10 +166,19 @@ class Publisher:
         try:
             entry = await bucket.get(POLICY_HEAD)
             head = decode(PolicyHead, entry.value)
+            check_head(head, self._subjects.site)
         except KeyNotFoundError:
             return None
         except BusError as error:
             log.warning("head of the policy on the bus put anew", extra={"error": str(error)})
             return None
         self.stats.version, self.stats.bytes = head.version, head.size_bytes
+        try:
+            chunks = [(await bucket.get(chunk_key(head.slot, index))).value or b"" for index in range(head.chunks)]
+            await asyncio.to_thread(unpack_policy, head, chunks)
+        except (KeyNotFoundError, BusError) as error:
+            log.warning(
+                "policy on the bus is damaged and put anew", extra={"version": head.version, "error": str(error)}
+            )
+            return msgspec.structs.replace(head, sha256="")
         return head

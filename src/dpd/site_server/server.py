@@ -115,7 +115,7 @@ class SiteServer:
         self._events = EventLog(spool=self._spool)
         store.tell_changes(self._events)
         connection = BusConnection(settings.bus, name=NAME, tell=self._events.note)
-        publisher = Publisher(store, site, told=self._tell_published)
+        publisher = Publisher(store, site, held=lambda: points.highest_held, told=self._tell_published)
         points = Points(database, lambda: list(store.points.values()), lambda: publisher.version)
         stack.callback(points.write)
         loop = asyncio.get_running_loop()
@@ -210,7 +210,7 @@ class SiteServer:
             if time.monotonic() - written_at >= WRITE_POINTS_S:
                 written_at = time.monotonic()
                 try:
-                    await asyncio.to_thread(points.write)
+                    await points.keep_on_disk()
                 except SiteServerError as error:
                     log.warning("what points said last is not written", extra={"error": str(error)})
             await asyncio.sleep(LOOK_AT_POINTS_S)
