@@ -63,6 +63,30 @@ async def test_a_lost_part_is_asked_for_again_and_none_comes_twice(link: Link) -
     assert [(each.id, each.after) for each in asked] == [(ASK.id, -1), (ASK.id, 1)]
 
 
+async def test_what_nobody_reads_yet_is_let_go_of_and_asked_for_again(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(asking, "AHEAD_BYTES", 50_000)
+    monkeypatch.setattr(asking, "WAITING_SIGN_S", 0.1)
+    told = asyncio.Event()
+
+    async def take(message: Any) -> None:
+        request = decode(Ask, message.data)
+        asked.append(request.after)
+        for number in range(request.after + 1, 40):
+            part = Answer(number, 200, body=f"{number}".rjust(10_000), is_last=number == 39)
+            await link.publish(message.reply, encode(part))
+        await link.client.flush()
+        told.set()
+
+    asked: list[int] = []
+    async with link.subscribed(SUBJECT, take):
+        answers = ask(link, SUBJECT, ASK, timeout_s=3)
+        found = [(await anext(answers)).body]
+        await asyncio.wait_for(told.wait(), 30)
+        found += [part.body async for part in answers]
+    assert [int(each) for each in found] == list(range(40))
+    assert len(asked) > 1
+
+
 async def test_parts_that_come_twice_are_told_once(link: Link) -> None:
     async with played(link, lambda request: parts(0, 0, 1, 0, 1, 2, 2, 3)):
         assert await answer(link) == ["0", "1", "2", "3"]
@@ -142,3 +166,27 @@ async def test_an_asker_that_follows_says_again_that_it_does(link: Link, monkeyp
         assert len(await answer(link)) == 21
         await until(lambda: len(asked) > 2, "renewals")
     assert sorted(asked) == asked
+
+
+@pytest.mark.parametrize(("method", "words"), [("POST", "may have been done"), ("GET", "Ask again")])
+async def test_a_time_out_tells_whether_something_may_have_been_done(
+    link: Link, monkeypatch: pytest.MonkeyPatch, method: str, words: str
+) -> None:
+    monkeypatch.setattr(asking, "WAITING_SIGN_S", 0.1)
+    async with played(link, lambda request: []):
+        with pytest.raises(BusUnavailable, match=words):
+            await answer(link, Ask(ASK.id, method, "/v1/jobs"), timeout_s=0.2)
+
+
+async def test_a_point_that_goes_away_after_it_was_asked_may_have_done_it(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(asking, "WAITING_SIGN_S", 0.1)
+    heard = asyncio.Event()
+
+    async def take(message: Any) -> None:
+        heard.set()
+
+    async with link.subscribed(SUBJECT, take):
+        asked = asyncio.get_running_loop().create_task(answer(link, Ask(ASK.id, "POST", "/v1/jobs"), timeout_s=3))
+        await heard.wait()
+    with pytest.raises(BusUnavailable, match=r"no longer connected.*may have been done"):
+        await asked

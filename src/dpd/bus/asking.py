@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WAITING_SIGN_S = 1.0  # how often a point says that it is at it
 LEASE_S = 60.0  # for so long a point goes on telling somebody of whom it does not hear
+AHEAD_BYTES = 8 << 20  # of parts that came and were not read yet; what comes beyond is let go of, and asked for again
 TRIES = 3  # within the time that the asker has
 
 _NOBODY = "503"  # NATS: there is no subscriber
@@ -56,18 +57,24 @@ class _Asking:
         self._request = request
         self._timeout_s = timeout_s
         self._came: asyncio.Queue[Msg] = asyncio.Queue()
+        self._ahead_bytes = 0
         self._next = request.after + 1
         self._has_ended = False
         self._asked_again_at = 0.0
+        self._sent = 0
         self._renew_at = 0.0
 
     async def take(self, message: Msg) -> None:
-        self._came.put_nowait(message)
+        """What nobody reads must not fill the memory."""
+        if self._ahead_bytes <= AHEAD_BYTES:
+            self._ahead_bytes += len(message.data)
+            self._came.put_nowait(message)
 
     async def send(self) -> None:
         self._renew_at = time.monotonic() + LEASE_S / 3
         request = msgspec.structs.replace(self._request, after=self._next - 1)
         await self._link.publish(self._subject, encode(request), reply=self.inbox)
+        self._sent += 1
 
     async def next(self) -> Answer | None:
         """The next part; None after the last."""
@@ -95,14 +102,23 @@ class _Asking:
         for attempt in range(TRIES):
             message = await self._next_message(self._timeout_s / TRIES)
             if message is not None and message.headers and message.headers.get("Status") == _NOBODY:
-                raise BusUnavailable(
-                    f"point {point_of(self._subject)} is not connected to the bus; `dpd point list` shows when it was seen last"
-                )
+                longer = "no longer" if self._sent > 1 else "not"
+                said = f"point {point_of(self._subject)} is {longer} connected to the bus; `dpd point list` shows when it was seen last"
+                raise BusUnavailable(f"{said}. {self._outcome}" if self._sent > 1 else said)
             if message is not None:
                 return message
             if attempt < TRIES - 1:
                 await self.send()
-        raise BusUnavailable(f"point {point_of(self._subject)} gave no answer within {self._timeout_s:g} s; ask again")
+        raise BusUnavailable(
+            f"point {point_of(self._subject)} gave no answer within {self._timeout_s:g} s. {self._outcome}"
+        )
+
+    @property
+    def _outcome(self) -> str:
+        """What is to be said where the end of it was not heard."""
+        if self._request.method in ("GET", "HEAD"):
+            return "Ask again"
+        return "What was asked may have been done there: look before you ask again"
 
     async def _next_message(self, timeout_s: float) -> Msg | None:
         came = asyncio.get_running_loop().create_task(self._came.get())
@@ -110,9 +126,11 @@ class _Asking:
         try:
             await asyncio.wait((came, broken), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if came.done():
-                return came.result()
+                message = came.result()
+                self._ahead_bytes -= len(message.data)
+                return message
             if broken.done():
-                raise BusUnavailable("the connection to the bus broke; what was asked may have been done: ask again")
+                raise BusUnavailable(f"the connection to the bus broke. {self._outcome}")
             return None
         finally:
             came.cancel()
