@@ -12,8 +12,10 @@ import pytest
 from tests.site_process import LoopbackSite
 
 from dpd.cli.client import RefusedByDaemon
+from dpd.control.access import Caller, Role
 from dpd.control.api import ROUTES
-from dpd.site_server.relay import group_routes, point_routes
+from dpd.site_server.asker import Question, WholeAnswer
+from dpd.site_server.relay import ask_one, group_routes, point_routes
 
 
 def raw(site: LoopbackSite, method: str, target: str, body: bytes = b"", content_type: str = "application/json") -> Any:
@@ -142,3 +144,17 @@ def test_a_refusal_of_one_point_is_its_answer(site: LoopbackSite) -> None:
 def test_a_long_job_at_a_group_has_its_outcome_as_the_answer(site: LoopbackSite) -> None:
     reply = site.client.post("groups", "all", "content", "NONE", "verify")
     assert {each["error"]["code"] for each in reply["points"]} == {"content_not_found"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("application/x-ndjson", ""), ("application/x-ndjson", "{nonsense"), ("application/json", '{"error": 7}')],
+)
+async def test_a_point_that_answers_nonsense_does_not_spoil_the_groups_answer(content_type: str, body: str) -> None:
+    class Odd:
+        async def whole(self, *asked: object) -> WholeAnswer:
+            return WholeAnswer(500, content_type, body)
+
+    answer = await ask_one(Odd(), "b1", Question("GET", "/v1/status"), Caller("anna", Role.VIEWER, "unix"))  # type: ignore[arg-type]
+    assert answer.error is not None
+    assert "answer of the point" in answer.error.message

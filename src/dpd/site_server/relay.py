@@ -143,12 +143,14 @@ async def ask_one(asker: Asker, point: str, question: Question, caller: Caller) 
 
 
 def _judge(point: str, answer: WholeAnswer) -> PointAnswer:
-    if answer.content_type.startswith(NDJSON):
-        last: Any = [msgspec.json.decode(line) for line in answer.body.splitlines()][-1]
-    else:
-        last = answer.json()
-    if isinstance(last, dict) and "error" in last and (answer.status != 200 or answer.content_type.startswith(NDJSON)):
-        return PointAnswer(point, answer.status, error=msgspec.convert(last["error"], Failure))
+    """Raises BusError for what is no answer of the API."""
+    is_lines = answer.content_type.startswith(NDJSON)
+    try:
+        last: Any = msgspec.json.decode(answer.body.splitlines()[-1]) if is_lines and answer.body else answer.json()
+        if isinstance(last, dict) and "error" in last and (answer.status != 200 or is_lines):
+            return PointAnswer(point, answer.status, error=msgspec.convert(last["error"], Failure))
+    except msgspec.MsgspecError as error:
+        raise BusError(f"answer of the point: not as the API has it: {error}; is its dpd of another release?") from None
     return PointAnswer(point, answer.status, reply=last)
 
 
