@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
+from dpd.control import listener as listener_module
 from dpd.control.application import make_application
 from dpd.control.listener import ControlListener, bind_tcp
 from dpd.control.operations import Operations
@@ -122,6 +123,35 @@ async def test_an_unknown_group_is_told_and_nothing_is_left(
         ).start()
     assert str(caught.value) == 'control.socket_group = "nobodys": no such group; `groupadd --system nobodys` makes it'
     assert list(tmp_path.glob("*.sock")) == []
+
+
+async def test_no_more_connections_than_may_be_and_none_that_says_nothing_for_long(
+    settings: Settings, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(listener_module, "SILENT_S", 5.0)
+    async with listening(settings.control, operations), asyncio.timeout(60):
+        silent = [await asyncio.open_unix_connection(settings.control.socket) for _ in range(3)]
+        silent[0][1].write(b"GET /v1/caller HTTP/1.1\r\nHost: ")
+        reader, writer = await asyncio.open_unix_connection(settings.control.socket)
+        assert await _read_all(reader) == b""
+        writer.close()
+        assert [await _read_all(reader) for reader, _ in silent] == [b"", b"", b""]
+        for _, each in silent:
+            each.close()
+        connector = aiohttp.UnixConnector(settings.control.socket)
+        async with (
+            aiohttp.ClientSession("http://dpd", connector=connector) as client,
+            client.get("/v1/caller") as response,
+        ):
+            assert response.status == 200
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
 
 
 def test_a_port_in_use_is_told_with_the_command_that_names_its_owner() -> None:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import logging
 import os
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,6 +30,9 @@ from dpd.settings import ControlSettings
 log = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 2.0
+MAX_CONNECTIONS = 1000  # by one door: who opens more takes no file from those who serve machines
+SILENT_S = 75.0  # of a connection without a request
+TELL_AGAIN_S = 60.0
 MAX_TARGET_BYTES = 256 << 10  # of a request's first line; 60000 characters may name the packages of a bundle
 READ_BUFFER_BYTES = 1 << 20  # uploads arrive in pieces of at most this, so that a piece is worth its thread hop
 SOCKET_MODE = 0o660
@@ -100,12 +105,32 @@ async def serve(
         access_log=None,
         read_bufsize=READ_BUFFER_BYTES,
         shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        keepalive_timeout=SILENT_S,
         max_line_size=MAX_TARGET_BYTES,
         logger=_wire_log(),
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
+    assert runner.server is not None
+    _bound_connections(runner.server)
     await web.SockSite(runner, sock, ssl_context=tls).start()
+
+
+def _bound_connections(server: web.Server) -> None:
+    """Close those that come beyond MAX_CONNECTIONS."""
+    made, tell_at = server.connection_made, 0.0
+
+    def made_within_bound(handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        nonlocal tell_at
+        made(handler, transport)
+        if len(server.connections) <= MAX_CONNECTIONS:
+            return
+        transport.abort()
+        if time.monotonic() >= tell_at:
+            tell_at = time.monotonic() + TELL_AGAIN_S
+            log.warning("connection to the API closed, as many as may are open", extra={"connections": MAX_CONNECTIONS})
+
+    server.connection_made = made_within_bound  # type: ignore[method-assign]
 
 
 def _wire_log() -> logging.Logger:
