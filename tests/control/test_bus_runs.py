@@ -198,3 +198,30 @@ async def test_runs_come_through_while_the_server_is_killed_and_started(site: Si
         one.store.runs.start(Run(1, "pc-2", MAC, 100.0))
         hub.start()
         await until(lambda: other.find("pc-2"), "the second run")
+
+
+async def test_a_run_after_a_clear_holds_also_where_the_clock_was_put_back(site: SiteSide, places: tuple[Place, Place]) -> None:  # fmt: skip
+    """Else the machine would be given it again at each boot, until the clock has caught up."""
+    one, other = places
+    async with one.joined(), other.joined():
+        one.store.runs.start(Run(1, "pc-1", MAC, 9000.0))
+        await until(other.find, "the run at the other")
+        one.store.runs.clear(1, "pc-1", "anna")
+        await until(lambda: other.find() is None, "the clear at the other")
+        other.store.runs.start(Run(1, "pc-1", MAC, 200.0))
+        other.store.runs.finish(1, "pc-1", 230.0)
+        run = await until(one.find, "the next run at the one")
+        assert run == other.find()
+        assert run.finished_at
+    assert other.store.runs.started_since(300.0) == 0  # the brake goes by the clock as it is
+
+
+async def test_another_run_holds_also_where_the_clock_was_put_back(site: SiteSide, places: tuple[Place, Place]) -> None:
+    one, other = places
+    async with one.joined(), other.joined():
+        one.store.runs.start(Run(1, "pc-1", MAC, 9000.0))
+        one.store.runs.finish(1, "pc-1", 9060.0)
+        await until(lambda: (run := other.find()) and run.finished_at, "its end at the other")
+        other.store.runs.start(Run(1, "pc-1", MAC, 200.0), again=True)
+        await until(lambda: (run := one.find()) and not run.finished_at, "the rerun at the one")
+        assert one.find() == other.find()

@@ -73,6 +73,10 @@ class SharedRuns:
         self._on_bus: dict[_Key, SharedRun] = {}
         self._revisions: dict[str, int] = {}  # by the bucket's keys
         self._heard = asyncio.Event()
+        self._cleared: dict[_Key, float] = {
+            (word.deployment, word.machine): word.started_at for word in memory.clears()
+        }
+        store.runs.cleared_at = lambda deployment, machine: self._cleared.get((deployment, machine), 0.0)
         store.runs.before_clear = self._note_clears
 
     @property
@@ -84,6 +88,7 @@ class SharedRuns:
     def _note_clears(self, runs: Sequence[Run]) -> None:
         if self._is_shared:
             self._memory.note_clears(runs)
+            self._cleared |= {(run.deployment, run.machine): run.started_at for run in runs}
 
     async def attend(self, link: Link) -> None:
         """Until the link breaks."""
@@ -134,8 +139,11 @@ class SharedRuns:
             return
         if run is None:  # the site has forgotten it with its deployment
             self._on_bus.pop(key, None)
+            self._cleared.pop(key, None)
         else:
             self._on_bus[key] = run
+            if run.is_cleared:
+                self._cleared[key] = run.started_at
 
     async def _put(self, link: Link, run: SharedRun) -> None:
         """Where somebody was quicker, the watch will tell what it is now, and it is compared once more."""

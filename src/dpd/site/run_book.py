@@ -17,6 +17,7 @@ from dpd.site.records import Run, SiteError, SiteNotFound
 log = logging.getLogger(__name__)
 
 HOUR_S = 3600.0
+STEP_S = 0.001
 CAPACITY = 250_000  # some 60 MB; none is dropped to make room, since that would image a machine again
 
 MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
@@ -35,6 +36,9 @@ class RunBook:
         self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
         self.revision = 0  # goes up with each change
         self.before_clear: Callable[[Sequence[Run]], None] = lambda runs: None  # whoever is to tell others of it
+        self.cleared_at: Callable[[int, str], float] = lambda deployment, machine: (
+            0.0
+        )  # when what was cleared had begun
         self.load()
 
     def load(self) -> None:
@@ -69,11 +73,19 @@ class RunBook:
         with self._lock:
             if self.find(run.deployment, run.machine) is not None and not again:
                 return
+            at, run = run.started_at, self._in_order(run)
             self._keep(run)
             self.revision += 1
-            insort(self._boots, run.started_at)
+            insort(self._boots, at)
             del self._boots[:-MAX_BOOTS]
-            self._write(run, lambda c: _insert(c, run))
+            self._write(run, lambda c: _insert(c, run, at))
+
+    def _in_order(self, run: Run) -> Run:
+        """A clock that was put back makes no run older than the one before it: whoever compares the two would take it for done
+        with, and give it again."""
+        before = self.find(run.deployment, run.machine)
+        earlier = max(before.started_at if before is not None else 0.0, self.cleared_at(run.deployment, run.machine))
+        return run if run.started_at > earlier else replace(run, started_at=earlier + STEP_S)
 
     def _keep(self, run: Run) -> None:
         of_deployment = self._runs.setdefault(run.deployment, {})
@@ -158,6 +170,6 @@ def _row(run: Run) -> tuple[object, ...]:
     return run.deployment, run.machine, run.mac, run.started_at, run.finished_at
 
 
-def _insert(connection: sqlite3.Connection, run: Run) -> None:
+def _insert(connection: sqlite3.Connection, run: Run, at: float) -> None:
     connection.execute(_WRITE, _row(run))
-    connection.execute("INSERT INTO required_boots VALUES (NULL, ?)", (run.started_at,))
+    connection.execute("INSERT INTO required_boots VALUES (NULL, ?)", (at,))
