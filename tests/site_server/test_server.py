@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 from tests.nats_server import NATS_SERVER, NatsServer, free_port
 from tests.site_process import SITE, SiteServerProcess, loopback_site
+from tests.site_server.at_work import at_work
 
+from dpd.bus.connection import BusConnection
+from dpd.bus_settings import BusSettings
 from dpd.cli.client import Client
+from dpd.site_server.layout import DAY_S
 
 
 @pytest.fixture
@@ -21,6 +26,16 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
         pytest.skip("nats-server is not installed")
     with NatsServer(tmp_path / "nats") as server:
         yield server
+
+
+async def wait_for_max_age(nats: NatsServer, seconds: float) -> None:
+    """Until the hub keeps status messages for so long."""
+    connection = BusConnection(BusSettings(url=nats.url, site=SITE), name="test")
+    async with asyncio.timeout(30), at_work(connection.run([])):
+        await connection.connected.wait()
+        assert connection.link is not None
+        while (await connection.link.jetstream.stream_info(f"dpd_{SITE}_status")).config.max_age != seconds:
+            await asyncio.sleep(0.05)
 
 
 def test_it_is_ready_says_what_it_is_reloads_and_drains(nats: NatsServer, tmp_path: Path) -> None:
@@ -32,6 +47,7 @@ def test_it_is_ready_says_what_it_is_reloads_and_drains(nats: NatsServer, tmp_pa
         server.signal(signal.SIGHUP)
         assert server.wait_logged("setting changed")["key"] == "site.keep_events_days"
         server.wait_logged("reloaded")
+        asyncio.run(wait_for_max_age(nats, 5 * DAY_S))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
             text = page.read().decode()
         assert "dpd_site_archive_kept" in text

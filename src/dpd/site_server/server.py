@@ -79,6 +79,7 @@ class SiteServer:
         self._loop_lag = LoopLag()
         self._layout_lock = asyncio.Lock()
         self._laid_out: Link | None = None
+        self._reloaded = asyncio.Event()
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open stores and doors. What was opened is closed by the stack, in reverse order."""
@@ -98,7 +99,7 @@ class SiteServer:
         self._console = Console(settings.console, settings.control, make)
         stack.push_async_callback(self._console.stop)
         await self._console.start()
-        self.operations.at_reload += [self._control.read_again, self._console.read_again]
+        self.operations.at_reload += [self._control.read_again, self._console.read_again, self._reloaded.set]
         if settings.metrics.listen:
             await serve_metrics(stack, settings.metrics.listen, self._registry())
 
@@ -143,6 +144,7 @@ class SiteServer:
         parts = self._parts
         works = (
             self._hear,
+            self._keep_layout,
             parts.publisher.publish,
             parts.publisher.keep_saying,
             self._runs.attend,
@@ -173,7 +175,7 @@ class SiteServer:
         async def behind(link: Link) -> None:
             async with self._layout_lock:
                 if self._laid_out is not link:
-                    await ensure_layout(link, self._settings)
+                    await ensure_layout(link, self.operations.settings)
                     self._laid_out = link
             try:
                 await work(link)
@@ -182,6 +184,13 @@ class SiteServer:
                 raise
 
         return behind
+
+    async def _keep_layout(self, link: Link) -> None:
+        """Until the link breaks: as the settings say after each reload."""
+        while True:
+            await self._reloaded.wait()
+            self._reloaded.clear()
+            await ensure_layout(link, self.operations.settings)
 
     async def _hear(self, link: Link) -> None:
         """Until the link breaks: points that say that they are there."""
