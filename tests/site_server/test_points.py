@@ -146,3 +146,29 @@ def test_what_the_disk_did_not_take_is_written_the_next_time(tmp_path: Path) -> 
     site.points.write()
     assert Site(database).points.one("hq").policy_version == 3
     database.close()
+
+
+def test_two_hosts_under_one_name_are_told_once_and_asked_nothing(site: Site) -> None:
+    """Each would do what is asked, such as to start a session."""
+
+    def word(epoch: str, started_at: float) -> Hello:
+        return Hello("hq", "lab", "0.1.0", "ready", started_at, 7, 1.0, epoch, 3, "", {})
+
+    told = []
+    for _ in range(4):
+        told += [site.points.hear(word("aa", 900.0)), site.points.hear(word("bb", 950.0))]
+        site.now += 10
+    assert told.count(True) == 1
+    with pytest.raises(PointAway, match=r"two hosts.*bus\.point"):
+        site.points.require_present("hq")
+    for _ in range(7):  # one of them was given another name
+        site.points.hear(word("bb", 950.0))
+        site.now += 10
+    site.points.require_present("hq")
+
+
+def test_a_point_that_was_restarted_or_got_a_new_disk_is_one_host(site: Site) -> None:
+    for epoch, started_at in (("aa", 900.0), ("aa", 950.0), ("bb", 20.0), ("bb", 30.0)):
+        told = site.points.hear(Hello("hq", "lab", "0.1.0", "ready", started_at, 7, 1.0, epoch, 3, "", {}))
+        assert not told
+        site.points.require_present("hq")

@@ -21,6 +21,7 @@ from dpd.telemetry.stats import counter, gauge, levels
 
 log = logging.getLogger(__name__)
 
+TWICE_S = 60.0  # since two hosts were heard under one name
 AWAY_AFTER_S = 35.0  # three hellos were not heard
 EVERY_POINT = "all"  # a group that need not be declared
 
@@ -91,6 +92,10 @@ class Points:
         self._published = published
         self._clock = clock
         self._unwritten: set[str] = set()
+        self._before: dict[
+            str, tuple[str, float]
+        ] = {}  # the process that spoke under a name before the one that speaks now
+        self._twice_at: dict[str, float] = {}
         self._told: dict[str, Presence] = {}
         self._heard: dict[str, tuple[float, Hello]] = {}
         for point, at, text in database.rows("SELECT point, at, hello FROM heard"):
@@ -99,13 +104,30 @@ class Points:
             except BusError as error:  # of another release; it says hello again soon
                 log.warning("what a point said last is not readable", extra={"point": point, "error": str(error)})
 
-    def hear(self, hello: Hello) -> None:
-        """A point says that it is there. One that settings could not name is nobody's."""
+    def hear(self, hello: Hello) -> bool:
+        """A point says that it is there. One that settings could not name is nobody's. True: two hosts
+        speak under this name, which was not known yet."""
         if not is_name(hello.point):
-            return
+            return False
+        is_news = self._is_spoken_for_twice(hello)
         self._heard[hello.point] = (self._clock(), hello)
         self._unwritten.add(hello.point)
         self._stats.hellos += 1
+        return is_news
+
+    def _is_spoken_for_twice(self, hello: Hello) -> bool:
+        """A process that ended does not come back: one that speaks again after another one did is a second host's."""
+        name, now = hello.point, self._clock()
+        _, last = self._heard.get(name, (0.0, hello))
+        if _process(last) == _process(hello):
+            return False
+        is_twice = self._before.get(name) == _process(hello)
+        self._before[name] = _process(last)
+        if not is_twice:
+            return False
+        was_known = now - self._twice_at.get(name, -TWICE_S) < TWICE_S
+        self._twice_at[name] = now
+        return not was_known
 
     def changes(self) -> list[tuple[str, Presence]]:
         """Points that have come or gone since this was asked last."""
@@ -182,6 +204,10 @@ class Points:
     def require_present(self, name: str) -> None:
         """Raises SiteNotFound, PointAway."""
         status = self.one(name)
+        if self._clock() - self._twice_at.get(name, -TWICE_S) < TWICE_S:
+            raise PointAway(
+                f"two hosts say that they are distribution point {name}, and each would do it; nothing was done. Give one of them another bus.point"
+            )
         if status.state is Presence.NEVER:
             raise PointAway(
                 f'distribution point {name} has not been heard yet; set bus.url, bus.site and bus.point = "{name}" there and start it'
@@ -236,6 +262,11 @@ class Points:
             jobs=counts.get("jobs", 0),
             contents=counts.get("contents", 0),
         )
+
+
+def _process(hello: Hello) -> tuple[str, float]:
+    """Whose word it is."""
+    return hello.epoch, hello.started_at
 
 
 _SILENT = Hello("", "", "", "", 0.0, 0, 0.0, "", 0, "", {})

@@ -203,8 +203,8 @@ class SiteServer:
         except BusError as error:
             log.warning("hello not readable", extra={"subject": message.subject, "error": str(error)})
             return
-        if hello.point == point_of(message.subject):
-            self._parts.points.hear(hello)
+        if hello.point == point_of(message.subject) and self._parts.points.hear(hello):
+            self._events.note("point.named_twice", point=hello.point)
 
     async def _keep_watching_points(self) -> None:
         """For ever: who comes and goes is told, and on disk a while later."""

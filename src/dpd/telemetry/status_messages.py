@@ -144,6 +144,9 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     # ---- 8000: the site server
     "point.present": _define(_INFO, 8001, "Distribution point {point} is there."),
     "point.away": _define(_WARNING, 8002, "Distribution point {point} is away[; last heard {silent_s} s ago]."),
+    "point.named_twice": _define(
+        _ERROR, 8004, "Two hosts say that they are distribution point {point}; give one of them another bus.point."
+    ),
     "policy.published": _define(_INFO, 8003, "Policy version {version} of the site is on the bus ({bytes} bytes)."),
 }  # fmt: skip
 # Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server.
