@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import json
 import socket
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.site_process import LoopbackSite
 
+from dpd.bus.messages import Answer
 from dpd.cli.client import RefusedByDaemon
 from dpd.control.access import Caller, Role
 from dpd.control.api import ROUTES
+from dpd.site_server import relay
 from dpd.site_server.asker import Question, WholeAnswer
 from dpd.site_server.relay import ask_one, group_routes, point_routes
 
@@ -158,3 +164,36 @@ async def test_a_point_that_answers_nonsense_does_not_spoil_the_groups_answer(co
     answer = await ask_one(Odd(), "b1", Question("GET", "/v1/status"), Caller("anna", Role.VIEWER, "unix"))  # type: ignore[arg-type]
     assert answer.error is not None
     assert "answer of the point" in answer.error.message
+
+
+async def test_a_client_that_takes_nothing_ends_the_stream_at_the_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "STALLED_S", 0.3)
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[Answer, None]:
+        try:
+            while True:
+                yield Answer(1, body="x" * (1 << 20))
+        finally:
+            ended.set()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        async with contextlib.aclosing(endless()) as parts:
+            return await relay._pass_back(request, Answer(0, 200, {"Content-Type": "application/x-ndjson"}), parts)
+
+    application = web.Application()
+    application.router.add_get("/", stream)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        _, port = runner.addresses[0][:2]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(30):
+            await ended.wait()
+        writer.close()
+        assert reader is not None
+    finally:
+        await runner.cleanup()

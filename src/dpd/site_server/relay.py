@@ -19,6 +19,7 @@ from aiohttp import web
 
 from dpd.bus.messages import MAX_ASK_BYTES, Answer
 from dpd.control.access import Caller, Role, caller_of, still_may
+from dpd.control.event_stream import STALLED_S
 from dpd.control.messages import Failure
 from dpd.control.openapi import JSON, NDJSON, Route
 from dpd.control.refusals import RequestRefused, classify
@@ -103,17 +104,23 @@ async def _pass_back(request: web.Request, first: Answer, rest: Any) -> web.Stre
     response = web.StreamResponse(status=first.status, headers=headers)
     try:
         await response.prepare(request)
-        await response.write(first.body.encode())
+        await _write(response, first)
         async for part in rest:
             if headers.get("Content-Type", "").startswith(_EVENTS) and not still_may(request, Role.VIEWER):
                 break
-            await response.write(part.body.encode())
+            await _write(response, part)
     except ConnectionError:
         pass  # whoever asked is gone, and the point is told so by the end of `rest`
-    except DpdError:
+    except (DpdError, TimeoutError):
         if request.transport is not None:  # there is no other way to say that an answer has no end
             request.transport.abort()
     return response
+
+
+async def _write(response: web.StreamResponse, part: Answer) -> None:
+    """Raises TimeoutError for a client that takes nothing: the point would go on for it."""
+    async with asyncio.timeout(STALLED_S):
+        await response.write(part.body.encode())
 
 
 def _asking_each(route: Route) -> Any:
