@@ -187,3 +187,22 @@ def test_any_toml_is_a_declaration_or_has_problems_within_its_lines(parts: list[
 @given(st.text())
 def test_any_text_is_read_without_a_fault(text: str) -> None:
     read_declaration(text)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ".".join(["a"] * 400_000),
+        " . ".join(['"a b"', "'c'"] * 100_000),
+        "computer." + ".".join(["\t-_"] * 100_000),
+    ],
+)
+@pytest.mark.parametrize("form", ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}"])
+def test_a_key_that_would_keep_the_parser_for_minutes_is_refused_before(key: str, form: str) -> None:
+    (problem,) = read_declaration('[[point]]\nname = "a"\n' + form.format(key)).problems
+    assert (problem.line, problem.message) == (3, "nested too deep; expected what a site needs")
+
+
+@pytest.mark.parametrize("text", ["a" * 2_000_000, '"' * 1_000_000, "a-" * 1_000_000, "' \t" * 500_000, "a. " * 15])
+def test_the_look_for_such_keys_takes_no_time_of_its_own(text: str) -> None:
+    assert [each.line for each in read_declaration(f"maintenance = 1\n# {text}\n").problems] == [1]

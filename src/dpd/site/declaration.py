@@ -38,6 +38,8 @@ from dpd.site.toml_lines import Path, TomlLines
 
 MAX_BYTES = 8 << 20
 MAX_REASON_CHARACTERS = 200
+# A key of a hundred thousand parts, which tomllib takes minutes for and holds the interpreter meanwhile; a site needs two.
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 
 Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule
 
@@ -118,6 +120,8 @@ def records_of(model: SiteModel, kind: Kind) -> tuple[Record, ...]:
 def read_declaration(text: str) -> Declaration:
     """A text's declaration, and everything that is wrong with it, in the order of its lines. Raises nothing."""
     text = text.removeprefix("\ufeff")
+    if deep := _DEEP_KEY.search(text):
+        return _unreadable(text.count("\n", 0, deep.start()) + 1, "nested too deep; expected what a site needs")
     try:
         document, lines = tomllib.loads(text), TomlLines(text)
     except tomllib.TOMLDecodeError as error:
