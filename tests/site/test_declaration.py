@@ -195,6 +195,7 @@ def test_any_text_is_read_without_a_fault(text: str) -> None:
         ".".join(["a"] * 400_000),
         " . ".join(['"a b"', "'c'"] * 100_000),
         "computer." + ".".join(["\t-_"] * 100_000),
+        ".".join([r'"\""'] * 100_000),
     ],
 )
 @pytest.mark.parametrize("form", ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}"])

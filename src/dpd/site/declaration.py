@@ -39,7 +39,7 @@ from dpd.site.toml_lines import Path, TomlLines
 MAX_BYTES = 8 << 20
 MAX_REASON_CHARACTERS = 200
 # A key of a hundred thousand parts, which tomllib takes minutes for and holds the interpreter meanwhile; a site needs two.
-_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 
 Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule
 
