@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -128,3 +129,29 @@ async def test_a_point_that_lies_neither_holds_others_up_nor_speaks_for_them(
         await wait_for(archive, 1)
         assert collector.stats.malformed == 1
     assert told(archive) == ["2"]
+
+
+async def test_an_archive_from_a_backup_gets_what_came_since(link: Link, settings: Settings, tmp_path: Path) -> None:
+    """JetStream has heard that all of it was archived, and would not send it by itself."""
+    await ensure_layout(link, settings)
+    (tmp_path / "backup").mkdir()
+    for round, folder in enumerate(("", "", "backup")):
+        database = open_database(tmp_path / folder)
+        archive = Archive(database, 3650)
+        async with asyncio.timeout(60):
+            if not folder:
+                await link.store(SUBJECTS.status("branch-1"), encode(report(round + 1)))
+            async with collecting(archive, link):
+                await wait_for(archive, min(round + 1, 2))
+                await _all_confirmed(link, archive)
+        assert told(archive) == ["1", "2"][: round + 1]
+        database.close()
+        if round == 0:
+            for file in tmp_path.glob("site-server.db*"):
+                shutil.copy(file, tmp_path / "backup")
+
+
+async def _all_confirmed(link: Link, archive: Archive) -> None:
+    stream, consumer = SUBJECTS.status_stream, f"archive-{archive.epoch}"
+    while (await link.jetstream.consumer_info(stream, consumer)).num_ack_pending:
+        await asyncio.sleep(0.05)

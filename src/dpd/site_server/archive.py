@@ -53,8 +53,15 @@ class Archive:
         given = database.rows("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'")
         self._latest = int(given[0][0])  # also where all of them have been trimmed
 
-    def add(self, reports: Sequence[StatusReport]) -> int:
-        """On disk when it returns; how many of them are new. Raises SiteServerError."""
+    @property
+    def taken(self) -> int:
+        """The place in the hub's stream up to which it was taken in, as far as this file knows."""
+        rows = self._database.rows("SELECT value FROM facts WHERE name = 'taken'")
+        return int(rows[0][0]) if rows else 0
+
+    def add(self, reports: Sequence[StatusReport], *, taken: int = 0) -> int:
+        """On disk when it returns, with the place in the hub's stream that they go up to; how many of them are new. Raises
+        SiteServerError."""
         begin = self._clock() - self.keep_days * DAY_S
         young = [report for report in reports if report.at >= begin]
         with self._database.transaction() as connection:
@@ -63,6 +70,8 @@ class Archive:
                 "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, young)
             )
             new = connection.total_changes - before
+            if taken:
+                connection.execute("INSERT OR REPLACE INTO facts VALUES ('taken', ?)", (str(taken),))
             (latest,) = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
         self.stats.stored += new
         self.stats.known += len(young) - new

@@ -21,6 +21,7 @@ from dpd.telemetry.status_messages import StatusMessage
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +52,41 @@ class Collector:
     async def collect(self, link: Link) -> None:
         """Until the link breaks."""
         from nats.errors import TimeoutError as NothingCame
-        from nats.js.api import AckPolicy, ConsumerConfig
 
-        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=4 * BATCH)
-        source = await link.jetstream.pull_subscribe(
-            "", durable=f"{CONSUMER}-{self._archive.epoch}", stream=self._subjects.status_stream, config=config
-        )
+        source = await self._source(link)
+        confirmed = await self._confirmed(source)
+        taken = await asyncio.to_thread(lambda: self._archive.taken) if confirmed else 0
+        if confirmed > taken:
+            log.warning("archive put back from a backup: the stream is read again", extra={"confirmed": confirmed, "archived": taken})  # fmt: skip
+            await link.jetstream.delete_consumer(self._subjects.status_stream, self._consumer)
+            source = await self._source(link)
         while True:
             try:
                 messages = await source.fetch(BATCH, timeout=FETCH_S)
             except NothingCame:
                 continue
             reports = [report for report in map(self._read, messages) if report is not None]
-            await asyncio.to_thread(self._archive.add, reports)
+            taken = max(taken, *(message.metadata.sequence.stream for message in messages))
+            await asyncio.to_thread(self._archive.add, reports, taken=taken)
             for message in messages:
                 await message.ack()
+
+    @property
+    def _consumer(self) -> str:
+        return f"{CONSUMER}-{self._archive.epoch}"
+
+    async def _source(self, link: Link) -> JetStreamContext.PullSubscription:
+        from nats.js.api import AckPolicy, ConsumerConfig
+
+        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_S, max_ack_pending=4 * BATCH)
+        return await link.jetstream.pull_subscribe(
+            "", durable=self._consumer, stream=self._subjects.status_stream, config=config
+        )
+
+    async def _confirmed(self, source: JetStreamContext.PullSubscription) -> int:
+        """The place in the stream up to which JetStream has heard that all is archived."""
+        floor = (await source.consumer_info()).ack_floor
+        return floor.stream_seq if floor is not None else 0
 
     async def keep_trimming(self) -> None:
         """For ever: what is older than is kept goes."""
