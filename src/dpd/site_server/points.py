@@ -119,10 +119,10 @@ class Points:
         """A process that ended does not come back: one that speaks again after another one did is a second host's."""
         name, now = hello.point, self._clock()
         _, last = self._heard.get(name, (0.0, hello))
-        if _process(last) == _process(hello):
+        if _sender_of(last) == _sender_of(hello):
             return False
-        is_twice = self._before.get(name) == _process(hello)
-        self._before[name] = _process(last)
+        is_twice = self._before.get(name) == _sender_of(hello)
+        self._before[name] = _sender_of(last)
         if not is_twice:
             return False
         was_known = now - self._twice_at.get(name, -TWICE_S) < TWICE_S
@@ -264,7 +264,7 @@ class Points:
         )
 
 
-def _process(hello: Hello) -> tuple[str, float]:
+def _sender_of(hello: Hello) -> tuple[str, float]:
     """Whose word it is."""
     return hello.epoch, hello.started_at
 
