@@ -7,11 +7,12 @@ import asyncio
 import time
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
 from dpd.control.access import Caller, caller_of
 from dpd.control.site_messages import ApproveRequest
-from dpd.control.site_operations import SiteOperations
+from dpd.control.site_operations import SiteOperations, Unknown
 from dpd.errors import BusError, Unavailable
 from dpd.site.identity import EMPTY_GUIDS
 from dpd.site.records import Computer, SiteError, SiteNotFound, normal_guid, normal_mac_prefix
@@ -68,9 +69,13 @@ async def _find(api: Asked, point: str, machine: str, caller: Caller) -> Pending
     if answer.status != 200:
         raise _refused(point, answer)
     mac = _mac_of(machine)
-    for each in answer.json()["pending"]:
-        if each["code"] == machine.upper() or each["mac"] == mac:
-            return PendingMachine(**each)
+    try:
+        waiting = msgspec.convert(answer.json(), Unknown).pending
+    except msgspec.ValidationError as error:
+        raise BusError(f"point {point}: who waits there: {error}; is its dpd of another release?") from None
+    for each in waiting:
+        if each.code == machine.upper() or each.mac == mac:
+            return each
     raise SiteNotFound(
         f"no machine {machine[:40]} waits for approval at {point}; `dpd --dp {point} pxe pending` shows those that do, `dpd --site computer add` takes any in"
     )
