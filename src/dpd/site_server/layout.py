@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dpd.bus.edge import DUPLICATE_WINDOW_S
 from dpd.bus.link import Link
 from dpd.bus.subjects import Subjects
 from dpd.settings import Settings
@@ -13,7 +14,6 @@ from dpd.settings import Settings
 if TYPE_CHECKING:
     from nats.js.api import KeyValueConfig, StreamConfig
 
-DUPLICATE_WINDOW_S = 600.0  # a point sends a message again within this, where its acknowledgement got lost
 DAY_S = 86400.0
 
 
