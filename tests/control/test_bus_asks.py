@@ -102,7 +102,7 @@ class Place:
             stack.callback(memory.close)
             door = BusDoor(self._folder, SITE)
             await door.open(stack, self.api.make)
-            desk = AskDesk(door, memory, SITE, "p1", self.connection.stats)
+            desk = self.desk = AskDesk(door, memory, SITE, "p1", self.connection.stats)
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(self.connection.run([desk.attend])), tasks.create_task(desk.run())]
                 async with asyncio.timeout(30):
@@ -304,3 +304,10 @@ async def test_answers_that_are_whole_are_forgotten_by_age_and_size(place: Place
 
 def _built(request: Ask) -> dict[str, Any]:
     return {"id": request.id, "target": request.target, "caller": {"name": "anna", "role": "admin"}}
+
+
+async def test_what_was_sent_is_not_kept_with_the_answer(place: Place) -> None:
+    """Answers are kept for minutes, and bounded by their own bytes."""
+    async with place.served():
+        await place.ask("POST", "/v1/do", "x" * 300_000, content_type="text/csv")
+        assert [len(each.ask.body) for each in place.desk._given.values()] == [0]

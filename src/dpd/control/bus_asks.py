@@ -198,6 +198,7 @@ class AskDesk:
         if not given.only_tells and not await asyncio.to_thread(self._memory.begin_ask, ask.id):
             raise BusError("this was begun before dpd started anew, and is not done twice; look what came of it")
         response = await self._with_signs(given, self._door.request(ask))
+        given.ask = msgspec.structs.replace(ask, body="")  # its answer is kept for long
         try:
             if not _is_text(response.content_type):
                 raise BusError("this answer is a file, which does not go over the bus; ask the point by its own API")
