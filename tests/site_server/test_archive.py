@@ -67,14 +67,17 @@ def test_pages_go_on_behind_one_another(database: Database) -> None:
     assert [message.sequence for message in [*first, *kept.after(first[-1].sequence, 4)]] == list(range(1, 8))
 
 
-def test_what_is_older_than_is_kept_is_neither_kept_nor_taken_once_more(database: Database) -> None:
-    kept = archive(database, keep_days=2)
-    kept.add([report(1, at=NOW - 1.9 * DAY_S), report(2)])
-    kept.keep_days = 1
-    assert kept.trim() == 1
-    assert kept.add([report(1, at=NOW - 1.9 * DAY_S)]) == 0
-    assert [message.fields["job"] for message in kept.after(0)] == ["j2"]
-    assert kept.stats.expired == 1
+def test_a_message_is_kept_from_when_it_came_whatever_the_clock_of_its_point_said(database: Database) -> None:
+    now = [NOW]
+    kept = Archive(database, 2, clock=lambda: now[0])
+    kept.add([report(1, at=0.0), report(2, at=NOW + 3650 * DAY_S)])
+    assert kept.trim() == 0
+    now[0] += 1.5 * DAY_S
+    kept.add([report(3, at=0.0)])
+    assert kept.trim() == 0
+    now[0] += 1.0 * DAY_S
+    assert kept.trim() == 2
+    assert [message.fields["job"] for message in kept.after(0)] == ["j3"]
 
 
 def test_a_number_is_given_once_though_everything_was_trimmed(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 """The status messages of all points, each once, as long as the settings keep them.
 
 A message's name is the series of its spool and its sequence there, so one that comes again, after a lost acknowledgement or
-a restart, is known by its name. Ids are the archive's own: they go up in the order in which messages came. To
-whoever reads, the archive is a series of its own, as a point's spool is one.
+a restart, is known by its name. Ids are the archive's own: they go up in the order in which messages came. How long one
+is kept counts from then on too, since the clock of a point may say anything. To whoever reads, the archive is a series of its
+own, as a point's spool is one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class ArchiveStats:
 
     stored: int = counter("Status messages of points that were stored")
     known: int = counter("Status messages of points that came once more and were not stored again")
-    expired: int = counter("Status messages of points that were older than the site keeps them")
     kept: int = gauge("Status messages in the archive")
 
 
@@ -62,20 +62,19 @@ class Archive:
     def add(self, reports: Sequence[StatusReport], *, taken: int = 0) -> int:
         """On disk when it returns, with the place in the hub's stream that they go up to; how many of them are new. Raises
         SiteServerError."""
-        begin = self._clock() - self.keep_days * DAY_S
-        young = [report for report in reports if report.at >= begin]
+        now = self._clock()
         with self._database.transaction() as connection:
             before = connection.total_changes
             connection.executemany(
-                "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, young)
+                "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_row(report, now) for report in reports),
             )
             new = connection.total_changes - before
             if taken:
                 connection.execute("INSERT OR REPLACE INTO facts VALUES ('taken', ?)", (str(taken),))
             (latest,) = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
         self.stats.stored += new
-        self.stats.known += len(young) - new
-        self.stats.expired += len(reports) - len(young)
+        self.stats.known += len(reports) - new
         self.stats.kept += new
         if new:
             with self._lock:
@@ -87,7 +86,7 @@ class Archive:
         """Forget what is older than is kept; how many went. Raises SiteServerError."""
         with self._database.transaction() as connection:
             begin = self._clock() - self.keep_days * DAY_S
-            gone = connection.execute("DELETE FROM messages WHERE at < ?", (begin,)).rowcount
+            gone = connection.execute("DELETE FROM messages WHERE came_at < ?", (begin,)).rowcount
         self.stats.kept -= gone
         return gone
 
@@ -139,10 +138,20 @@ class Archive:
             loop.call_soon_threadsafe(news.set)
 
 
-def _row(report: StatusReport) -> tuple[Any, ...]:
+def _row(report: StatusReport, came_at: float) -> tuple[Any, ...]:
     rank = Severity(report.severity).rank if report.severity in set(SEVERITIES) else Severity.INFO.rank
     fields = msgspec.json.encode(report.fields).decode()
-    return report.point, report.epoch, report.sequence, report.at, report.event, report.message_id, rank, fields
+    return (
+        report.point,
+        report.epoch,
+        report.sequence,
+        report.at,
+        report.event,
+        report.message_id,
+        rank,
+        fields,
+        came_at,
+    )
 
 
 def _message(row: Sequence[Any]) -> StatusMessage:

@@ -16,10 +16,10 @@ INSERT INTO facts VALUES ('epoch', lower(hex(randomblob(8))));
 CREATE TABLE messages (
   id INTEGER PRIMARY KEY AUTOINCREMENT, point TEXT NOT NULL, epoch TEXT NOT NULL, sequence INTEGER NOT NULL,
   at REAL NOT NULL, event TEXT NOT NULL, message_id INTEGER NOT NULL, severity INTEGER NOT NULL, fields TEXT NOT NULL,
-  UNIQUE (epoch, sequence)
+  came_at REAL NOT NULL, UNIQUE (epoch, sequence)
 );
 CREATE INDEX messages_that_matter ON messages (id) WHERE severity > 0;
-CREATE INDEX messages_by_age ON messages (at);
+CREATE INDEX messages_by_age ON messages (came_at);
 CREATE TABLE heard (point TEXT PRIMARY KEY, at REAL NOT NULL, hello TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE assignments (
   target TEXT NOT NULL, package_id TEXT NOT NULL, source_version INTEGER, priority INTEGER NOT NULL, added_at REAL NOT NULL,
