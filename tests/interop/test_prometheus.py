@@ -31,6 +31,19 @@ NOTHING_TO_COUNT = {
     "dpd_querier_elections_total": "the querier needs CAP_NET_RAW and is off",
     "dpd_querier_is_querier": "the querier is off",
     "dpd_pxe_malformed_total": "nobody sends broken DHCP",
+    "dpd_spool_unconfirmed": "nobody but the bus confirms status messages",
+    **dict.fromkeys(
+        (
+            "dpd_bus_connected",
+            "dpd_bus_policy_age_seconds",
+            "dpd_bus_policy_refused_total",
+            "dpd_bus_status_backlog",
+            "dpd_bus_desired_missing",
+            "dpd_bus_failures_total",
+        ),
+        "this dpd is by itself",
+    ),
+    **dict.fromkeys(("dpd_site_last_seen_age_seconds", "dpd_site_behind"), "no site server is scraped"),
 }
 
 
