@@ -242,7 +242,8 @@ def test_a_flood_does_no_harm(scene: Scene, name: str, capsys: pytest.CaptureFix
     assert statistics.median(meanwhile) < MAX_ANSWER_S
     assert statistics.median(afterwards) < MAX_ANSWER_S
     assert "Traceback" not in daemon.text()
-    assert [line for line in daemon.text().splitlines() if '"level": "error"' in line] == []
+    errors = [line for line in daemon.text().splitlines() if '"level": "error"' in line]
+    assert [line for line in errors if '"boot.failed"' not in line] == []  # machines that were never there do not boot
 
 
 def test_the_session_delivers_the_image_after_all_that(scene: Scene, tmp_path: Path) -> None:
