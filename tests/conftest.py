@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job, whose children would not hear it either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine makes any example slow once, which says nothing of what is tested.
 settings.register_profile("dpd", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -16,6 +16,7 @@ from typing import Protocol
 from dpd.errors import DpdError, Unavailable
 from dpd.telemetry.status_messages import Severity, StatusMessage
 
+DRAIN_S = 0.5  # for what was noted at the drain to be on the disk, which a busy machine's writer needs
 PAGE = 500  # messages read at once by who follows
 MAX_FOLLOWERS = 200
 
@@ -132,7 +133,8 @@ class MessageOperations:
                 if page.messages or page.missed:
                     yield page
                 elif was_draining:
-                    return
+                    if not await self.series.news(behind.sequence, DRAIN_S):
+                        return
                 elif self._is_draining():
                     continue  # once more, for what was noted meanwhile
                 elif not can_be_read or not await self.series.news(behind.sequence, heartbeat_s):
