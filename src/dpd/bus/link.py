@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from dpd.bus.stats import BusStats
+from dpd.bus.watch import AHEAD, FORGOTTEN_S, HEARTBEAT_S, Watch
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -82,11 +83,22 @@ class Link:
         return await self.jetstream.key_value(name)
 
     @asynccontextmanager
-    async def watched(self, bucket: str, keys: str = ">") -> AsyncIterator[AsyncIterator[KeyValue.Entry | None]]:
+    async def watched(self, bucket: str, keys: str = ">") -> AsyncIterator[Watch]:
         """Each entry that matches, then None when all that there were have come, then what changes."""
-        watcher = await (await self.bucket(bucket)).watch(keys)
-        try:
-            yield watcher
-        finally:
-            if not self.broken.is_set():
-                await watcher.stop()  # type: ignore[no-untyped-call]
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+        came: asyncio.Queue[Msg] = asyncio.Queue(AHEAD)
+        inbox = self.client.new_inbox()
+        async with self.subscribed(inbox, came.put):
+            consumer = ConsumerConfig(
+                deliver_subject=inbox,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                ack_policy=AckPolicy.NONE,
+                filter_subject=f"$KV.{bucket}.{keys}",
+                idle_heartbeat=HEARTBEAT_S,
+                inactive_threshold=FORGOTTEN_S,
+                num_replicas=1,
+                mem_storage=True,
+            )
+            made = await self.jetstream.add_consumer(f"KV_{bucket}", consumer)
+            yield Watch(bucket, came, made.num_pending or 0)

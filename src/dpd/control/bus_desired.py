@@ -10,22 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dpd.bus.link import Link
 from dpd.bus.messages import Desired, DesiredPackage, decode
 from dpd.bus.subjects import Subjects
+from dpd.bus.watch import Watch
 from dpd.control.bus_memory import BusMemory
 from dpd.control.job_operations import JobOperations
 from dpd.distribution.jobs.job import BRINGING, JobKind, JobOrder, Priority
 from dpd.distribution.states import PackageStatus
 from dpd.errors import BusError, ContentNotFound, DpdError, JobError
 from dpd.telemetry.stats import counter, gauge
-
-if TYPE_CHECKING:
-    from nats.js.kv import KeyValue
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +67,18 @@ class DesiredContent:
         async with link.watched(self._bucket, self._point) as entries:
             await self._hear(entries)
 
-    async def _hear(self, entries: AsyncIterator[KeyValue.Entry | None]) -> None:
+    async def _hear(self, entries: Watch) -> None:
         async for entry in entries:
             if entry is None:
                 continue  # nothing was ever said, or that was all
             try:
-                wanted = Desired() if entry.operation is not None else decode(Desired, entry.value)
+                wanted = Desired() if entry.is_deleted else decode(Desired, entry.value)
             except BusError as error:
                 log.error("desired content is none; the last one goes on", extra={"error": str(error)})
                 continue
             self._desired = wanted
             self._ordered_at.clear()
             self._changed.set()
-        raise BusError("the watch of desired content has ended")
 
     async def follow(self) -> None:
         """For ever."""

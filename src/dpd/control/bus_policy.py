@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from dpd.bus.link import Link
 from dpd.bus.messages import Notice, PolicyHead, decode
 from dpd.bus.subjects import POLICY_HEAD, Subjects, chunk_key
 from dpd.bus.together import run_together
+from dpd.bus.watch import Watch
 from dpd.errors import BusError, DpdError
 from dpd.site.model import SiteModel, decode_model
 from dpd.site.records import SiteError
@@ -103,11 +104,10 @@ class PolicyFollower:
             except TimeoutError:
                 pass
 
-    async def _watch(self, entries: AsyncIterator[KeyValue.Entry | None]) -> None:
+    async def _watch(self, entries: Watch) -> None:
         async for entry in entries:
             if entry is not None:
                 self._wanted.set()
-        raise BusError("the watch of the policy has ended")
 
     async def _take_notice(self, message: Msg) -> None:
         try:

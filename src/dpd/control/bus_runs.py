@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.messages import SharedRun, decode, encode
 from dpd.bus.subjects import Subjects, run_key, run_of_key
 from dpd.bus.together import run_together
+from dpd.bus.watch import Entry, Watch
 from dpd.control.bus_memory import BusMemory
 from dpd.errors import BusError
 from dpd.site.records import Run
 from dpd.site.store import SiteStore
 from dpd.telemetry.stats import counter
-
-if TYPE_CHECKING:
-    from nats.js.kv import KeyValue
 
 log = logging.getLogger(__name__)
 
@@ -113,25 +111,24 @@ class SharedRuns:
 
     # ---- the bus
 
-    async def _hear_all(self, entries: AsyncIterator[KeyValue.Entry | None]) -> None:
+    async def _hear_all(self, entries: Watch) -> None:
         """What there is, before anything is compared with it."""
         async for entry in entries:
             if entry is None:
                 return
             self._note(entry)
 
-    async def _hear(self, entries: AsyncIterator[KeyValue.Entry | None]) -> None:
+    async def _hear(self, entries: Watch) -> None:
         async for entry in entries:
             if entry is not None:
                 self._note(entry)
                 self._heard.set()
-        raise BusError("the watch of runs has ended")
 
-    def _note(self, entry: KeyValue.Entry) -> None:
-        self._revisions[entry.key] = entry.revision or 0
+    def _note(self, entry: Entry) -> None:
+        self._revisions[entry.key] = entry.revision
         try:
             key = run_of_key(entry.key)
-            run = None if entry.operation is not None else decode(SharedRun, entry.value)
+            run = None if entry.is_deleted else decode(SharedRun, entry.value)
             if run is not None and (run.deployment, run.machine) != key:
                 raise BusError(f"it is of {run.machine[:63]!r}")
         except (BusError, ValueError) as error:
