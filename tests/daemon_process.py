@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 SETTINGS = """
 [daemon]
