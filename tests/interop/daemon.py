@@ -24,16 +24,18 @@ STOP_S = 20.0
 class Daemon:
     """A context manager around `dpd serve --config FILE` on `host`; inside it the daemon is ready.
 
-    `settings` is TOML without the [daemon] and [control] tables, which point into `directory`.
+    `settings` is TOML without the [daemon] and [control] tables, which point into `directory`; `control` is what else the
+    latter says.
     """
 
     command: tuple[str, ...] = ("serve",)
 
-    def __init__(self, directory: Path, settings: str, host: Host) -> None:
+    def __init__(self, directory: Path, settings: str, host: Host, control: str = "") -> None:
         self._directory = directory
         self._host = host
         self.log_path = directory / "dpd.log"
         self.config = directory / "dpd.toml"
+        self.socket = directory / "control.sock"
         self.state = directory / "state"
         tables = f"""
 [daemon]
@@ -41,7 +43,8 @@ state_dir = "{self.state}"
 drain_timeout_s = 2
 log_format = "json"
 [control]
-socket = "{directory}/control.sock"
+socket = "{self.socket}"
+{control}
 """
         self.state.mkdir(exist_ok=True)
         self.config.write_text(tables + settings, encoding="utf-8")
@@ -85,11 +88,19 @@ socket = "{directory}/control.sock"
         if error is None:
             assert status == 0, f"dpd ended with status {status}:\n{self.text()}"
 
-    def kill_and_restart(self) -> None:
-        """kill -9, and the same settings and state again; the log goes on."""
+    def kill(self) -> None:
+        """kill -9; then nobody answers until `restart`."""
         self._process.kill()
         self._process.wait()
+
+    def restart(self) -> None:
+        """The same settings and state again; the log goes on."""
         self.__enter__()
+
+    def kill_and_restart(self) -> None:
+        """Both."""
+        self.kill()
+        self.restart()
 
     @property
     def pid(self) -> int:
@@ -97,7 +108,7 @@ socket = "{directory}/control.sock"
 
     def tell(self, *command: str | Path) -> str:
         """Run the `dpd` command against this daemon; returns what it prints."""
-        return self._host.run("env", f"DPD_SOCKET={self._directory}/control.sock", DPD, *command)
+        return self._host.run("env", f"DPD_SOCKET={self.socket}", DPD, *command)
 
     def text(self) -> str:
         """The log as it was written."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bench.netns import DEVICE, Host, Lan
+from bench.netns import DEVICE, Lan
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from tests.boot.signing import make_pe
 from tests.interop.boot_wire import BootWire
 from tests.interop.daemon import Daemon
 from tests.interop.lease_server import start_dnsmasq
+from tests.interop.site_stage import BOOT_SETTINGS, SiteServerProcess
 from tests.nats_server import NatsServer
 from tests.protocol.pxe.models import Boot, Firmware
 
@@ -41,19 +42,6 @@ DEPLOY = ("deployment", "add", "--all", "--boot-image", IMAGE, "--required", "--
 SITE, POINT = "lab", "branch-1"
 LOADER = make_pe(filler=b"\xc3" * 5000)
 
-SETTINGS = """
-[pxe]
-unknown_computers = "pending"
-[[pxe.rule]]
-name = "x64"
-client_arch = [7, 9]
-loader = "ipxe.efi"
-[boot]
-directory = "{boot}"
-default_image = "LAB1"
-[multicast]
-interface = "eth0"
-"""
 CONSOLE = """
 [console]
 listen = "0.0.0.0:8090"
@@ -102,30 +90,12 @@ def check_looks(page: Page) -> None:
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (scheme, width)
 
 
-class LabDaemon(Daemon):
-    """A daemon that knows people by their tokens, and that can be away for a while."""
-
-    def __init__(self, directory: Path, settings: str, host: Host, roles: Path) -> None:
-        super().__init__(directory, settings, host)
-        text = self.config.read_text(encoding="utf-8")
-        self.config.write_text(text.replace("[control]\n", f'[control]\nroles_file = "{roles}"\n'), encoding="utf-8")
-
-    def kill(self) -> None:
-        """kill -9; then nobody answers until `restart`."""
-        self._process.kill()
-        self._process.wait()
-
-    def restart(self) -> None:
-        """The same settings and state again; the log goes on."""
-        self.__enter__()
-
-
 @dataclass
 class Stage:
     """`tokens` by role; `problems` is what the pages' consoles have complained of."""
 
     lan: Lan
-    dpd: LabDaemon
+    dpd: Daemon
     browser: Browser
     roles: Path
     tokens: dict[Role, str]
@@ -170,14 +140,7 @@ class Stage:
 
     def ask(self, path: str) -> Any:
         """What the daemon's own socket says to GET; twenty times as quick as the `dpd` command."""
-        socket = self.dpd.config.with_name("control.sock")
-        return json.loads(self.lan["dpd"].run("curl", "-sf", "--unix-socket", socket, f"http://dpd{path}"))
-
-
-class LabSite(LabDaemon):
-    """A site server; it says where it is found by the same socket name as a daemon."""
-
-    command = ("site", "serve")
+        return json.loads(self.lan["dpd"].run("curl", "-sf", "--unix-socket", self.dpd.socket, f"http://dpd{path}"))
 
 
 @contextmanager
@@ -188,10 +151,9 @@ def site_staged(directory: Path) -> Iterator[Stage]:
         wrapper = lan["dpd"].command()
         nats = stack.enter_context(NatsServer(directory / "nats", port=4222, leaf_port=7422, wrapper=wrapper))
         bus = f'\n[bus]\nurl = "{nats.url}"\nsite = "{SITE}"\n'
-        (directory / "site").mkdir()
         roles = make_roles(directory)
         settings = '[metrics]\nlisten = ""\n' + CONSOLE + bus
-        site = stack.enter_context(LabSite(directory / "site", settings, lan["dpd"], roles[0]))
+        site = stack.enter_context(SiteServerProcess(directory / "site", settings, lan["dpd"], known_by(roles[0])))
         site.tell(*DEPLOY)
         yield stack.enter_context(staged(directory, lan, roles, f'{bus}point = "{POINT}"\n'))
 
@@ -199,7 +161,12 @@ def site_staged(directory: Path) -> Iterator[Stage]:
 def make_roles(directory: Path) -> tuple[Path, dict[Role, str]]:
     """The file, and the tokens that it knows, by role."""
     path = directory / "roles.toml"
-    return path, {role: add_token(path, f"lab {role}", role) for role in (Role.VIEWER, Role.OPERATOR)}
+    return path, {role: add_token(path, f"lab {role}", role) for role in Role}
+
+
+def known_by(roles: Path) -> str:
+    """For [control]: the file of those who may sign in."""
+    return f'roles_file = "{roles}"\n'
 
 
 @contextmanager
@@ -219,7 +186,7 @@ def staged(directory: Path, lan: Lan, people: tuple[Path, dict[Role, str]], more
     with ExitStack() as stack:
         start_dnsmasq(lan["lease"], directory)
         roles, tokens = people
-        dpd = stack.enter_context(LabDaemon(directory, prepare(directory) + more, lan["dpd"], roles))
+        dpd = stack.enter_context(Daemon(directory, prepare(directory) + more, lan["dpd"], known_by(roles)))
         dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", IMAGE)
         playwright = stack.enter_context(sync_playwright())
         chromium = chromium_on(lan, directory)
@@ -234,7 +201,7 @@ def prepare(directory: Path) -> str:
     boot.mkdir()
     for path in (boot / "ipxe.efi", directory / "winpe.efi"):
         path.write_bytes(LOADER)
-    return SETTINGS.format(boot=boot)
+    return f'{BOOT_SETTINGS.format(boot=boot)}default_image = "{IMAGE}"\n'
 
 
 def chromium_on(lan: Lan, directory: Path) -> Path:

@@ -38,17 +38,20 @@ TOKEN = "a-token-for-the-tests-of-the-site"
 TCP = "127.0.0.1:9443"
 NATS_PORT, LEAF_PORT = 4222, 7422
 
-POINT_SETTINGS = """
+# Of every point that machines boot at; [boot] goes on behind it.
+BOOT_SETTINGS = """
 [pxe]
 unknown_computers = "pending"
 [[pxe.rule]]
 name = "x64"
 client_arch = [7, 9]
 loader = "ipxe.efi"
-[boot]
-directory = "{boot}"
 [multicast]
 interface = "eth0"
+[boot]
+directory = "{boot}"
+"""
+POINT_SETTINGS = """
 [distribution]
 attempts = 3
 {source}
@@ -79,24 +82,12 @@ listen = ""
 class Point(Daemon):
     """A distribution point with a door on loopback TCP, too."""
 
-    def __init__(self, directory: Path, settings: str, host: Host) -> None:
+    def __init__(self, directory: Path, settings: str, host: Host, control: str = "") -> None:
         directory.mkdir()
-        super().__init__(directory, settings, host)
-        self.socket = f"{directory}/control.sock"
         token = directory / "token"
         token.write_text(TOKEN)
         token.chmod(0o600)
-        more = f'[control]\nlisten = "{TCP}"\ntoken_file = "{token}"\n'
-        self.config.write_text(self.config.read_text().replace("[control]\n", more))
-
-    def kill(self) -> None:
-        """kill -9; then nobody answers until `restart`."""
-        self._process.kill()
-        self._process.wait()
-
-    def restart(self) -> None:
-        """The same settings and state again."""
-        self.__enter__()
+        super().__init__(directory, settings, host, f'listen = "{TCP}"\ntoken_file = "{token}"\n{control}')
 
 
 class SiteServerProcess(Daemon):
@@ -104,10 +95,9 @@ class SiteServerProcess(Daemon):
 
     command = ("site", "serve")
 
-    def __init__(self, directory: Path, settings: str, host: Host) -> None:
+    def __init__(self, directory: Path, settings: str, host: Host, control: str = "") -> None:
         directory.mkdir()
-        super().__init__(directory, settings, host)
-        self.socket = f"{directory}/control.sock"
+        super().__init__(directory, settings, host, control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +129,7 @@ class Stage:
 
     def by_relay(self, point: str, method: str, path: str, body: Any = None) -> Answer:
         """The site server's API."""
-        words = ("--unix-socket", self.site.socket, f"http://site/v1/points/{point}/{path}")
+        words = ("--unix-socket", str(self.site.socket), f"http://site/v1/points/{point}/{path}")
         return self._curl(self.lan["hub"], method, words, body)
 
     def by_bus(self, point: str, method: str, path: str, body: Any = None) -> Answer:
@@ -148,12 +138,12 @@ class Stage:
 
     def at_site(self, method: str, path: str, body: Any = None) -> Answer:
         """The site server's own API."""
-        words = ("--unix-socket", self.site.socket, f"http://site/v1/{path}")
+        words = ("--unix-socket", str(self.site.socket), f"http://site/v1/{path}")
         return self._curl(self.lan["hub"], method, words, body)
 
     def by_cli(self, point: str, *words: str) -> Answer:
         """The command at the point itself."""
-        return self._dpd(self.lan[point], ("--socket", self.points[point].socket), *words)
+        return self._dpd(self.lan[point], ("--socket", str(self.points[point].socket)), *words)
 
     def by_site_cli(self, point: str, *words: str) -> Answer:
         """`dpd --dp POINT …` at the site server's host."""
@@ -243,8 +233,8 @@ class Stage:
 
 
 @contextmanager
-def make_stage(home: Path, loader: bytes) -> Iterator[Stage]:
-    """The site, started; everything ends with the block."""
+def make_stage(home: Path, loader: bytes, more: str = "", control: str = "") -> Iterator[Stage]:
+    """The site, started; everything ends with the block. `more` settings are everybody's, `control` of [control]."""
     boot = home / "boot"
     boot.mkdir()
     (boot / "ipxe.efi").write_bytes(loader)
@@ -270,19 +260,19 @@ def make_stage(home: Path, loader: bytes) -> Iterator[Stage]:
         )
         stack.enter_context(hub)
         stack.enter_context(leaf)
-        site = SiteServerProcess(home / "site", SITE_SETTINGS.format(url=hub.url), lan["hub"])
+        site = SiteServerProcess(home / "site", SITE_SETTINGS.format(url=hub.url) + more, lan["hub"], control)
         stack.enter_context(site)
         points = {}
         for name in POINTS:
             is_hq = name == "hq"
             settings = POINT_SETTINGS.format(
-                boot=boot,
                 name=name,
                 url=hub.url if is_hq else leaf.url,
                 domain="" if is_hq else BRANCH_DOMAIN,
                 source="" if is_hq else SOURCE.format(address=lan["hq"].address),
             )
-            points[name] = stack.enter_context(Point(home / name, settings, lan[name]))
+            settings = BOOT_SETTINGS.format(boot=boot) + settings + more
+            points[name] = stack.enter_context(Point(home / name, settings, lan[name], control))
         stage = Stage(lan, hub, leaf, site, points, boot / "ipxe.efi")
         stage.until("all points are heard", lambda: stage.at_site("GET", "status").reply["points"]["present"] == 3)
         yield stage

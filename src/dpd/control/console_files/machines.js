@@ -3,6 +3,7 @@
 
 import { get } from "./api.js";
 import { Rows, announce, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
+import { Finder } from "./finder.js";
 import { Panel, opener } from "./panel.js";
 import { plain, plural, setTimeAgo, timeAgo, timeOfDay } from "./words.js";
 
@@ -24,13 +25,11 @@ export function verdictOf(cause) {
 export class Machines {
   constructor(section, session) {
     this.session = session;
-    this.search = el("input", { type: "search", placeholder: "Find a machine", "aria-label": "Find a machine by name, MAC or what became of it", on: { input: () => this.#render() } });
-    this.panel = new Panel(section, "Machines", { tools: [this.search] });
+    this.finder = new Finder("a machine", "name, MAC or what became of it", () => this.#render());
+    this.panel = new Panel(section, "Machines", { tools: [this.finder.search] });
     this.list = el("ul", { class: "list" });
-    this.all = el("button", { type: "button", class: "plain", hidden: true, on: { click: () => this.#showAll() } });
     this.more = el("p", { class: "quiet more", hidden: true });
-    this.panel.body.append(this.list, this.all, this.more);
-    this.isWhole = false;
+    this.panel.body.append(this.list, this.finder.all, this.more);
     this.rows = new Rows(this.list, (boot) => boot.mac, (boot) => new Machine(boot));
     this.boots = [];
     this.causes = null;
@@ -53,35 +52,22 @@ export class Machines {
     this.#render();
   }
 
-  /** Show only what is like this; "" for all. */
-  find(text) {
-    this.search.value = text;
-    this.#render();
-  }
-
-  #showAll() {
-    this.isWhole = true;
-    this.#render();
-    this.panel.heading.focus();
-  }
-
   #render() {
-    const wanted = this.search.value.trim().toLowerCase();
-    const found = this.boots.filter((boot) => `${boot.mac} ${boot.computer} ${verdictOf(boot.cause)[1]} ${boot.sentence}`.toLowerCase().includes(wanted));
+    const { wanted } = this.finder;
+    const found = this.finder.matches(this.boots, (boot) => `${boot.mac} ${boot.computer} ${verdictOf(boot.cause)[1]} ${boot.sentence}`);
     const current = found.filter(isCurrent);
     const settled = found.filter((boot) => !isCurrent(boot));
-    const shown = this.isWhole || wanted ? settled : settled.slice(0, Math.max(FIRST - current.length, 4));
+    const shown = this.finder.cut(settled, wanted ? ASKED : Math.max(FIRST - current.length, 4));
     this.rows.show([...current, ...shown]);
     const booting = this.boots.filter((boot) => boot.cause === "in_progress").length;
     const failed = this.boots.filter((boot) => verdictOf(boot.cause)[0] === "bad").length;
     const empty = wanted && this.boots.length ? "No machine like that has booted here." : "No machine has asked for a network boot since dpd started. Let one boot from the network; if it does not appear, `dpd pxe why MAC` on the server tells what is in its way.";
     this.panel.tell(booting ? `${booting} booting` : "", !found.length, empty);
-    show(this.all, shown.length < settled.length);
-    setText(this.all, `Show all ${found.length}`);
+    this.finder.offer(current.length + shown.length, found.length);
     show(this.more, this.total > this.boots.length && shown.length === settled.length);
     setText(this.more, `The latest ${this.boots.length} of ${this.total}. dpd pxe list on the server shows all.`);
     this.session.figure("machines", booting, "booting", booting ? "info" : "");
-    this.session.figure("machines-failed", failed, failed === 1 ? "boot failed" : "boots failed", failed ? "bad" : "", () => this.find("failed"));
+    this.session.figure("machines-failed", failed, failed === 1 ? "boot failed" : "boots failed", failed ? "bad" : "", () => this.finder.find("failed"));
   }
 
   #announceChanges() {

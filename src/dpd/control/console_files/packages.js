@@ -3,6 +3,7 @@
 
 import { get } from "./api.js";
 import { Rows, badge, el, setBadge, setSentence, setText, show } from "./dom.js";
+import { Finder } from "./finder.js";
 import { Panel } from "./panel.js";
 import { plain, plural } from "./words.js";
 
@@ -23,12 +24,10 @@ const STATES = {
 export class Packages {
   constructor(section, session) {
     this.session = session;
-    this.isWhole = false;
-    this.search = el("input", { type: "search", placeholder: "Find a package", "aria-label": "Find a package by its ID or state", on: { input: () => this.#render() } });
-    this.panel = new Panel(section, "Content", { tools: [this.search] });
+    this.finder = new Finder("a package", "its ID or state", () => this.#render());
+    this.panel = new Panel(section, "Content", { tools: [this.finder.search] });
     this.list = el("ul", { class: "tiles" });
-    this.all = el("button", { type: "button", class: "plain", on: { click: () => this.#showAll() } });
-    this.panel.body.append(this.list, this.all);
+    this.panel.body.append(this.list, this.finder.all);
     this.rows = new Rows(this.list, (each) => each.package_id, () => new Package());
     this.packages = [];
   }
@@ -54,30 +53,17 @@ export class Packages {
     this.#render();
   }
 
-  /** Show only what is like this; "" for all. */
-  find(text) {
-    this.search.value = text;
-    this.#render();
-  }
-
-  #showAll() {
-    this.isWhole = true;
-    this.#render();
-    this.panel.heading.focus();
-  }
-
   #render() {
-    const wanted = this.search.value.trim().toLowerCase();
-    const found = this.packages.filter((each) => `${each.package_id} ${each.state} ${each.why}`.toLowerCase().includes(wanted));
-    const shown = this.isWhole ? found : found.slice(0, FIRST);
+    const { wanted } = this.finder;
+    const found = this.finder.matches(this.packages, (each) => `${each.package_id} ${each.state} ${each.why}`);
+    const shown = this.finder.cut(found, FIRST);
     this.rows.show(shown);
     const bad = this.packages.filter((each) => toneOf(each) === "bad").length;
     const empty = wanted && this.packages.length ? "No package like that is here." : "No content yet. `dpd content publish image.wim --package LAB00001` puts the first one in.";
     this.panel.tell(this.packages.length ? plural(this.packages.length, "package") : "", !found.length, empty);
-    show(this.all, shown.length < found.length);
-    setText(this.all, `Show all ${found.length}`);
+    this.finder.offer(shown.length, found.length);
     this.session.figure("packages", this.packages.length, this.packages.length === 1 ? "package" : "packages", "");
-    this.session.figure("packages-failed", bad, "in trouble", bad ? "bad" : "", () => this.find("failed"));
+    this.session.figure("packages-failed", bad, "in trouble", bad ? "bad" : "", () => this.finder.find("failed"));
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { getHere } from "./api.js";
 import { Rows, announce, badge, el, setAttribute, setBadge, setText } from "./dom.js";
+import { Finder } from "./finder.js";
 import { Panel } from "./panel.js";
 import { plain, plural, setTimeAgo, timeAgo } from "./words.js";
 
@@ -12,8 +13,8 @@ const COLUMNS = ["Point", "State", "Last heard", "Policy", "Waiting", "Machines"
 export class Points {
   constructor(section, session) {
     this.session = session;
-    this.search = el("input", { type: "search", placeholder: "Find a point", "aria-label": "Find a distribution point by name, group or state", on: { input: () => this.#render() } });
-    this.panel = new Panel(section, "Distribution points", { tools: [this.search] });
+    this.finder = new Finder("a point", "name, group or state", () => this.#render());
+    this.panel = new Panel(section, "Distribution points", { tools: [this.finder.search] });
     this.body = el("tbody");
     const head = el("tr", {}, ...COLUMNS.map((name) => el("th", { scope: "col" }, name)));
     const table = el("table", { class: "points cards-when-narrow" }, el("thead", {}, head), this.body);
@@ -40,8 +41,7 @@ export class Points {
   }
 
   #render() {
-    const wanted = this.search.value.trim().toLowerCase();
-    const found = this.points.filter((point) => `${point.name} ${(point.groups ?? []).join(" ")} ${point.state}`.toLowerCase().includes(wanted));
+    const found = this.finder.matches(this.points, (point) => `${point.name} ${(point.groups ?? []).join(" ")} ${point.state}`);
     this.rows.show(found);
     const away = this.points.filter((point) => point.state === "away").length;
     const empty = this.points.length ? "No point like that." : "No point yet. Give a distribution point the [bus] settings of this site, or declare it with `dpd point add NAME`.";
