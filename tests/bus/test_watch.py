@@ -116,8 +116,8 @@ async def test_a_real_servers_heartbeats_keep_an_idle_watch_alive(link: Link, mo
         assert await anext(watch) is None
         loop = asyncio.get_running_loop()
         bucket = await link.bucket("b")
-        loop.call_later(1.0, lambda: putting.set())
         putting = asyncio.Event()
+        loop.call_later(1.0, putting.set)
 
         async def put() -> None:
             await putting.wait()
