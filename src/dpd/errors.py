@@ -58,6 +58,22 @@ class JobCancelled(JobError):
     """The operator took the job back."""
 
 
+class DeploymentError(DpdError):
+    """A deployment under way refuses: names the execution or capture and why."""
+
+
+class ExecutionNotFound(DeploymentError):
+    """No such execution."""
+
+
+class DeploymentDiskFull(DeploymentError):
+    """No room for what a target reports or sends."""
+
+
+class BuildError(DpdError):
+    """A deployment environment cannot be built: names the package, file or program and why."""
+
+
 class SessionError(DpdError):
     """A multicast session cannot be joined, started or finished."""
 
