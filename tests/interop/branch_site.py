@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from dpd.protocol.pxe.client import PxeClient
 HQ, BRANCH = "hq", "b1"
 BRANCH_DOMAIN = "branch"
 LOADER = "ipxe.efi"
-ASK_AGAIN_S, PATIENCE_S = 2.0, 60.0
+ASK_AGAIN_S, LOOK_S, PATIENCE_S = 2.0, 0.2, 180.0
 PAGE = 1000
 # A server notices a line that swallows everything after three seconds instead of six minutes.
 QUICK_PINGS = 'ping_interval: "1s"\nping_max: 2'
@@ -37,6 +37,14 @@ class BranchSite(LoopbackSite):
     leaf: NatsServer
     line: Line
     hq_line: Line
+
+    def until(self, what: str, look: Callable[[], Any]) -> Any:
+        """Look again until it is so; what came of the look. A hub looks after its sources each half a minute only."""
+        until = time.monotonic() + PATIENCE_S
+        while not (found := look()):
+            assert time.monotonic() < until, f"{what}: not within {PATIENCE_S:.0f} s"
+            time.sleep(LOOK_S)
+        return found
 
     def boots(self, point: str, mac: str) -> dict[str, Any]:
         """A machine asks until it is answered, as firmware does; what policy decided. Fails where nobody tells it its loader."""
