@@ -21,6 +21,7 @@ from dpd.site.records import (
     Purpose,
     Rerun,
     RuleKind,
+    Variable,
 )
 
 _NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,5}", fullmatch=True).filter(
@@ -37,6 +38,8 @@ _MOMENTS = st.just(0.0) | st.integers(1, 2**39).map(float) | st.floats(1e-3, 2.0
 _NETWORKS = st.ip_addresses(network="10.0.0.0/8").map(lambda a: f"{a}/32") | st.sampled_from(
     ["10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "fd00:1::/64", "0.0.0.0/0"]
 )
+_SEQUENCES = st.sampled_from(["", "debian", "win-11@3"])
+_VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 _PATTERNS = st.sampled_from(["LAB-*", "?", "[a-c]*", "ünï*"])
 
 
@@ -89,7 +92,7 @@ def site_models(draw: st.DrawFn) -> SiteModel:
         end = draw(st.just(0.0) | st.floats(start, 2.0**40, exclude_min=True))
         words = draw(st.sampled_from(Purpose)), draw(st.integers(-1000, 1000))
         deployments.append(
-            Deployment(id, draw(st.sampled_from(targets)), draw(_IMAGES), *words, start, end, draw(added), name, draw(st.sampled_from(Audience)), draw(st.sampled_from(Rerun)))
+            Deployment(id, draw(st.sampled_from(targets)), draw(_IMAGES), *words, start, end, draw(added), name, draw(st.sampled_from(Audience)), draw(st.sampled_from(Rerun)), draw(_SEQUENCES))
         )  # fmt: skip
     points = [
         Point(name, draw(st.lists(_POINT_NAMES, unique=True, max_size=3).map(tuple)), draw(st.sampled_from(["", "http://b1.example:8080"])), draw(_LINES))
@@ -104,6 +107,16 @@ def site_models(draw: st.DrawFn) -> SiteModel:
         ApprovalRule(id, kind, value, draw(added))
         for id, (kind, value) in enumerate(draw(st.lists(_rules(), unique=True, max_size=3)), 2)
     ]
+    variables = [
+        Variable(target, name, draw(_VALUES))
+        for target, name in draw(
+            st.lists(
+                st.tuples(st.sampled_from(targets), st.sampled_from(["Zone", "OSD-Name", "x_1"])),
+                unique=True,
+                max_size=4,
+            )
+        )
+    ]
     return normal_model(
         SiteModel(
             tuple(computers),
@@ -114,5 +127,6 @@ def site_models(draw: st.DrawFn) -> SiteModel:
             tuple(rules_of_approval),
             draw(_LINES),
             draw(st.sampled_from(AffinityMode)),
+            tuple(variables),
         )
     )

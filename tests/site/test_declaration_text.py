@@ -29,6 +29,7 @@ from dpd.site.records import (
     Purpose,
     Rerun,
     RuleKind,
+    Variable,
 )
 
 SITE = SiteModel(
@@ -39,16 +40,17 @@ SITE = SiteModel(
     ),
     deployments=(
         Deployment(3, "collection:lab", "", Purpose.REQUIRED, 5, 1795287600.0, 1e12, 8.0, "win", Audience.HIDDEN, Rerun.ALWAYS),
-        Deployment(4, "all", "LAB5", Purpose.AVAILABLE),
+        Deployment(4, "all", "LAB5", Purpose.AVAILABLE, sequence="debian@3"),
     ),
     boundaries=(Boundary("10.1.0.0/16", ("branch", "hq")),),
     points=(Point("branch", ("north", "small"), "http://branch.example:8080"),),
     rules=(ApprovalRule(2, RuleKind.CIRCUIT, "0102", 7.0),),
     maintenance="new switch",
+    variables=(Variable("all", "Zone", 'a "b"'), Variable("PC-1", "Pass", "hunter2", secret=True)),
 )  # fmt: skip
 
 TEXT = """\
-owns = ["computer", "collection", "deployment", "boundary", "point", "rule"]
+owns = ["computer", "collection", "deployment", "boundary", "point", "rule", "variable"]
 maintenance = "new switch"
 
 [[computer]]
@@ -91,6 +93,7 @@ rerun = "always"
 target = "all"
 boot_image = "LAB5"
 purpose = "available"
+sequence = "debian@3"
 
 [[boundary]]
 network = "10.1.0.0/16"
@@ -104,7 +107,21 @@ url = "http://branch.example:8080"
 [[rule]]
 kind = "circuit"
 value = "0102"
+
+[[variable]]
+target = "all"
+name = "Zone"
+value = "a \\"b\\""
+
+[[variable]]
+target = "PC-1"
+name = "Pass"
+secret = true
 """)
+
+
+def test_what_is_secret_is_in_no_export() -> None:
+    assert "hunter2" not in write_declaration(SITE)
 
 
 def test_some_kinds_alone_speak_of_these_alone() -> None:

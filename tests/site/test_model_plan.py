@@ -22,6 +22,7 @@ from dpd.site.records import (
     Point,
     Purpose,
     RuleKind,
+    Variable,
 )
 
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
@@ -230,3 +231,52 @@ def test_problems_of_the_file_and_of_the_site_are_told_together() -> None:
         (7, "computer"),
         (12, "boundary.points"),
     ]
+
+
+WITH_SECRET = normal_model(
+    replace(OLD, variables=(Variable("PC-1", "Pass", "hunter2", secret=True), Variable("all", "Zone", "Berlin")))
+)
+
+
+def test_a_secret_variable_without_a_value_keeps_the_one_it_has() -> None:
+    text = '[[variable]]\ntarget = "pc-1"\nname = "PASS"\nsecret = true\n'
+    found = plan(text, WITH_SECRET)
+    assert found.problems == ()
+    assert found.model.variables == (Variable("PC-1", "PASS", "hunter2", secret=True),)
+    assert told(plan(text)) == [(1, "variable", "variable PASS for PC-1: is secret and has no value yet; expected one")]
+
+
+def test_no_plan_shows_a_secret_value() -> None:
+    text = '[[variable]]\ntarget = "PC-1"\nname = "Pass"\nvalue = "swordfish"\nsecret = true\n'
+    changed, removed = plan(text, WITH_SECRET).changes
+    assert changed.fields == (FieldChange("value", "••••", "••••"),)
+    assert (removed.name, removed.action) == ("Zone for all", Action.REMOVED)
+    for found in (plan(text), plan(text, WITH_SECRET), plan("owns = ['variable']", WITH_SECRET)):
+        assert "hunter2" not in repr(found.changes)
+        assert "swordfish" not in repr(found.changes)
+    assert plan(text, WITH_SECRET).model.variables[0].value == "swordfish"
+
+
+def test_variables_go_with_a_computer_that_goes_and_are_told() -> None:
+    old = normal_model(SiteModel(computers=OLD.computers, variables=(Variable("PC-1", "Zone", "Rome"),)))
+    found = plan('owns = ["computer"]', old)
+    assert found.problems == ()
+    assert [(each.kind, each.name, each.action) for each in found.changes][-1] == (
+        "variable",
+        "Zone for PC-1",
+        Action.REMOVED,
+    )
+
+
+def test_a_variable_for_what_is_not_there_is_told_with_its_line() -> None:
+    text = '[[variable]]\ntarget = "PC-9"\nname = "Zone"\nvalue = "x"\n\n[[variable]]\ntarget = "all"\nname = "b"\n'
+    assert told(plan(text)) == [
+        (2, "variable.target", "no computer PC-9; expected one that this file declares, or that is there already"),
+        (6, "variable", 'value is missing; expected value = "..."'),
+    ]
+
+
+def test_another_sequence_is_a_change_of_the_deployment() -> None:
+    text = '[[deployment]]\nname = "win"\ntarget = "collection:lab"\nboot_image = "LAB5"\npurpose = "required"\nsequence = "debian@3"\n'
+    old = normal_model(replace(OLD, deployments=OLD.deployments[:1]))
+    assert [each.fields for each in plan(text, old).changes] == [(FieldChange("sequence", "", "debian@3"),)]

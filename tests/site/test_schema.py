@@ -91,6 +91,7 @@ def test_a_store_of_schema_1_is_taken_over_with_all_that_it_says(tmp_path: Path)
     again = SiteStore(tmp_path / "site.db")
     assert [each.name for each in again.membership.members("lab")] == ["PC1"]
     assert list(again.deployments) == [3, 6, 7]
+    assert again.variables.all() == ()
     again.close()
 
 

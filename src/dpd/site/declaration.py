@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declaration: what a site is to be, as a TOML text that people keep under version control.
 
-Each [[computer]], [[collection]], [[deployment]], [[boundary]], [[point]] and [[rule]] is one thing. A file speaks wholly of the
+Each [[computer]], [[collection]], [[deployment]], [[boundary]], [[point]], [[rule]] and [[variable]] is one thing. A file speaks wholly of the
 kinds that it has tables of or names in `owns`: what is of those kinds and not in the file, goes. Of a kind in `adds_to` nothing
 goes. What the file does not speak of stays. A deployment is known again by its name; one without a name by all that it says.
 """
@@ -22,6 +22,7 @@ from dpd.site.declaration_records import (
     read_deployment,
     read_point,
     read_rule,
+    read_variable,
 )
 from dpd.site.declaration_tables import DeclarationProblem, Problems, Table, shown
 from dpd.site.model import SiteModel
@@ -33,6 +34,7 @@ from dpd.site.records import (
     Deployment,
     Point,
     SiteError,
+    Variable,
 )
 from dpd.site.toml_lines import Path, TomlLines
 
@@ -41,7 +43,7 @@ MAX_REASON_CHARACTERS = 200
 # A key of a hundred thousand parts, which tomllib takes minutes for and holds the interpreter meanwhile; a site needs two.
 _DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 
-Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule
+Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule | Variable
 
 
 class Kind(StrEnum):
@@ -53,6 +55,7 @@ class Kind(StrEnum):
     BOUNDARY = "boundary"
     POINT = "point"
     RULE = "rule"
+    VARIABLE = "variable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,22 @@ def key_of(record: Record) -> str:
             return network
         case ApprovalRule():
             return f"{record.kind} {record.value}"
+        case Variable():
+            return f"{record.target} {record.name}".lower()
         case Deployment(name=""):
             return f"\n{_content_of(record)}"  # no name has a line end
     return record.name.lower()
 
 
 def _content_of(deployment: Deployment) -> tuple[object, ...]:
-    said = deployment.boot_image, deployment.purpose, deployment.priority, deployment.audience, deployment.rerun
+    said = (
+        deployment.boot_image,
+        deployment.purpose,
+        deployment.priority,
+        deployment.audience,
+        deployment.rerun,
+        deployment.sequence,
+    )
     return deployment.target.lower(), *said, deployment.available_from, deployment.expires_at
 
 
@@ -99,6 +111,8 @@ def label_of(record: Record) -> str:
             return f"{record.purpose} {record.boot_image or 'default boot image'} for {record.target}"
         case Boundary() | ApprovalRule():
             return key_of(record)
+        case Variable():
+            return f"{record.name} for {record.target}"
     return record.name
 
 
@@ -206,6 +220,7 @@ _PARTS = {
     Kind.BOUNDARY: "boundaries",
     Kind.POINT: "points",
     Kind.RULE: "rules",
+    Kind.VARIABLE: "variables",
 }
 _READERS: dict[Kind, Callable[[Table], Record]] = {
     Kind.COMPUTER: read_computer,
@@ -214,4 +229,5 @@ _READERS: dict[Kind, Callable[[Table], Record]] = {
     Kind.BOUNDARY: read_boundary,
     Kind.POINT: read_point,
     Kind.RULE: read_rule,
+    Kind.VARIABLE: read_variable,
 }

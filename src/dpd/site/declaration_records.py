@@ -30,11 +30,13 @@ from dpd.site.records import (
     Rerun,
     RuleKind,
     SiteError,
+    Variable,
     check_name,
     normal_guid,
     normal_mac_prefix,
     normal_rule_value,
 )
+from dpd.site.variables import MAX_VALUE, check_sequence, check_variable_name
 
 MAX_IMAGE_CHARACTERS = 64
 
@@ -84,6 +86,7 @@ def read_deployment(table: Table) -> Deployment:
         name=table.text("name", _deployment_name),
         audience=table.choice("audience", Audience, Audience.ALL),
         rerun=table.choice("rerun", Rerun, Rerun.NEVER),
+        sequence=table.text("sequence", check_sequence),
     )
     if table.is_sound and 0 < deployment.expires_at <= deployment.available_from:
         table.wrong(("expires_at",), "expected a moment after available_from")
@@ -113,6 +116,21 @@ def read_rule(table: Table) -> ApprovalRule:
     kind = table.choice("kind", RuleKind, None)
     value = table.text("value", partial(normal_rule_value, kind) if table.is_sound else unchanged, default=None)
     return ApprovalRule(0, kind, value)
+
+
+def read_variable(table: Table) -> Variable:
+    """A secret one without a value keeps the value that it has."""
+    target, name = table.text("target", _target, default=None), table.text("name", check_variable_name, default=None)
+    is_secret = table.flag("secret")
+    value = table.text("value", _variable_value, default="" if is_secret else None)
+    return Variable(target, name, value, is_secret)
+
+
+def _variable_value(text: str) -> str:
+    """What is too long is not shown: it may be secret."""
+    if len(text) > MAX_VALUE or "\0" in text:
+        raise SiteError(f"{len(text)} characters: expected at most {MAX_VALUE} without a NUL")
+    return text
 
 
 def _member_value(kind: MemberKind, text: str) -> str:

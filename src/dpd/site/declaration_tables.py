@@ -116,6 +116,13 @@ class Table:
         self.wrong((key,), f"{shown(value)}: expected a whole number from {low} to {high}")
         return 0
 
+    def flag(self, key: str) -> bool:
+        """Yes or no; no where it is not there."""
+        value = self._value(key)
+        if value is not None and not isinstance(value, bool):
+            self.wrong((key,), f"{shown(value)}: expected true or false")
+        return value is True
+
     def choice(self, key: str, choices: type[_E], default: _E | None) -> _E:
         """One of the words of an enumeration. Without a default the key must be there."""
         value = self._value(key)

@@ -17,6 +17,7 @@ from dpd.site.records import (
     Deployment,
     Point,
     Rerun,
+    Variable,
 )
 
 MAX_LINE = 120
@@ -90,6 +91,8 @@ def _pairs(record: object) -> Iterator[Pair]:
         case ApprovalRule():
             yield "kind", text(record.kind)
             yield "value", text(record.value)
+        case Variable():
+            yield from _of_variable(record)
 
 
 def _of_computer(computer: Computer) -> Iterator[Pair]:
@@ -124,6 +127,17 @@ def _of_deployment(deployment: Deployment) -> Iterator[Pair]:
         yield "audience", text(deployment.audience)
     if deployment.rerun is not Rerun.NEVER:
         yield "rerun", text(deployment.rerun)
+    yield from _text_if("sequence", deployment.sequence)
+
+
+def _of_variable(variable: Variable) -> Iterator[Pair]:
+    """What is secret is not written down: without a value it keeps the one that the site has."""
+    yield "target", text(variable.target)
+    yield "name", text(variable.name)
+    if variable.secret:
+        yield "secret", "true"
+    else:
+        yield "value", text(variable.value)
 
 
 def _text_if(key: str, value: str) -> Iterator[Pair]:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dpd.site.records import AffinityMode, ApprovalRule, Boundary, Collection, Computer, Deployment, Point, SiteError
+from dpd.site.records import (
+    AffinityMode,
+    ApprovalRule,
+    Boundary,
+    Collection,
+    Computer,
+    Deployment,
+    Point,
+    SiteError,
+    Variable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +32,11 @@ class SiteModel:
     rules: tuple[ApprovalRule, ...] = ()
     maintenance: str = ""
     affinity_mode: AffinityMode = AffinityMode.NONE
+    variables: tuple[Variable, ...] = ()
 
 
 def encode_model(model: SiteModel) -> bytes:
-    """As JSON."""
+    """As JSON, with what is secret: for distribution points, and for nobody's eyes."""
     return msgspec.json.encode(model)
 
 

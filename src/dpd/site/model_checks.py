@@ -27,11 +27,13 @@ from dpd.site.records import (
     SiteConflict,
     SiteError,
     SiteNotFound,
+    Variable,
     check_name,
     normal_computer,
     normal_mac_prefix,
     normal_rule_value,
 )
+from dpd.site.variables import MAX_VARIABLES, check_sequence, normal_variable, targets_of, variable_key
 
 MAX_PRIORITY = 1000
 MAX_PATTERN, MAX_DESCRIPTION = 100, 400
@@ -41,7 +43,7 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, slots=True)
 class ModelProblem:
-    """What stands against one item: `kind` is computer, collection, deployment, boundary, point or rule, `place` counts among
+    """What stands against one item: `kind` is computer, collection, deployment, boundary, point, rule or variable, `place` counts among
     its kind from 0, as it was given."""
 
     kind: str
@@ -100,6 +102,7 @@ class _Examination:
             tuple(sorted((each for _, each in rules), key=lambda each: each.id or float("inf"))),
             model.maintenance.strip(),
             model.affinity_mode,
+            tuple(sorted(self._variables(known, names), key=variable_key)),
         )
         return normal, self.problems
 
@@ -119,6 +122,17 @@ class _Examination:
         named, numbered = [each for each in found if each[1].name], [each for each in found if each[1].id]
         self._once("deployment", named, lambda each: each.name.lower(), lambda each: f"deployment {each.name}")
         self._once("deployment", numbered, lambda each: each.id, lambda each: f"deployment {each.id}")
+        return [each for _, each in found]
+
+    def _variables(self, computers: dict[str, str], collections: dict[str, str]) -> list[Variable]:
+        targets = targets_of(computers.values(), collections.values())
+        found = self._part("variable", self.model.variables, lambda each: normal_variable(each, targets))
+        self._once("variable", found, variable_key, lambda each: f"variable {each.name} for {each.target}")
+        counted: dict[str, int] = {}
+        for place, each in found:
+            counted[each.target] = counted.get(each.target, 0) + 1
+            if counted[each.target] == MAX_VARIABLES + 1:
+                self._note("variable", place, too_many_variables(each.target))
         return [each for _, each in found]
 
     def _part(self, kind: str, items: Sequence[_Part], form: Callable[[_Part], _Part]) -> list[tuple[int, _Part]]:
@@ -221,8 +235,14 @@ def normal_deployment(
         name=name,
         target=target,
         boot_image=deployment.boot_image.strip(),
+        sequence=check_sequence(deployment.sequence),
         added_at=deployment.added_at or now,
     )
+
+
+def too_many_variables(target: str) -> SiteConflict:
+    """Why a target gets no more of them."""
+    return SiteConflict(f"{target}: has {MAX_VARIABLES} variables, and no more are taken")
 
 
 def normal_point(point: Point) -> Point:

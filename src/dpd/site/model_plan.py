@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -15,18 +15,21 @@ from dpd.site.model import SiteModel
 from dpd.site.model_checks import examine
 from dpd.site.records import (
     ALL_COMPUTERS,
+    COLLECTION_TARGET,
+    HIDDEN,
     UNKNOWN_COMPUTERS,
     Computer,
     Deployment,
     MembershipRule,
     SiteNotFound,
+    Variable,
 )
 from dpd.site.toml_lines import Path
 
 SITE = "site"  # the kind of what there is one of
 NAMED_REFERRERS = 10
 _OF_THE_STORE = ("id", "added_at")
-_KEYS = {Kind.BOUNDARY: ("network",), Kind.RULE: ("kind", "value")}
+_KEYS = {Kind.BOUNDARY: ("network",), Kind.RULE: ("kind", "value"), Kind.VARIABLE: ("target", "name")}
 _UNORDERED = ("computers", "rules", "include", "exclude", "groups")
 
 Value: TypeAlias = str | int | float | tuple[str, ...] | None
@@ -93,6 +96,7 @@ def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[st
 
 def _merge(old: SiteModel, declaration: Declaration) -> SiteModel:
     merged = {kind: _merge_kind(kind, records_of(old, kind), declaration) for kind in Kind}
+    merged[Kind.VARIABLE] = list(_with_targets(merged, declaration))
     return replace(
         model_of(merged),
         maintenance=old.maintenance if declaration.maintenance is None else declaration.maintenance,
@@ -118,6 +122,25 @@ def _merge_kind(kind: Kind, old: Sequence[Record], declaration: Declaration) -> 
     return [*found, *stays] if kind is Kind.COLLECTION else [*stays, *found]
 
 
+def _with_targets(merged: Mapping[Kind, Sequence[Record]], declaration: Declaration) -> Iterator[Record]:
+    """The variables without those that the file does not speak of and whose target goes: they go with it."""
+    there = {(kind, key_of(each)) for kind in (Kind.COMPUTER, Kind.COLLECTION) for each in merged[kind]}
+    for each in merged[Kind.VARIABLE]:
+        place = _target_place(each.target) if isinstance(each, Variable) else None
+        is_said = (Kind.VARIABLE, key_of(each)) in declaration.paths
+        if is_said or place is None or place in there | declaration.unread:
+            yield each
+
+
+def _target_place(target: str) -> Place | None:
+    """The thing that a target names; None where it is a word for many."""
+    key = target.lower()
+    if key in (ALL_COMPUTERS, UNKNOWN_COMPUTERS):
+        return None
+    is_collection = key.startswith(COLLECTION_TARGET)
+    return (Kind.COLLECTION, key[len(COLLECTION_TARGET) :]) if is_collection else (Kind.COMPUTER, key)
+
+
 def _numbered(records: Sequence[Record]) -> Iterator[tuple[tuple[str, int], Record]]:
     """Each by what it is known by, and the how manieth of these it is: deployments without a name may be alike."""
     seen: Counter[str] = Counter()
@@ -128,6 +151,8 @@ def _numbered(records: Sequence[Record]) -> Iterator[tuple[tuple[str, int], Reco
 
 
 def _in_place_of(before: Record, record: Record) -> Record:
+    if isinstance(record, Variable) and isinstance(before, Variable) and record.secret and not record.value:
+        return replace(record, value=before.value)
     kept: dict[str, Any] = {each: getattr(before, each) for each in _OF_THE_STORE if hasattr(before, each)}
     return replace(record, **kept)
 
@@ -153,14 +178,18 @@ def _references(model: SiteModel) -> Iterator[_Reference]:
             for at, name in enumerate(getattr(collection, field)):
                 yield _Reference(collection, place, (field, at), kind, name)
     for deployment in model.deployments:
-        place = Kind.DEPLOYMENT, key_of(deployment)
-        if name := deployment.collection:
-            yield _Reference(deployment, place, ("target",), Kind.COLLECTION, name)
-        elif deployment.target.lower() not in (ALL_COMPUTERS, UNKNOWN_COMPUTERS):
-            yield _Reference(deployment, place, ("target",), Kind.COMPUTER, deployment.target)
+        yield from _target_reference(deployment, (Kind.DEPLOYMENT, key_of(deployment)), deployment.target)
+    for variable in model.variables:
+        yield from _target_reference(variable, (Kind.VARIABLE, key_of(variable)), variable.target)
     for boundary in model.boundaries:
         for at, name in enumerate(boundary.points):
             yield _Reference(boundary, (Kind.BOUNDARY, boundary.network), ("points", at), Kind.POINT, name)
+
+
+def _target_reference(record: Record, place: Place, target: str) -> Iterator[_Reference]:
+    if (named := _target_place(target)) is not None:
+        name = target[len(COLLECTION_TARGET) :] if named[0] is Kind.COLLECTION else target
+        yield _Reference(record, place, ("target",), named[0], name)
 
 
 def _dangling(old: SiteModel, new: SiteModel, declaration: Declaration) -> Iterator[DeclarationProblem]:
@@ -231,7 +260,7 @@ def _kind_changes(kind: Kind, old: SiteModel, new: SiteModel) -> Iterator[Change
 def _said(kind: Kind, record: Record) -> Iterator[FieldChange]:
     """What a thing says beyond its name and what goes without saying."""
     for each in fields(record):
-        value = _value(getattr(record, each.name))
+        value = _shown(record, each.name)
         if value and value != each.default and each.name not in (*_OF_THE_STORE, *_KEYS.get(kind, ("name",))):
             yield FieldChange(each.name, None, value)
 
@@ -243,7 +272,13 @@ def _differences(old: Record, new: Record) -> Iterator[FieldChange]:
             continue
         if each.name in _UNORDERED and set(getattr(old, each.name)) == set(getattr(new, each.name)):
             continue
-        yield FieldChange(each.name, before, after)
+        yield FieldChange(each.name, _shown(old, each.name), _shown(new, each.name))
+
+
+def _shown(record: Record, field: str) -> Value:
+    """A field's value as people may see it."""
+    is_hidden = isinstance(record, Variable) and record.secret and field == "value"
+    return HIDDEN if is_hidden else _value(getattr(record, field))
 
 
 def _value(value: Any) -> Value:

@@ -20,6 +20,7 @@ from dpd.site.records import (
     Point,
     Purpose,
     Rerun,
+    Variable,
 )
 
 # ---- what is read
@@ -53,15 +54,22 @@ def read_collections(database: SiteDatabase) -> list[Collection]:
 def read_deployments(database: SiteDatabase) -> list[Deployment]:
     """The oldest first."""
     rows = database.rows(
-        "SELECT id, target, boot_image, purpose, priority, available_from, expires_at, added_at, name, audience, rerun"
-        " FROM deployments ORDER BY id"
+        "SELECT id, target, boot_image, purpose, priority, available_from, expires_at, added_at, name, audience, rerun,"
+        " sequence FROM deployments ORDER BY id"
     )
     found = []
-    for *values, name, audience, rerun in rows:
+    for *values, name, audience, rerun, sequence in rows:
         id, target, image, purpose, priority, begins, ends, at = values
         schedule = int(priority), float(begins), float(ends), float(at)
-        found.append(Deployment(id, target, image, Purpose(purpose), *schedule, name, Audience(audience), Rerun(rerun)))
+        rest = name, Audience(audience), Rerun(rerun), sequence
+        found.append(Deployment(id, target, image, Purpose(purpose), *schedule, *rest))
     return found
+
+
+def read_variables(database: SiteDatabase) -> list[Variable]:
+    """By target and name."""
+    rows = database.rows("SELECT target, name, value, secret FROM variables ORDER BY target, name")
+    return [Variable(target, name, value, bool(secret)) for target, name, value, secret in rows]
 
 
 def read_points(database: SiteDatabase) -> list[Point]:
@@ -107,8 +115,9 @@ def write_computers(connection: sqlite3.Connection, computers: Sequence[Computer
 
 
 def remove_computers(connection: sqlite3.Connection, names: Iterable[str]) -> None:
-    """With what they have run, and out of the collections that name them."""
+    """With what they have run and their variables, and out of the collections that name them."""
     for name in names:
+        connection.execute("DELETE FROM variables WHERE target = ?", (name,))
         connection.execute("DELETE FROM runs WHERE machine = ?", (name.lower(),))
         connection.execute("DELETE FROM computers WHERE name = ?", (name,))
 
@@ -131,14 +140,21 @@ def write_deployment(connection: sqlite3.Connection, deployment: Deployment) -> 
     """With id 0 a new one; else that one is from now on so, and keeps its runs. Its id."""
     each = deployment
     row = each.target, each.boot_image, each.purpose.value, each.priority, each.available_from, each.expires_at
-    rest = each.added_at, each.name, each.audience.value, each.rerun.value
+    rest = each.added_at, each.name, each.audience.value, each.rerun.value, each.sequence
     cursor = connection.execute(
         "INSERT INTO deployments (id, target, boot_image, purpose, priority, available_from, expires_at, added_at, name, audience,"
-        " rerun) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO UPDATE SET target = ?2, boot_image = ?3,"
-        " purpose = ?4, priority = ?5, available_from = ?6, expires_at = ?7, added_at = ?8, name = ?9, audience = ?10, rerun = ?11",
+        " rerun, sequence) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO UPDATE SET target = ?2, boot_image = ?3,"
+        " purpose = ?4, priority = ?5, available_from = ?6, expires_at = ?7, added_at = ?8, name = ?9, audience = ?10, rerun = ?11,"
+        " sequence = ?12",
         (each.id or None, *row, *rest),
     )
     return each.id or cursor.lastrowid or 0
+
+
+def write_variable(connection: sqlite3.Connection, variable: Variable) -> None:
+    """A new one, or in the place of the one of that name."""
+    row = variable.target, variable.name, variable.value, int(variable.secret)
+    connection.execute("INSERT OR REPLACE INTO variables VALUES (?, ?, ?, ?)", row)
 
 
 def write_point(connection: sqlite3.Connection, point: Point) -> None:
@@ -163,7 +179,7 @@ def write_model(connection: sqlite3.Connection, old: SiteModel, new: SiteModel) 
     known = {each.name.lower(): each for each in old.computers}
     wanted = {each.name.lower() for each in new.computers}
     kept = {each.id for each in new.deployments}
-    for table in ("collections", "boundaries", "points", "approval_rules"):
+    for table in ("collections", "boundaries", "points", "approval_rules", "variables"):
         connection.execute(f"DELETE FROM {table}")
     gone = [(each.id,) for each in old.deployments if each.id not in kept]
     connection.executemany("DELETE FROM deployments WHERE id = ?", gone)
@@ -180,4 +196,6 @@ def write_model(connection: sqlite3.Connection, old: SiteModel, new: SiteModel) 
         write_boundary(connection, boundary)
     rules = ((each.id or None, each.kind.value, each.value, each.added_at) for each in new.rules)
     connection.executemany("INSERT INTO approval_rules VALUES (?, ?, ?, ?)", rules)
+    for variable in new.variables:
+        write_variable(connection, variable)
     write_fact(connection, "affinity_mode", new.affinity_mode.value)

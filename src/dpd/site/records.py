@@ -15,6 +15,7 @@ from dpd.errors import DpdError
 
 ALL_COMPUTERS, UNKNOWN_COMPUTERS = "all", "unknown"  # targets beside the names of computers
 COLLECTION_TARGET = "collection:"  # and a collection's name: a target too
+HIDDEN = "••••"  # in the place of what is secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,5}")
@@ -111,7 +112,8 @@ class Computer:
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A boot image for a computer, a "collection:NAME", "all" known computers or every "unknown" one. `boot_image` "" is the
-    default one. `name` is "" or the only one of that name: by it a declaration knows the deployment again."""
+    default one. `name` is "" or the only one of that name: by it a declaration knows the deployment again. `sequence` is the task
+    sequence that the booted machine takes: "NAME", the newest of it, or "NAME@3"; "" is none."""
 
     id: int
     target: str
@@ -124,6 +126,7 @@ class Deployment:
     name: str = ""
     audience: Audience = Audience.ALL
     rerun: Rerun = Rerun.NEVER
+    sequence: str = ""
 
     @property
     def collection(self) -> str:
@@ -158,6 +161,25 @@ class Collection:
     exclude: tuple[str, ...] = ()
     description: str = ""
     added_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Variable:
+    """What a task sequence reads at a machine. `target` is as a deployment's. The value of one that is `secret` is for machines
+    alone: no text that is made of the record has it."""
+
+    target: str
+    name: str
+    value: str
+    secret: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The value as people may see it."""
+        return HIDDEN if self.secret else self.value
+
+    def __repr__(self) -> str:
+        return f"Variable({self.target!r}, {self.name!r}, {self.shown!r}, {self.secret})"
 
 
 @dataclass(frozen=True, slots=True)

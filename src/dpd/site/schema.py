@@ -82,7 +82,15 @@ CREATE INDEX boundary_points_by_point ON boundary_points (point);
 INSERT INTO facts VALUES ('affinity_mode', 'none'), ('authority', ''), ('site_maintenance', '');
 """
 
-MIGRATIONS = _FIRST, _COLLECTIONS  # MIGRATIONS[n] leads from schema n to n + 1
+_SEQUENCES = """
+ALTER TABLE deployments ADD COLUMN sequence TEXT NOT NULL DEFAULT '';
+CREATE TABLE variables (
+  target TEXT NOT NULL COLLATE NOCASE, name TEXT NOT NULL COLLATE NOCASE, value TEXT NOT NULL, secret INTEGER NOT NULL,
+  PRIMARY KEY (target, name)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = _FIRST, _COLLECTIONS, _SEQUENCES  # MIGRATIONS[n] leads from schema n to n + 1
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -39,9 +39,12 @@ from dpd.site.records import (
     Deployment,
     SiteConflict,
     SiteNotFound,
+    Variable,
     normal_computer,
 )
 from dpd.site.run_book import RunBook
+from dpd.site.variable_book import VariableBook
+from dpd.site.variables import targets_for, targets_of
 from dpd.telemetry.events import EventLog
 
 NAMED_IN_AUDIT = 20
@@ -61,6 +64,7 @@ class SiteStore(PlaceStore):
         self.membership = Membership()
         self.deployments: Mapping[int, Deployment] = {}
         self.aims = Aims()
+        self.variables = VariableBook(self._database)
         self._load()
         self._database.trim_audit()
 
@@ -98,6 +102,7 @@ class SiteStore(PlaceStore):
     def _load(self) -> None:
         self._load_facts()
         self._load_computers()
+        self.variables.load()
         self._load_places()
         self.approvals.load_rules()
 
@@ -146,9 +151,13 @@ class SiteStore(PlaceStore):
             computer = self.computers.find(name)
             self._check_no_target(f"computer {computer.name}", computer.name.lower())
             self._database.change(
-                actor, "computer removed", computer.name, lambda c: remove_computers(c, [computer.name]), self._load_computers
+                actor, "computer removed", computer.name, lambda c: remove_computers(c, [computer.name]), self._load_known
             )  # fmt: skip
             return computer
+
+    def _load_known(self) -> None:
+        self._load_computers()
+        self.variables.load()
 
     def _load_computers(self) -> None:
         self.computers = KnownComputers(read_computers(self._database))
@@ -190,7 +199,7 @@ class SiteStore(PlaceStore):
         return normal
 
     def remove_collection(self, name: str, actor: str) -> Collection:
-        """Its deployments, and what other collections say of it, must have gone before. Raises SiteNotFound, SiteConflict."""
+        """With its variables. Its deployments, and what other collections say of it, must have gone before. Raises SiteNotFound, SiteConflict."""
         with self._database.own():
             found = self.membership.find(name)
             key = found.name.lower()
@@ -200,18 +209,31 @@ class SiteStore(PlaceStore):
                     raise SiteConflict(
                         f"collection {found.name}: collection {other.name} includes or excludes it; `dpd collection change {other.name}` takes that out first"
                     )
-            self._database.change(
-                actor,
-                "collection removed",
-                found.name,
-                lambda c: c.execute("DELETE FROM collections WHERE name = ?", (found.name,)),
-                self._load_collections,
-            )
+
+            def work(connection: sqlite3.Connection) -> None:
+                connection.execute("DELETE FROM collections WHERE name = ?", (found.name,))
+                connection.execute("DELETE FROM variables WHERE target = ?", (COLLECTION_TARGET + found.name,))
+
+            self._database.change(actor, "collection removed", found.name, work, self._load_known)
             return found
 
     def _load_collections(self) -> None:
         self.membership = Membership(read_collections(self._database), self.computers.by_name, self.membership)
         self._load_deployments()
+
+    # ---- variables
+
+    def set_variable(self, variable: Variable, actor: str) -> Variable:
+        """A new one, or in the place of the one of that name. Raises SiteError, SiteNotFound for a target that is not there."""
+        with self._database.own():
+            computers = (each.name for each in self.computers.by_name.values())
+            collections = (each.name for each in self.membership.collections.values())
+            return self.variables.set(variable, targets_of(computers, collections), actor)
+
+    def variables_for(self, computer: str) -> tuple[Variable, ...]:
+        """What a known computer gets, or with "" an unknown one. Raises SiteConflict where it is too much."""
+        collections = self.membership.collections_of(computer) if computer else []
+        return self.variables.merged(targets_for(computer, collections))
 
     # ---- deployments
 
@@ -288,6 +310,7 @@ class SiteStore(PlaceStore):
                 self.approvals.rules,
                 facts["maintenance" if self.authority is None else "site_maintenance"],
                 self.affinity_mode,
+                self.variables.all(),
             )
 
     def replace_model(self, model: SiteModel, actor: str, *, version: int | None = None, detail: str = "") -> None:
@@ -334,6 +357,23 @@ class SiteStore(PlaceStore):
             detail = f"version {version}: {_counts(new)}"
             self._database.change(f"site {site}", "policy mirrored", detail, work, self._load, own=False)
             return True
+
+    @property
+    def last_deployment(self) -> int:
+        """The highest number that a deployment has or had; it is given to no other one."""
+        rows = self._database.rows("SELECT seq FROM sqlite_sequence WHERE name = 'deployments'")
+        return int(rows[0][0]) if rows else 0
+
+    def skip_deployments(self, last: int) -> None:
+        """Numbers up to there were given elsewhere."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO sqlite_sequence SELECT 'deployments', 0 WHERE 'deployments' NOT IN (SELECT name FROM sqlite_sequence)"
+            )
+            connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'deployments'", (last,))
+
+        self._database.write(work)
 
     def release(self, actor: str) -> Authority:
         """Policy stays as the site last said it, and is this store's own from now on. Raises SiteConflict where it is already."""
@@ -396,5 +436,6 @@ def _counts(model: SiteModel) -> str:
         ("boundaries", model.boundaries),
         ("points", model.points),
         ("rules", model.rules),
+        ("variables", model.variables),
     )
     return ", ".join(f"{len(items)} {kind}" for kind, items in parts)
