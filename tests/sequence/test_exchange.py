@@ -23,7 +23,6 @@ from dpd.sequence.exchange import (
     Report,
     Reports,
     Resume,
-    SentVariable,
     StepState,
     Take,
     Taken,
@@ -31,6 +30,7 @@ from dpd.sequence.exchange import (
     decode,
     encode,
 )
+from dpd.sequence.variables import Variable
 
 TOKEN = "ab" * 16
 HELLO = Hello(TOKEN, ("52:54:00:12:34:56",), "", "x64", "uefi", "0.1", "cd" * 8, {"ram_bytes": 1 << 30})
@@ -38,7 +38,7 @@ MESSAGES = [
     HELLO,
     Welcome(TOKEN, "PC-1", "pc-1", 1000.5, (Offer(7, "", "debian", 3, "required", "Grüße"),)),
     Take(7),
-    Taken(TOKEN, '{"a":1}', (SentVariable("Password", "secret\n", True), SentVariable("A", "")), TOKEN),
+    Taken(TOKEN, '{"a":1}', (Variable("Password", "secret\n", True), Variable("A", "")), TOKEN),
     Resume(TOKEN, TOKEN),
     Reports(TOKEN, (Report(1, 5.0, "2.1", StepState.STARTED), Report(0, 6.0, "2.1", StepState.PROGRESS, "x", 1, 2, 3))),
     Receipt(2, "the operator said so"),
@@ -89,7 +89,7 @@ def test_other_bytes_are_no_message(kind: Any, body: bytes) -> None:
         (CaptureEnd("0" * 64), {"sha256": "0" * 63}, "value"),
         (Captured("A", 1), {"package_id": ""}, "value"),
         (Refusal("a", ""), {"error": "not a code"}, "value"),
-        (SentVariable("A", ""), {"secret": 1}, "value"),
+        (Variable("A", ""), {"secret": 1}, "value"),
         (Report(1, 0.0, "1", StepState.DONE), {"state": "finished"}, "value"),
         (Report(1, 0.0, "1", StepState.DONE), {"step": "0"}, "value"),
         (Report(1, 0.0, "1", StepState.DONE), {"step": "1."}, "value"),

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from dpd.errors import MalformedMessage
+from dpd.sequence.variables import MAX_NAME_CHARACTERS, MAX_VALUE_CHARACTERS, MAX_VARIABLES, Variable
 
 WIRE = 1
 MAX_BODY_BYTES = 64 << 10  # what a target sends, but for logs and captures
@@ -99,21 +100,12 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
-class SentVariable:
-    """A variable as the site sends it. What it holds is in no repr where it is secret."""
-
-    name: str
-    value: str = field(repr=False)
-    secret: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Taken:
     """The answer to a take: the signed sequence, its variables, and what opens a session after a restart."""
 
     execution: str
     document: str = field(repr=False)
-    variables: tuple[SentVariable, ...]
+    variables: tuple[Variable, ...]
     resume: str = field(repr=False)
 
 
@@ -322,12 +314,14 @@ def _welcome(body: _Object) -> Welcome:
     return Welcome(session, computer, machine, body.moment("server_time"), offers)
 
 
-def _sent_variable(body: _Object) -> SentVariable:
-    return SentVariable(body.text("name"), body.text("value", 4000), body.flag("secret"))
+def _variable(body: _Object) -> Variable:
+    return Variable(
+        body.text("name", MAX_NAME_CHARACTERS), body.text("value", MAX_VALUE_CHARACTERS), body.flag("secret")
+    )
 
 
 def _taken(body: _Object) -> Taken:
-    variables = tuple(from_tree(SentVariable, each) for each in body.list("variables", 1000))
+    variables = tuple(from_tree(Variable, each) for each in body.list("variables", MAX_VARIABLES))
     return Taken(body.hex("execution"), body.text("document", MAX_ANSWER_BYTES), variables, body.hex("resume"))
 
 
@@ -364,7 +358,7 @@ _READERS: dict[type[Any], Any] = {
     Offer: _offer,
     Welcome: _welcome,
     Take: lambda body: Take(body.whole("deployment", 1)),
-    SentVariable: _sent_variable,
+    Variable: _variable,
     Taken: _taken,
     Resume: lambda body: Resume(body.hex("execution"), body.hex("resume")),
     Report: _report,
