@@ -147,9 +147,23 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "point.named_twice": _define(
         _ERROR, 8004, "Two hosts say that they are distribution point {point}; give one of them another bus.point."
     ),
+    "site.steered": _define(_INFO, 8005, "This site server steers site {site}[, after the one on {before}]."),
+    "site.waiting": _define(_WARNING, 8006, "Site {site} is steered by the site server on {host} (pid {pid}); this one waits."),
+    "site.lease_lost": _define(_ERROR, 8007, "This site server has stopped steering site {site}: {cause}."),
+    "site.not_taken_over": _define(_ERROR, 8008, "Nobody steers site {site}, which the site server on {before} has left: {cause}."),
     "policy.published": _define(_INFO, 8003, "Policy version {version} of the site is on the bus ({bytes} bytes)."),
+    # ---- 9000: deployments under way
+    "deployment.started": _define(_INFO, 9001, "{mac}[ ({computer})] began task sequence {sequence} version {version}, deployment {deployment}."),
+    "deployment.step_failed": _define(_WARNING, 9002, "{mac}[ ({computer})]: step {step}[ ({step_name})] of {sequence} failed[: {error}].[ {next_step}]"),
+    "deployment.done": _define(_INFO, 9003, "{mac}[ ({computer})] is deployed: task sequence {sequence} version {version} is done after {seconds} s."),
+    "deployment.failed": _define(_ERROR, 9004, "{mac}[ ({computer})]: task sequence {sequence} version {version} failed[ at step {step}][ ({step_name})][: {error}].[ {next_step}]"),
+    "deployment.cancelling": _define(_INFO, 9005, "{mac}[ ({computer})] is told to stop its task sequence {sequence}, by {actor}: {reason}."),
+    "deployment.cancelled": _define(_WARNING, 9006, "{mac}[ ({computer})] has stopped its task sequence {sequence}[: {reason}]."),
+    "deployment.silent": _define(_WARNING, 9007, "{mac}[ ({computer})] says nothing any more in task sequence {sequence}[, step {step}][ ({step_name})].[ {next_step}]"),
+    "deployment.heard_again": _define(_INFO, 9008, "{mac}[ ({computer})] is heard again in task sequence {sequence}."),
+    "deployment.lost": _define(_ERROR, 9009, "{mac}[ ({computer})]: task sequence {sequence} version {version} did not end[: {error}].[ {next_step}]"),
 }  # fmt: skip
-# Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server.
+# Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server, 9000 deployments under way.
 
 UNKNOWN: Final = Definition(0, Severity.INFO, "")
 
