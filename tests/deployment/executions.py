@@ -10,6 +10,7 @@ from pathlib import Path
 from dpd.deployment.database import open_database
 from dpd.deployment.execution import StepName
 from dpd.deployment.execution_book import ExecutionBook
+from dpd.sequence.exchange import Report, StepState
 from dpd.telemetry.status_messages import Value
 
 STEPS = (
@@ -20,18 +21,9 @@ STEPS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+def said(number: int, step: str, state: str, message: str = "", *, at: float = 1010.0, **counted: int) -> Report:
     """One report, as it comes over the wire."""
-
-    number: int
-    step: str
-    state: str
-    message: str = ""
-    at: float = 1010.0
-    done_bytes: int = 0
-    total_bytes: int = 0
-    rate_bit_s: float = 0.0
+    return Report(number, at, step, StepState(state), message, **counted)
 
 
 @dataclass(slots=True)

@@ -4,11 +4,11 @@
 import sys
 from pathlib import Path
 
-from tests.deployment.executions import Said, begin, open_book
+from tests.deployment.executions import begin, open_book, said
 
 book = open_book(Path(sys.argv[1]))
 id = begin(book)
 print(id, flush=True)
 for number in range(1, 100_000):
-    receipt = book.take_reports(id, [Said(number, "2.1", "progress", f"word {number}")], 1100.0)
+    receipt = book.take_reports(id, [said(number, "2.1", "progress", f"word {number}")], 1100.0)
     print(receipt.next - 1, flush=True)

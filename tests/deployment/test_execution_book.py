@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.deployment.executions import Ears, Said, begin, open_book
+from tests.deployment.executions import Ears, begin, open_book, said
 
 from dpd.deployment.execution import ExecutionState, StepState
-from dpd.deployment.execution_book import KEPT_S, MAX_REPORTS, RUN_TIME_S, SILENT_S, Receipt
+from dpd.deployment.execution_book import KEPT_S, MAX_REPORTS, RUN_TIME_S, SILENT_S
 from dpd.deployment.execution_table import Wanted
 from dpd.errors import DeploymentError, ExecutionNotFound
+from dpd.sequence.exchange import Receipt
 
 PATIENCE_S = 60.0
 
@@ -43,7 +44,7 @@ def test_an_execution_is_there_from_its_beginning_with_all_of_its_steps(tmp_path
 def test_reports_are_taken_in_their_order_up_to_the_first_gap_and_once(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     id = begin(book)
-    one, two, three, five = (Said(n, "1", "progress", f"word {n}") for n in (1, 2, 3, 5))
+    one, two, three, five = (said(n, "1", "progress", f"word {n}") for n in (1, 2, 3, 5))
     assert book.take_reports(id, [one, two], 1010.0) == Receipt(3)
     assert book.take_reports(id, [one, two, three, five], 1011.0) == Receipt(4)
     assert book.take_reports(id, [one], 1012.0) == Receipt(4)
@@ -54,26 +55,26 @@ def test_reports_are_taken_in_their_order_up_to_the_first_gap_and_once(tmp_path:
 def test_what_was_confirmed_is_there_after_a_restart_and_what_was_not_may_come_again(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     id = begin(book)
-    book.take_reports(id, [Said(1, "1", "started"), Said(2, "1", "done"), Said(3, "2.1", "started", "applies")], 1010.0)
+    book.take_reports(id, [said(1, "1", "started"), said(2, "1", "done"), said(3, "2.1", "started", "applies")], 1010.0)
     again = open_book(tmp_path)
     assert again.find(id) == book.find(id)
     assert again.open_executions() == book.open_executions()
-    assert again.take_reports(id, [Said(3, "2.1", "started"), Said(4, "2.1", "done")], 1020.0) == Receipt(5)
+    assert again.take_reports(id, [said(3, "2.1", "started"), said(4, "2.1", "done")], 1020.0) == Receipt(5)
 
 
 def test_progress_is_seen_at_once_and_costs_no_write(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     id = begin(book)
-    book.take_reports(id, [Said(1, "2.1", "started")], 1010.0)
+    book.take_reports(id, [said(1, "2.1", "started")], 1010.0)
     before = (tmp_path / "deployment.db-wal").stat().st_size
     for done in range(1, 2000):
-        said = Said(0, "2.1", "progress", f"{done} of 2000", done_bytes=done, total_bytes=2000, rate_bit_s=1e6)
-        assert book.take_reports(id, [said], 1010.0 + done) == Receipt(2)
+        report = said(0, "2.1", "progress", f"{done} of 2000", done_bytes=done, total_bytes=2000, rate_bit_s=1_000_000)
+        assert book.take_reports(id, [report], 1010.0 + done) == Receipt(2)
     step = book.find(id).find_step("2.1")
     assert step is not None
     assert (step.done_bytes, step.message) == (1999, "1999 of 2000")
     assert (tmp_path / "deployment.db-wal").stat().st_size == before
-    book.take_reports(id, [Said(2, "2.1", "failed", "no room")], 4000.0)
+    book.take_reports(id, [said(2, "2.1", "failed", "no room")], 4000.0)
     (written,) = [each for each in open_book(tmp_path).find(id).steps if each.id == "2.1"]
     assert (written.done_bytes, written.state) == (1999, StepState.FAILED)
 
@@ -90,8 +91,8 @@ def test_none_is_lost_and_none_counts_twice_whatever_becomes_of_requests_answers
     confirmed = taken = 0
     for back, count, is_answer_lost, is_restarted in calls:
         start = max(1, confirmed + 1 - back)
-        said = [Said(number, "1", "progress", f"word {number}") for number in range(start, start + count)]
-        receipt = book.take_reports(id, said, 1100.0)
+        reports = [said(number, "1", "progress", f"word {number}") for number in range(start, start + count)]
+        receipt = book.take_reports(id, reports, 1100.0)
         taken = max(taken, start + count - 1)
         assert receipt.next == taken + 1
         confirmed = confirmed if is_answer_lost else receipt.next - 1
@@ -125,8 +126,8 @@ def test_many_targets_at_once_lose_nothing(tmp_path: Path) -> None:
 
     def run(id: str) -> None:
         for number in range(1, 41):
-            assert book.take_reports(id, [Said(number, "1", "progress")], 1100.0).next == number + 1
-        book.take_reports(id, [Said(41, "", "sequence_done")], 1200.0)
+            assert book.take_reports(id, [said(number, "1", "progress")], 1100.0).next == number + 1
+        book.take_reports(id, [said(41, "", "sequence_done")], 1200.0)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(run, ids))
@@ -141,9 +142,9 @@ def test_a_target_that_is_told_to_stop_hears_it_until_it_says_that_it_has(tmp_pa
     id = begin(book)
     assert book.cancel(id, "wrong room", "alice").cancel_reason == "wrong room"
     assert book.cancel(id, "another", "bob").cancel_actor == "alice"
-    assert book.take_reports(id, [Said(0, "1", "progress")], 1010.0) == Receipt(1, "wrong room")
+    assert book.take_reports(id, [said(0, "1", "progress")], 1010.0) == Receipt(1, "wrong room")
     assert open_book(tmp_path).take_reports(id, [], 1011.0) == Receipt(1, "wrong room")
-    assert book.take_reports(id, [Said(1, "", "cancelled")], 1012.0) == Receipt(2)
+    assert book.take_reports(id, [said(1, "", "cancelled")], 1012.0) == Receipt(2)
     with pytest.raises(DeploymentError, match="has ended as cancelled"):
         book.cancel(id, "again", "alice")
     assert ears.events == ["deployment.started", "deployment.cancelling", "deployment.cancelled"]
@@ -154,7 +155,7 @@ def test_a_machine_that_begins_anew_loses_what_it_ran_before(tmp_path: Path) -> 
     first, other = begin(book), begin(book, "pc-2")
     second = begin(book, at=2000.0)
     assert (book.find(first).state, book.find(first).error) == (ExecutionState.LOST, "PC-1 began anew")
-    assert book.take_reports(first, [Said(1, "1", "started")], 2001.0) == Receipt(2, "PC-1 began anew")
+    assert book.take_reports(first, [said(1, "1", "started")], 2001.0) == Receipt(2, "PC-1 began anew")
     assert {each.id for each in book.open_executions()} == {other, second}
     assert [each.id for each in book.list(Wanted(machine="PC-1"))] == [second, first]
 
@@ -163,18 +164,18 @@ def test_silence_is_told_once_then_it_is_given_up_then_it_may_come_back(tmp_path
     ears = Ears()
     book = open_book(tmp_path, ears)
     id = begin(book)
-    book.take_reports(id, [Said(1, "2.1", "started")], 1010.0)
+    book.take_reports(id, [said(1, "2.1", "started")], 1010.0)
     book.look_over(1010.0 + SILENT_S)
     assert ears.events == ["deployment.started"]
     book.look_over(1011.0 + SILENT_S)
     book.look_over(1012.0 + SILENT_S)
     assert ears.events[1:] == ["deployment.silent"]
     assert book.find(id).is_silent
-    book.take_reports(id, [Said(0, "2.1", "progress")], 1400.0)
+    book.take_reports(id, [said(0, "2.1", "progress")], 1400.0)
     assert ears.events[2:] == ["deployment.heard_again"]
     book.look_over(1000.0 + RUN_TIME_S + 1.0)
     assert book.find(id).state is ExecutionState.LOST
-    book.take_reports(id, [Said(2, "2.1", "done")], 9000.0)
+    book.take_reports(id, [said(2, "2.1", "done")], 9000.0)
     assert book.find(id).is_open
     assert ears.events[3:] == ["deployment.lost", "deployment.heard_again"]
 
@@ -182,7 +183,7 @@ def test_silence_is_told_once_then_it_is_given_up_then_it_may_come_back(tmp_path
 def test_a_machine_that_talks_is_not_given_up_when_its_time_is_over(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     id = begin(book)
-    book.take_reports(id, [Said(0, "1", "progress")], 1000.0 + RUN_TIME_S)
+    book.take_reports(id, [said(0, "1", "progress")], 1000.0 + RUN_TIME_S)
     book.look_over(1000.0 + RUN_TIME_S + 10.0)
     assert book.find(id).state is ExecutionState.RUNNING
 
@@ -203,8 +204,8 @@ def test_followers_get_what_changed_since_they_looked(tmp_path: Path) -> None:
     revision, changed = book.changed(0)
     assert [each.id for each in changed] == [first, second]
     assert book.changed(revision) == (revision, [])
-    book.take_reports(first, [Said(0, "1", "progress")], 1010.0)
-    book.take_reports(second, [Said(1, "", "sequence_done")], 1010.0)
+    book.take_reports(first, [said(0, "1", "progress")], 1010.0)
+    book.take_reports(second, [said(1, "", "sequence_done")], 1010.0)
     later, changed = book.changed(revision)
     assert [(each.id, each.state) for each in changed] == [(first, "running"), (second, "done")]
     assert news == list(range(1, later + 1))
@@ -225,15 +226,15 @@ def test_what_ended_long_ago_is_forgotten_but_the_last_of_each_machine(tmp_path:
 def test_nobody_fills_the_disk_with_reports(tmp_path: Path) -> None:
     book = open_book(tmp_path)
     id = begin(book)
-    book.take_reports(id, [Said(number, "1", "progress") for number in range(1, MAX_REPORTS + 1)], 1010.0)
+    book.take_reports(id, [said(number, "1", "progress") for number in range(1, MAX_REPORTS + 1)], 1010.0)
     with pytest.raises(DeploymentError, match="more than 20000 reports"):
-        book.take_reports(id, [Said(MAX_REPORTS + 1, "1", "progress")], 1011.0)
+        book.take_reports(id, [said(MAX_REPORTS + 1, "1", "progress")], 1011.0)
     assert book.find(id).reported == MAX_REPORTS
 
 
 def test_reports_of_nobody_known_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExecutionNotFound, match="no execution beef"):
-        open_book(tmp_path).take_reports("beef", [Said(1, "1", "started")], 1010.0)
+        open_book(tmp_path).take_reports("beef", [said(1, "1", "started")], 1010.0)
 
 
 def test_the_size_of_a_log_is_noted(tmp_path: Path) -> None:

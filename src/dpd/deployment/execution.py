@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
-MAX_MESSAGE_CHARACTERS = 1000  # of a report; the log has the rest
+from dpd.sequence.exchange import Report
+from dpd.sequence.exchange import StepState as ReportState
 
 
 class ExecutionState(StrEnum):
@@ -40,41 +41,6 @@ class StepState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
-
-
-class ReportState(StrEnum):
-    """What a report says."""
-
-    STARTED = "started"
-    PROGRESS = "progress"
-    DONE = "done"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    RESTARTING = "restarting"
-    SEQUENCE_DONE = "sequence_done"
-    SEQUENCE_FAILED = "sequence_failed"
-    CANCELLED = "cancelled"
-
-
-class TargetReport(Protocol):
-    """A report as it comes over the wire, checked. `at`: the target's clock, seconds since the epoch."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def step(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def done_bytes(self) -> int: ...
-    @property
-    def total_bytes(self) -> int: ...
-    @property
-    def rate_bit_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +131,16 @@ def plan_steps(steps: Sequence[StepName]) -> tuple[StepRun, ...]:
     return tuple(StepRun(step.id, step.name, step.kind) for step in steps)
 
 
-def take_report(execution: Execution, report: TargetReport, heard_at: float) -> Execution:
+def take_report(execution: Execution, report: Report, heard_at: float) -> Execution:
     """The execution after a numbered report. It must be the one behind `reported`."""
     counted = replace(execution, reported=report.number, heard_at=heard_at, is_silent=False)
     if not execution.is_open:
         if execution.state is not ExecutionState.LOST or execution.cancel_reason:
             return counted
         counted = replace(counted, state=ExecutionState.RUNNING, ended_at=0.0, error="")
-    state = ReportState(report.state)
+    state = report.state
     at = _plausible(report.at, execution.started_at, heard_at)
-    message = report.message[:MAX_MESSAGE_CHARACTERS]
+    message = report.message
     if state in _ENDS:
         return _end(counted, _ENDS[state], message, at)
     counted = replace(
@@ -187,11 +153,11 @@ def take_report(execution: Execution, report: TargetReport, heard_at: float) -> 
     return _with_step(counted, report.step, lambda step: _step_after(step, state, report, message, at))
 
 
-def take_progress(execution: Execution, report: TargetReport, heard_at: float) -> Execution:
+def take_progress(execution: Execution, report: Report, heard_at: float) -> Execution:
     """The execution after a report that may be lost; one that has ended, or a step that does not run, is left as it is."""
     if not execution.is_open:
         return execution
-    message = report.message[:MAX_MESSAGE_CHARACTERS]
+    message = report.message
     execution = replace(execution, heard_at=heard_at, is_silent=False)
     step = execution.find_step(report.step)
     if step is None or step.state is not StepState.RUNNING:
@@ -218,7 +184,7 @@ def _end(execution: Execution, state: ExecutionState, message: str, at: float) -
     return replace(execution, state=state, ended_at=at, message=message or execution.message, error=error)
 
 
-def _step_after(step: StepRun, state: ReportState, report: TargetReport, message: str, at: float) -> StepRun:
+def _step_after(step: StepRun, state: ReportState, report: Report, message: str, at: float) -> StepRun:
     counted = replace(_counted(step, report, message), state=_STEP_STATES[state])
     if state is ReportState.STARTED:
         return replace(counted, started_at=at, ended_at=0.0, attempts=step.attempts + 1, done_bytes=report.done_bytes)
@@ -227,7 +193,7 @@ def _step_after(step: StepRun, state: ReportState, report: TargetReport, message
     return replace(counted, started_at=step.started_at or at, ended_at=at, rate_bit_s=0.0)
 
 
-def _counted(step: StepRun, report: TargetReport, message: str) -> StepRun:
+def _counted(step: StepRun, report: Report, message: str) -> StepRun:
     return replace(
         step,
         message=message or step.message,

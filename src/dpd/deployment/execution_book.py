@@ -16,17 +16,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from secrets import token_hex
 from typing import TypeAlias
 
 from dpd.database import Database
 from dpd.deployment import execution_table as table
 from dpd.deployment.execution import (
-    MAX_MESSAGE_CHARACTERS,
     Execution,
     StepName,
-    TargetReport,
     cancel_told,
     lose,
     plan_steps,
@@ -44,20 +42,13 @@ from dpd.deployment.execution_events import (
 from dpd.deployment.execution_table import KeptReport, Wanted
 from dpd.deployment.group_commit import GroupCommit
 from dpd.errors import DeploymentError, ExecutionNotFound
+from dpd.sequence.exchange import Receipt, Report
 
 RUN_TIME_S = 120 * 60.0  # the original's default of a task sequence
 SILENT_S = 300.0  # a machine that restarts, or applies an image, is quiet for minutes
 KEPT_S = 90 * 86400.0  # an ended execution is kept so long; the last one of each machine stays
 MAX_REPORTS = 20_000  # of one execution; who says more is broken
 MAX_FOLLOWED = 10_000  # executions whose last change is remembered
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """`next`: the number of the report that is expected; those below are on disk. `cancel`: why to stop, "" to go on."""
-
-    next: int
-    cancel: str = ""
 
 
 Executions: TypeAlias = list[Execution]
@@ -108,7 +99,7 @@ class ExecutionBook:
         self._commit.write(write)
         return begun.id
 
-    def take_reports(self, id: str, reports: Sequence[TargetReport], at: float) -> Receipt:
+    def take_reports(self, id: str, reports: Sequence[Report], at: float) -> Receipt:
         """Take what is new of them, in their order, up to the first gap. Raises ExecutionNotFound, DeploymentError for too many."""
         receipt = self._take_in_memory(id, reports, at)
         if receipt is None:
@@ -116,7 +107,7 @@ class ExecutionBook:
         self.at_change()
         return receipt
 
-    def _take_in_memory(self, id: str, reports: Sequence[TargetReport], at: float) -> Receipt | None:
+    def _take_in_memory(self, id: str, reports: Sequence[Report], at: float) -> Receipt | None:
         """None where there is something for the disk."""
         with self._lock:
             execution = self._open.get(id)
@@ -293,7 +284,7 @@ class _Draft:
         self.forgotten += table.forget_ended(self._connection, before)
 
 
-def _take(draft: _Draft, id: str, reports: Sequence[TargetReport], at: float) -> Receipt:
+def _take(draft: _Draft, id: str, reports: Sequence[Report], at: float) -> Receipt:
     before = execution = draft.find(id)
     kept: list[KeptReport] = []
     told: list[Told] = []
@@ -305,8 +296,7 @@ def _take(draft: _Draft, id: str, reports: Sequence[TargetReport], at: float) ->
                 )
             after = take_report(execution, report, at)
             told += told_of_report(execution, after, report)
-            message = report.message[:MAX_MESSAGE_CHARACTERS]
-            kept.append(KeptReport(report.number, report.at, at, report.step, report.state, message))
+            kept.append(KeptReport(report.number, report.at, at, report.step, report.state, report.message))
             execution = after
         elif report.number == 0:
             execution = take_progress(execution, report, at)

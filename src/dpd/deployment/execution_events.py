@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from dpd.deployment.execution import Execution, ExecutionState, ReportState, TargetReport
+from dpd.deployment.execution import Execution, ExecutionState
+from dpd.sequence.exchange import Report, StepState
 from dpd.telemetry.events import Value
 
 Tell: TypeAlias = Callable[[str, Mapping[str, Value]], None]
@@ -62,9 +63,9 @@ def told_of_change(before: Execution, after: Execution) -> list[Told]:
     return told
 
 
-def told_of_report(before: Execution, after: Execution, report: TargetReport) -> list[Told]:
+def told_of_report(before: Execution, after: Execution, report: Report) -> list[Told]:
     """What one numbered report says."""
     told: list[Told] = []
-    if report.state == ReportState.FAILED and after.is_open:
+    if report.state is StepState.FAILED and after.is_open:
         told.append(("deployment.step_failed", execution_fields(after) | step_fields(after)))
     return told + told_of_change(before, after)
