@@ -201,7 +201,7 @@ def test_any_text_is_read_without_a_fault(text: str) -> None:
 @pytest.mark.parametrize("form", ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}"])
 def test_a_key_that_would_keep_the_parser_for_minutes_is_refused_before(key: str, form: str) -> None:
     (problem,) = read_declaration('[[point]]\nname = "a"\n' + form.format(key)).problems
-    assert (problem.line, problem.message) == (3, "nested too deep; expected what a site needs")
+    assert (problem.line, problem.message) == (3, "nested too deep; expected keys of a few parts")
 
 
 @pytest.mark.parametrize("text", ["a" * 2_000_000, '"' * 1_000_000, "a-" * 1_000_000, "' \t" * 500_000, "a. " * 15])

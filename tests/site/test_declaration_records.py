@@ -30,7 +30,7 @@ from dpd.site.records import (
     Rerun,
     RuleKind,
 )
-from dpd.site.toml_lines import TomlLines
+from dpd.toml_lines import TomlLines
 
 READERS = {
     "computer": read_computer,

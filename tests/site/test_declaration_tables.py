@@ -9,7 +9,7 @@ import pytest
 
 from dpd.site.declaration_tables import MAX_PROBLEMS, Problems, Table, shown
 from dpd.site.records import Purpose, SiteError
-from dpd.site.toml_lines import TomlLines
+from dpd.toml_lines import TomlLines
 
 
 def opened(text: str) -> tuple[Table, Problems]:

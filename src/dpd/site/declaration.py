@@ -8,8 +8,6 @@ goes. What the file does not speak of stays. A deployment is known again by its 
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,12 +34,10 @@ from dpd.site.records import (
     SiteError,
     Variable,
 )
-from dpd.site.toml_lines import Path, TomlLines
+from dpd.toml_lines import NotToml, Path, TomlLines, read_toml
 
 MAX_BYTES = 8 << 20
 MAX_REASON_CHARACTERS = 200
-# A key of a hundred thousand parts, which tomllib takes minutes for and holds the interpreter meanwhile; a site needs two.
-_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 
 Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule | Variable
 
@@ -133,26 +129,15 @@ def records_of(model: SiteModel, kind: Kind) -> tuple[Record, ...]:
 
 def read_declaration(text: str) -> Declaration:
     """A text's declaration, and everything that is wrong with it, in the order of its lines. Raises nothing."""
-    text = text.removeprefix("\ufeff")
-    if deep := _DEEP_KEY.search(text):
-        return _unreadable(text.count("\n", 0, deep.start()) + 1, "nested too deep; expected what a site needs")
     try:
-        document, lines = tomllib.loads(text), TomlLines(text)
-    except tomllib.TOMLDecodeError as error:
-        return _unreadable(_line_in(str(error), text), f"not TOML: {error}")
-    except (ValueError, RecursionError):  # a whole number of 5000 digits, a thousand brackets
-        return _unreadable(1, "a number of too many digits, or nested too deep; expected what a site needs")
-    return _read(document, lines)
+        return _read(*read_toml(text))
+    except NotToml as error:
+        return _unreadable(error.line, str(error))
 
 
 def _unreadable(line: int, message: str) -> Declaration:
     problem = DeclarationProblem(line, "", message)
     return Declaration({}, frozenset(), None, (problem,), frozenset(), {}, TomlLines(""))
-
-
-def _line_in(message: str, text: str) -> int:
-    found = re.search(r"\(at line (\d+)", message)
-    return int(found[1]) if found else text.count("\n") + 1 if "end of document" in message else 1
 
 
 def _read(document: dict[str, Any], lines: TomlLines) -> Declaration:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from dpd.site.records import SiteError
-from dpd.site.toml_lines import Path, TomlLines
+from dpd.toml_lines import Path, TomlLines
 
 MOMENT = "a moment with its distance from UTC such as 2026-11-21T20:00:00+01:00, or seconds since 1970"
 MAX_MOMENT = 2.0**40

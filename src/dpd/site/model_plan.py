@@ -24,7 +24,7 @@ from dpd.site.records import (
     SiteNotFound,
     Variable,
 )
-from dpd.site.toml_lines import Path
+from dpd.toml_lines import Path
 
 SITE = "site"  # the kind of what there is one of
 NAMED_REFERRERS = 10

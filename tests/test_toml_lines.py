@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpd.site.toml_lines import Path, TomlLines
+from dpd.toml_lines import NotToml, Path, TomlLines, read_toml
 
 TEXT = '''# a comment = 1
 owns = ["a",
@@ -158,3 +158,25 @@ def test_whatever_is_written_is_found_in_its_line(case: tuple[str, dict[Path, in
     for path, line in found.items():
         _at(document, path)
         assert lines.line(path) == line, (text, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a = 1\nb", 2, "not TOML: "),
+        ("a = 1\na = [", 2, "not TOML: "),
+        ("a = 1\n" + "b." * 20 + "c = 1", 2, "nested too deep"),
+        ("a = " + "9" * 5000, 1, "a number of too many digits"),
+        ("a = " + "[" * 5000, 1, "a number of too many digits, or nested too deep"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line(text: str, line: int, message: str) -> None:
+    with pytest.raises(NotToml, match=message) as refused:
+        read_toml(text)
+    assert refused.value.line == line
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    values, lines = read_toml("\ufeffa = 1\nb = 2")
+    assert values == {"a": 1, "b": 2}
+    assert lines.line(("b",)) == 2

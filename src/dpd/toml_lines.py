@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which line of a TOML text each value stands in; tomllib tells values alone.
+"""A TOML text with the line that each value stands in; tomllib tells values alone.
 
-Looks at texts that tomllib has taken, so that nothing here says what TOML is: it only finds its way.
+The lines are found in texts that tomllib has taken, so that nothing here says what TOML is: it only finds its way.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from typing import Any
+
+from dpd.errors import DpdError
 
 Path = tuple[str | int, ...]  # keys, and the places of elements in arrays
 
+# A key of a hundred thousand parts, which tomllib takes minutes for and holds the interpreter meanwhile; nobody needs sixteen.
+_DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _STRING = re.compile(
     r'"""(?:\\[\s\S]|[^\\])*?"{3,5}'  # up to two more quotes belong to the text
@@ -22,6 +27,32 @@ _STRING = re.compile(
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BARE_VALUE = re.compile(r"[^,\]}#\n]*")  # a date may have a blank inside
 _NEWLINE = re.compile(r"\n")
+
+
+class NotToml(DpdError):
+    """A text that is no TOML that anybody would write, and the line where that shows."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def read_toml(text: str) -> tuple[dict[str, Any], TomlLines]:
+    """A text's values and their lines. Raises NotToml."""
+    text = text.removeprefix("\ufeff")
+    if deep := _DEEP_KEY.search(text):
+        raise NotToml(text.count("\n", 0, deep.start()) + 1, "nested too deep; expected keys of a few parts")
+    try:
+        return tomllib.loads(text), TomlLines(text)
+    except tomllib.TOMLDecodeError as error:
+        raise NotToml(_line_in(str(error), text), f"not TOML: {error}") from None
+    except (ValueError, RecursionError):  # a whole number of 5000 digits, a thousand brackets
+        raise NotToml(1, "a number of too many digits, or nested too deep; expected what people write") from None
+
+
+def _line_in(message: str, text: str) -> int:
+    found = re.search(r"\(at line (\d+)", message)
+    return int(found[1]) if found else text.count("\n") + 1 if "end of document" in message else 1
 
 
 class TomlLines:
