@@ -37,11 +37,19 @@ from bench.machine import print_facts, spread, table, version_of  # noqa: E402
 from bench.netns import Host, Lan, missing  # noqa: E402
 
 BLKSIZE = 1456
-FILES = {1: "one.wim", 8: "eight.wim", 32: "many.wim", 0: "lossy.wim", -1: "verify.wim"}
-SIZES_MIB = {1: 64, 8: 16, 32: 8, 0: 1, -1: 1}
+LOSSY_FILE, LOSSY_CROWD_FILE, VERIFY_FILE = 0, -2, -1
+FILES = {1: "one.wim", 8: "eight.wim", 32: "many.wim"} | {
+    LOSSY_FILE: "lossy.wim",
+    LOSSY_CROWD_FILE: "crowd.wim",
+    VERIFY_FILE: "verify.wim",
+}
+# At loss the peers need about 8 s a MiB. 32 clients get all of a MiB each from dpd in 0.2 s, which is as long as the one wait
+# of the one client whose first packet was lost: that would be the figure, so theirs is the size of a kernel.
+SIZES_MIB = {1: 64, 8: 16, 32: 8, LOSSY_FILE: 1, LOSSY_CROWD_FILE: 4, VERIFY_FILE: 1}
 WINDOWS = (1, 4, 16, 64)
 GIB = 1 << 30
 PATIENCE_S = 90
+CROWD = 32  # clients
 
 # What dpd is held to, as multiples of the best peer.
 WINDOWED, LOCK_STEP, LOSSY = 1.5, 0.8, 20.0
@@ -67,7 +75,9 @@ class Mode:
 
     @property
     def file(self) -> str:
-        return FILES[0 if self.loss_percent else self.clients]
+        if self.loss_percent:
+            return FILES[LOSSY_CROWD_FILE if self.clients >= CROWD else LOSSY_FILE]
+        return FILES[self.clients]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +285,7 @@ def fetch(
 def verify(client: Path, server: Server, host: Host, served: Path) -> None:
     """A server that is fast because it is wrong does not count."""
     received = served.parent / "received"
-    name = FILES[-1]
+    name = FILES[VERIFY_FILE]
     for windowsize in server.peer.windows:
         fetch(client, server, host, Mode(1, windowsize, 0), name, str(received))
         if hashlib.sha256(received.read_bytes()).digest() != hashlib.sha256((served / name).read_bytes()).digest():
