@@ -28,6 +28,11 @@ def test_a_step_that_failed_is_told_with_what_where_and_why() -> None:
     assert sentence.startswith("52:54:00:00:00:01 (PC-1): step 2.2 (Boot loader) of debian failed: no EFI partition.")
 
 
+def test_what_failed_is_told_with_what_to_try() -> None:
+    (sentence,) = sentences(BEGUN, said(1, "2.2", "failed", "no EFI partition"))
+    assert sentence.endswith(" `dpd deploy log e1` shows its log.")
+
+
 def test_a_sequence_that_failed_is_told_once_with_its_step() -> None:
     failed = take_report(BEGUN, said(1, "2.2", "failed", "no EFI partition"), 1100.0)
     (sentence,) = sentences(failed, said(2, "", "sequence_failed"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from dpd.deployment.execution import Execution, ExecutionState
+from dpd.deployment.next_steps import next_step_of
 from dpd.sequence.exchange import Report, StepState
 from dpd.telemetry.events import Value
 
@@ -34,8 +35,8 @@ def execution_fields(execution: Execution) -> dict[str, Value]:
 
 
 def step_fields(execution: Execution) -> dict[str, Value]:
-    """Where it is, and what went wrong there."""
-    fields: dict[str, Value] = {"error": execution.error or execution.message}
+    """Where it is, what went wrong there, and what to try."""
+    fields: dict[str, Value] = {"error": execution.error or execution.message, "next_step": next_step_of(execution)}
     step = execution.find_step(execution.step)
     if step is not None:
         fields |= {"step": step.id, "step_name": step.name, "step_kind": step.kind}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to try next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dpd.deployment.execution import Execution, ExecutionState, StepName, plan_steps
+from dpd.deployment.next_steps import next_step_of
+from dpd.sequence.records import StepKind
+
+
+def failed(kind: str, error: str) -> Execution:
+    steps = plan_steps([StepName("1", "The step", kind)])
+    return Execution(
+        "e1", "pc-1", "PC-1", "52:54:00:00:00:01", 7, "debian", 3, 0.0, 1.0, ExecutionState.FAILED, step="1", error=error, steps=steps
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [kind for kind in StepKind if kind is not StepKind.SET_VARIABLE])
+def test_each_kind_of_step_has_something_to_try_and_where_to_look(kind: StepKind) -> None:
+    told = next_step_of(failed(kind, "exit code 7"))
+    assert told.endswith("`dpd deploy log e1` shows its log.")
+    assert len(told) > len("`dpd deploy log e1` shows its log.")
+    assert "{" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("write /mnt/root: No space left on device", "Give the volume more room"),
+        ("disk sda is too small: 8 GiB, expected 20 GiB", "larger disk"),
+        ("LAB00001 version 3 is damaged: slab 7", "`dpd content verify LAB00001`"),
+        ("package 'office-x64' is not in the library", "`dpd content distribute office-x64`"),
+        ("http://10.0.0.1:8080: connection refused", "`dpd pxe why 52:54:00:00:00:01`"),
+        ("the step's time limit of 600 s is over", "time_limit_s"),
+        ("no disk was found", "controller"),
+        ("the image is for arm64, this machine's architecture is x64", "condition"),
+    ],
+)
+def test_the_words_of_a_failure_say_more_than_the_kind_of_its_step(error: str, told: str) -> None:
+    assert told in next_step_of(failed(StepKind.APPLY_OS_IMAGE, error))
+
+
+def test_who_says_nothing_is_to_be_looked_at() -> None:
+    silent = replace(failed(StepKind.RESTART, ""), state=ExecutionState.RUNNING, is_silent=True)
+    assert "screen" in next_step_of(silent)
+    assert "screen" in next_step_of(replace(silent, is_silent=False, state=ExecutionState.LOST))
+
+
+def test_where_nothing_is_wrong_there_is_nothing_to_try() -> None:
+    assert next_step_of(replace(failed(StepKind.RESTART, ""), state=ExecutionState.DONE)) == ""
