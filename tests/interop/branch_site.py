@@ -47,7 +47,13 @@ class BranchSite(LoopbackSite):
         return found
 
     def boots(self, point: str, mac: str) -> dict[str, Any]:
-        """A machine asks until it is answered, as firmware does; what policy decided. Fails where nobody tells it its loader."""
+        """A machine asks and is told its loader; what policy decided."""
+        decided, loader = self.asks(point, mac)
+        assert loader == LOADER, decided
+        return decided
+
+    def asks(self, point: str, mac: str) -> tuple[dict[str, Any], str]:
+        """A machine asks until it is answered, as firmware does: what policy decided, and what it is told to load."""
         client = self.directly(point)
         services = {each["name"]: each["ports"] for each in client.get("status")["services"]}
         machine = PxeClient(mac=mac, relay="127.0.0.1")
@@ -63,9 +69,8 @@ class BranchSite(LoopbackSite):
                     told = machine.read(sock.recv(2048), xid)
                 except TimeoutError:
                     continue
-        assert told.loader == LOADER
         decided: dict[str, Any] = self.until("the decision is in the journal", lambda: _last_decision(client, mac))
-        return decided
+        return decided, told.loader
 
     def knows_runs(self, ask: Client, deployment: int, machines: set[str]) -> bool:
         """Whether this daemon knows that these machines were given this deployment, and no others."""
