@@ -27,7 +27,7 @@ WRONG = [
     # unknown names
     ("[tfpt]", "unknown table [tfpt]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [control], [console], [bus], [site], [metrics]"),
     ("path = 'x'", "unknown table [path]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [control], [console], [bus], [site], [metrics]"),
-    ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, tls_port, certificate, private_key, max_connections"),
+    ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, tls_port, certificate, private_key, tls_name, max_connections"),
     ("[[pxe.rule]]\nname = 'a'\nloader = 'b'\narch = 7", "unknown key pxe.rule[0].arch = 7; allowed here: name, client_class, client_arch, loader, flow"),
     # wrong types
     ("pxe = 1", "pxe = 1: expected a table, written [pxe]"),

@@ -35,6 +35,13 @@ def choice(default: str, *choices: str, live: bool = True) -> Any:
     return key(default, "one of " + ", ".join(f'"{c}"' for c in choices), lambda value: value in choices, live=live)
 
 
+def is_host_name(value: str) -> bool:
+    """A name that DNS may know; "" is none."""
+    return not value or (
+        len(value) <= 253 and re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value) is not None
+    )
+
+
 def is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)

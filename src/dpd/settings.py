@@ -91,6 +91,7 @@ class HttpSettings:
     tls_port: int = rules.number(8443, 0, 65535, "TCP port, where there is a certificate", live=False)
     certificate: str = rules.optional_path("a PEM file")
     private_key: str = rules.optional_path("a PEM file")
+    tls_name: str = rules.text("", 'the host name of the certificate, or "" for our address', rules.is_host_name)
     max_connections: int = rules.number(2000, 1, 100000, "connections at once")
 
 

@@ -38,6 +38,12 @@ def test_linux_gets_kernel_initrds_in_order_and_the_filled_in_command_line() -> 
     assert ":failed" in lines
 
 
+def test_the_command_line_tells_where_to_ask_for_a_sequence_and_by_what_proof() -> None:
+    context = a_context(target_url="https://192.0.2.1:8443", proof="00ff")
+    (kernel,) = [line for line in lines_of(ipxe_script.boot(LINUX, context)) if line.startswith("kernel ")]
+    assert kernel.endswith(" dpd.server=https://192.0.2.1:8443 dpd.proof=00ff || goto failed")
+
+
 @pytest.mark.parametrize(
     ("mode", "end"), [("none", "$keep"), ("pending", "dpd.affinity=pending"), ("auto", "dpd.affinity=auto")]
 )

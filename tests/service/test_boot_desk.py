@@ -10,12 +10,12 @@ import pytest
 
 from dpd.boot.boot_images import BootImageStore
 from dpd.bus_settings import SiteSettings
-from dpd.service.boot_desk import BootDesk
-from dpd.settings import BootSettings, PxeSettings, PxeSubnet, Settings
+from dpd.service.boot_desk import BootDesk, target_url
+from dpd.settings import BootSettings, HttpSettings, PxeSettings, PxeSubnet, Settings
 from dpd.site.decision import BootRequest, Outcome
 from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
-from dpd.site.records import AffinityMode
+from dpd.site.records import AffinityMode, Deployment, Purpose
 from dpd.site.tickets import BootTicket
 
 NARROW = PxeSubnet(network="10.1.0.0/16", ramdisk_block_size=1024, ramdisk_window_size=2)
@@ -65,6 +65,30 @@ def test_a_booted_machine_is_told_the_affinity_mode_of_settings_or_site(
     assert desk.context(ticket, "10.2.2.3").boot_variables == ("dpd.affinity=pending",)
     policy.store.mirror("hq", 1, SiteModel(affinity_mode=AffinityMode.AUTO), 1.0)
     assert desk.context(ticket, "10.2.2.3").boot_variables == ("dpd.affinity=auto",)
+
+
+@pytest.mark.parametrize(
+    ("http", "server", "url"),
+    [
+        (HttpSettings(), "10.0.0.1", "http://10.0.0.1:8080"),
+        (HttpSettings(port=80), "fd00::1", "http://[fd00::1]:80"),
+        (HttpSettings(certificate="/c.pem", tls_port=443), "10.0.0.1", "https://10.0.0.1:443"),
+        (HttpSettings(certificate="/c.pem", tls_name="dp.example"), "fd00::1", "https://dp.example:8443"),
+    ],
+)
+def test_machines_talk_over_tls_where_there_is_a_certificate(http: HttpSettings, server: str, url: str) -> None:
+    assert target_url(http, server) == url
+
+
+def test_only_a_machine_with_a_sequence_to_take_is_told_where_and_gets_its_proof(
+    desk: BootDesk, policy: BootPolicy, ticket: BootTicket
+) -> None:
+    assert desk.context(ticket, "10.2.2.3").boot_variables == ()
+    policy.store.add_deployment(Deployment(0, "unknown", "", Purpose.REQUIRED, sequence="debian"), "test")
+    ticket = policy.issue(REQUEST, policy.decide(REQUEST))
+    context = desk.context(ticket, "10.2.2.3")
+    assert context.boot_variables == ("dpd.server=http://10.0.0.1:8080", f"dpd.proof={ticket.proof}")
+    assert ticket.proof not in repr(context)
 
 
 async def test_a_reload_reaches_policy_images_and_networks(

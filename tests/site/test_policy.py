@@ -13,7 +13,7 @@ import pytest
 
 from dpd.settings import parse_settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.judgement import SAME_BOOT_S
+from dpd.site.judgement import RESTARTING, SAME_BOOT_S
 from dpd.site.model import SiteModel
 from dpd.site.policy import BootPolicy
 from dpd.site.records import (
@@ -29,6 +29,7 @@ from dpd.site.records import (
     SiteConflict,
     SiteNotFound,
 )
+from dpd.site.run_book import Work
 from dpd.site.store import SiteStore
 from dpd.telemetry.journal import BootJournal
 
@@ -78,8 +79,10 @@ class Site:
     def know(self, name: str = "PC1", mac: str = MAC, guid: str = "", boot_image: str = "") -> None:
         self.store.add_computer(Computer(name, (mac,), guid, boot_image), "test")
 
-    def deploy(self, target: str = "PC1", image: str = "IMG1", purpose: Purpose = Purpose.REQUIRED, *, since: float = 0.0, until: float = 0.0, audience: Audience = Audience.ALL, rerun: Rerun = Rerun.NEVER) -> int:  # fmt: skip
-        wanted = Deployment(0, target, image, purpose, 0, since, until, audience=audience, rerun=rerun)
+    def deploy(self, target: str = "PC1", image: str = "IMG1", purpose: Purpose = Purpose.REQUIRED, *, since: float = 0.0, until: float = 0.0, audience: Audience = Audience.ALL, rerun: Rerun = Rerun.NEVER, sequence: str = "") -> int:  # fmt: skip
+        wanted = Deployment(
+            0, target, image, purpose, 0, since, until, audience=audience, rerun=rerun, sequence=sequence
+        )
         return self.store.add_deployment(wanted, "test").id
 
     def image_at(self, address: str = ADDRESS) -> str:
@@ -591,3 +594,124 @@ def test_what_policy_says_is_counted_by_cause() -> None:
     site.know()
     site.decide()
     assert site.policy.stats.decisions == {"unknown_pending": 1, "default": 1}
+
+
+# ---- task sequences
+
+
+def offered(site: Site, mac: str = MAC) -> list[int]:
+    boot = site.policy.boot_of(mac)
+    return [] if boot is None else [each.id for each in boot.deployments]
+
+
+def test_a_required_boot_offers_its_own_sequence_alone() -> None:
+    site = Site()
+    site.know()
+    site.deploy(purpose=Purpose.AVAILABLE, sequence="rescue")
+    assert site.policy.boot_of(MAC) is None
+    id = site.deploy(sequence="debian@3")
+    site.boot()
+    boot = site.policy.boot_of(MAC)
+    assert boot is not None
+    assert (boot.computer, boot.machine, boot.ticket.mac) == ("PC1", "pc1", MAC)
+    assert offered(site) == [id]
+    assert site.policy.sequences_for(boot.ticket) == boot.deployments
+    site.store.remove_deployment(id, "test")
+    assert offered(site) == []
+
+
+def test_a_boot_whose_user_decides_offers_what_is_available_now_and_not_hidden() -> None:
+    site = Site()
+    site.know()
+    granted = site.deploy("all", purpose=Purpose.AVAILABLE, sequence="debian")
+    other = site.deploy("all", purpose=Purpose.AVAILABLE, sequence="windows")
+    site.deploy("all", purpose=Purpose.AVAILABLE)
+    site.deploy("all", purpose=Purpose.AVAILABLE, sequence="later", since=T + 1000)
+    site.deploy("all", purpose=Purpose.AVAILABLE, sequence="hidden", audience=Audience.HIDDEN)
+    site.deploy("all", purpose=Purpose.AVAILABLE, sequence="clients", audience=Audience.CLIENTS)
+    site.deploy("PC1", purpose=Purpose.REQUIRED, sequence="over", until=T - 1)
+    decision = site.boot()
+    assert said(decision) == (Outcome.PROMPT, Cause.AVAILABLE)
+    assert set(offered(site)) >= {granted, other}
+    assert {site.store.deployments[each].sequence for each in offered(site)} <= {"debian", "windows", "hidden"}
+
+
+def test_an_unknown_machine_is_offered_what_unknown_ones_are_once_it_was_approved() -> None:
+    site = Site(PENDING)
+    id = site.deploy("unknown", sequence="debian")
+    site.boot()
+    assert offered(site) == []
+    site.policy.approve(MAC, "alice")
+    assert offered(site) == [id]
+    boot = site.policy.boot_of(MAC)
+    assert boot is not None
+    assert (boot.computer, boot.machine) == ("", MAC)
+
+
+def test_a_machine_that_boots_the_default_is_offered_nothing() -> None:
+    site = Site(DEFAULT)
+    site.boot()
+    assert offered(site) == []
+    assert site.policy.boot_of(OTHER) is None
+
+
+def test_with_a_sequence_a_run_is_over_when_that_says_so() -> None:
+    site = Site()
+    site.know()
+    id = site.deploy(sequence="debian")
+    site.boot()
+    site.policy.run_started(ADDRESS)
+    run = site.store.runs.find(id, "pc1")
+    assert run is not None
+    assert not run.finished_at
+    site.store.runs.finish(id, "pc1", T + 9)
+    assert said(site.decide()) == (Outcome.ABORT, Cause.ALREADY_RUN)
+
+
+def test_a_machine_that_restarts_in_its_sequence_goes_to_its_disk_whatever_may_rerun() -> None:
+    site = Site()
+    site.know()
+    id = site.deploy(sequence="debian", rerun=Rerun.ALWAYS)
+    site.deploy("all", purpose=Purpose.AVAILABLE, sequence="rescue")
+    site.boot()
+    site.store.runs.begin_work("pc1", Work(id, T + 7200, is_restarting=True))
+    for later in (1.0, SAME_BOOT_S, 3600.0):
+        site.clock.now = T + later
+        decision = site.decide()
+        assert (*said(decision), decision.message) == (Outcome.ABORT, Cause.ALREADY_RUN, RESTARTING)
+    site.clock.now = T + 7200  # its time is over
+    assert said(site.decide()) == (Outcome.BOOT, Cause.REQUIRED)
+
+
+def test_a_machine_that_was_interrupted_in_its_sequence_begins_anew() -> None:
+    site = Site()
+    site.know()
+    id = site.deploy(sequence="debian")
+    site.boot()
+    site.store.runs.begin_work("pc1", Work(id, T + 7200))
+    first = site.policy.boot_of(MAC)
+    assert first is not None
+    assert site.policy.use_proof(first.ticket, "nonce")
+    site.clock.now += SAME_BOOT_S
+    assert said(site.boot()) == (Outcome.BOOT, Cause.REQUIRED)
+    again = site.policy.boot_of(MAC)
+    assert again is not None
+    assert again.ticket.proof != first.ticket.proof
+    run = site.store.runs.find(id, "pc1")
+    assert run is not None
+    assert run.started_at == site.clock.now
+    assert site.store.runs.work_of("pc1", site.clock.now) is None
+    site.clock.now += SAME_BOOT_S  # it never got to its sequence this time
+    assert said(site.decide()) == (Outcome.ABORT, Cause.ALREADY_RUN)
+
+
+def test_a_proof_is_used_by_one_alone_who_may_say_it_again() -> None:
+    site = Site()
+    site.know()
+    site.deploy(sequence="debian")
+    site.boot()
+    boot = site.policy.boot_of(MAC)
+    assert boot is not None
+    assert [site.policy.use_proof(boot.ticket, by) for by in ("a", "a", "b", "a")] == [True, True, False, True]
+    assert site.policy.mac_at(ADDRESS) == MAC
+    assert site.policy.mac_at("192.0.2.99") == ""

@@ -61,3 +61,24 @@ def test_invented_machines_cost_old_tickets_and_no_memory() -> None:
     assert tickets.of_mac("52:54:00:00:00:00") is None
     assert tickets.mac_of("10.0.0.0") == ""
     assert tickets.of_mac(mac) is not None
+
+
+def test_each_boot_has_a_proof_of_its_own_that_retries_keep_and_no_text_shows() -> None:
+    tickets = Tickets()
+    first = tickets.issue(request(0.0), BOOT, 60.0)
+    assert len(bytes.fromhex(first.proof)) == 16
+    assert first.proof not in f"{first} {first.id}"
+    proof = first.proof
+    assert tickets.issue(request(4.0), BOOT, 60.0).proof == proof
+    assert tickets.issue(request(100.0), BOOT, 60.0).proof != proof
+    assert tickets.issue(request(100.0, "52:54:00:00:00:02"), BOOT, 60.0).proof != proof
+
+
+def test_a_machine_that_has_shown_its_proof_and_asks_again_is_in_another_boot() -> None:
+    tickets = Tickets()
+    first = tickets.issue(request(0.0), BOOT, 60.0)
+    first.used_by = "somebody"
+    again = tickets.issue(request(4.0), BOOT, 60.0)
+    assert again.id != first.id
+    assert again.proof != first.proof
+    assert not again.used_by

@@ -33,10 +33,10 @@ def test_a_target_is_written_as_what_it_names() -> None:
         (Variable("PC-2", "Zone", "x"), "no computer PC-2; `dpd computer list`"),
         (Variable("collection:none", "Zone", "x"), "no collection none; `dpd collection list`"),
         (Variable("PC-1", "1st", "x"), "beginning with a letter"),
-        (Variable("PC-1", "_Mine", "x"), "begins with _ is the task sequence's own"),
+        (Variable("PC-1", "_Mine", "x"), "names that begin with _ are read-only"),
         (Variable("PC-1", "n" * 257, "x"), "1 to 256"),
-        (Variable("PC-1", "Zone", "x" * 4001), "at most 4000 characters"),
-        (Variable("PC-1", "Zone", "a\0b"), "without a NUL"),
+        (Variable("PC-1", "Zone", "x" * 4001), "expected at most 4000"),
+        (Variable("PC-1", "Zone", "a\0b"), "no NUL"),
         (Variable("PC-1", "Pass", "", secret=True), "is secret and has no value yet"),
     ],
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -27,11 +27,14 @@ class BootContext:
     ramdisk_window_size: int = 0  # blocks; 0: the loader's own
     asks_pin: bool = False  # what it waits for is a PIN, typed at the machine
     affinity_mode: str = "none"  # what is to become of the user whom the booted machine names as its own
+    target_url: str = ""  # where the booted machine asks for its task sequence; "" where there is none for it
+    proof: str = field(default="", repr=False)  # by which it shows there that it was given this boot
 
     @property
     def boot_variables(self) -> tuple[str, ...]:
         """What the booted machine is told of its site, as words of a kernel's command line."""
-        return () if self.affinity_mode == "none" else (f"dpd.affinity={self.affinity_mode}",)
+        affinity = () if self.affinity_mode == "none" else (f"dpd.affinity={self.affinity_mode}",)
+        return (*affinity, f"dpd.server={self.target_url}", f"dpd.proof={self.proof}") if self.target_url else affinity
 
     @property
     def host(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dpd.boot.boot_images import BootImageStore
 from dpd.boot.tree import BootContext
-from dpd.settings import Settings
+from dpd.settings import HttpSettings, Settings
 from dpd.site.policy import BootPolicy, PolicyStats
 from dpd.site.subnets import Subnets
 from dpd.site.tickets import BootTicket
@@ -60,4 +60,18 @@ class BootDesk:
             ramdisk_window_size=(subnet.ramdisk_window_size if subnet else 0) or boot.ramdisk_window_size,
             asks_pin=ticket.asks_pin,
             affinity_mode=self._policy.store.affinity_mode.value,
+            **self._to_sequence(ticket),
         )
+
+    def _to_sequence(self, ticket: BootTicket) -> dict[str, str]:
+        """Only a machine for which there is a task sequence is told where to ask for it."""
+        if not self._policy.sequences_for(ticket):
+            return {}
+        return {"target_url": target_url(self._settings.http, ticket.server), "proof": ticket.proof}
+
+
+def target_url(http: HttpSettings, server: str) -> str:
+    """Where machines that booted from `server` talk to us: over TLS where there is a certificate, under its name where that is
+    set."""
+    host = f"[{server}]" if ":" in server else server
+    return f"https://{http.tls_name or host}:{http.tls_port}" if http.certificate else f"http://{host}:{http.port}"

@@ -36,7 +36,7 @@ from dpd.site.records import (
     normal_mac_prefix,
     normal_rule_value,
 )
-from dpd.site.variables import MAX_VALUE, check_sequence, check_variable_name
+from dpd.site.variables import check_sequence, check_variable_name, check_variable_value
 
 MAX_IMAGE_CHARACTERS = 64
 
@@ -122,15 +122,8 @@ def read_variable(table: Table) -> Variable:
     """A secret one without a value keeps the value that it has."""
     target, name = table.text("target", _target, default=None), table.text("name", check_variable_name, default=None)
     is_secret = table.flag("secret")
-    value = table.text("value", _variable_value, default="" if is_secret else None)
+    value = table.text("value", partial(check_variable_value, name), default="" if is_secret else None)
     return Variable(target, name, value, is_secret)
-
-
-def _variable_value(text: str) -> str:
-    """What is too long is not shown: it may be secret."""
-    if len(text) > MAX_VALUE or "\0" in text:
-        raise SiteError(f"{len(text)} characters: expected at most {MAX_VALUE} without a NUL")
-    return text
 
 
 def _member_value(kind: MemberKind, text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dpd.site.aims import Standing
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.site.records import Deployment, Rerun, Run, Verdict
-from dpd.site.run_book import HOUR_S
+from dpd.site.run_book import HOUR_S, Work
 from dpd.site.schedule import choose
 from dpd.site.stance import Stance, unknown_computers_at
 from dpd.site.store import SiteStore
@@ -41,6 +41,8 @@ _MESSAGES = {
     Cause.UNKNOWN_PENDING: "This computer is not known here. Ask for its approval by this code.",
     Cause.PIN_MISSING: "This computer is not known here. Its PIN is needed.",
 }
+
+RESTARTING = "This computer's task sequence goes on from its disk."
 
 ArchsOf = Callable[[str], Collection[str]]
 
@@ -122,6 +124,8 @@ class _Case:
             fits=lambda each: self._fits(self._image(computer, each)),
         )
         name = computer.name if computer is not None else ""
+        if self._restarts(computer):
+            return self._say(Outcome.ABORT, Cause.ALREADY_RUN, computer=name, message=RESTARTING)
         deployment = choice.deployment
         if deployment is None:
             return self._say(Outcome.ABORT, choice.cause, computer=name)
@@ -144,13 +148,19 @@ class _Case:
         archs_of = self.judge.archs_of
         return not image or archs_of is None or self.request.arch in archs_of(image)
 
+    def _restarts(self, computer: Standing | None) -> bool:
+        """A boot under way was granted before the machine said so."""
+        work = self.judge.store.runs.work_of(machine_key(self.request, computer), self.at)
+        return work is not None and work.is_restarting and self.under_way is None
+
     def _has_run(self, deployment: Deployment, computer: Standing | None) -> bool:
         if self.under_way is not None and self.under_way.deployment == deployment.id:
             return False
-        run = self.judge.store.runs.find(deployment.id, machine_key(self.request, computer))
+        runs, key = self.judge.store.runs, machine_key(self.request, computer)
+        run = runs.find(deployment.id, key)
         if run is None or is_same_boot(run, self.at):
             return False
-        return not runs_again(deployment, run)
+        return not (runs_again(deployment, run) or was_interrupted(runs.work_of(key, self.at), deployment))
 
     def _is_braked(self, deployment: Deployment, computer: Standing | None) -> bool:
         """Whether one more would be too many; a boot that has begun goes on."""
@@ -171,8 +181,9 @@ class _Case:
         boot_image: str = "",
         *,
         asks_pin: bool = False,
+        message: str = "",
     ) -> Decision:
-        message = _MESSAGES.get(cause, "")
+        message = message or _MESSAGES.get(cause, "")
         return Decision(outcome, cause, computer, deployment, boot_image, "", message, self.version, asks_pin)
 
 
@@ -187,6 +198,12 @@ def runs_again(deployment: Deployment, run: Run) -> bool:
     if rerun is _IF_FAILED:
         return not run.finished_at
     return rerun is _ALWAYS or (rerun is _IF_SUCCEEDED and bool(run.finished_at))
+
+
+def was_interrupted(work: Work | None, deployment: Deployment) -> bool:
+    """Whether a machine that asks for a network boot was in the middle of this deployment's task sequence: it lost its power, and
+    what it has on its disk is half of something."""
+    return work is not None and work.deployment == deployment.id and not work.is_restarting
 
 
 def machine_key(request: BootRequest, computer: Standing | None) -> str:

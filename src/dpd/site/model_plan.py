@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from dpd.sequence.variables import HIDDEN
 from dpd.site.declaration import Declaration, Kind, Record, key_of, label_of, model_of, records_of
 from dpd.site.declaration_tables import MAX_PROBLEMS, DeclarationProblem
 from dpd.site.model import SiteModel
@@ -16,7 +17,6 @@ from dpd.site.model_checks import examine
 from dpd.site.records import (
     ALL_COMPUTERS,
     COLLECTION_TARGET,
-    HIDDEN,
     UNKNOWN_COMPUTERS,
     Computer,
     Deployment,

@@ -18,9 +18,20 @@ from dataclasses import dataclass, replace
 from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_same_boot, runs_again
+from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_same_boot, runs_again, was_interrupted
 from dpd.site.pin import PinAnswer, PinDesk
-from dpd.site.records import AffinityMode, Computer, Run, SiteError, SiteNotFound, Verdict, normal_mac_prefix
+from dpd.site.records import (
+    AffinityMode,
+    Audience,
+    Computer,
+    Deployment,
+    Purpose,
+    Run,
+    SiteError,
+    SiteNotFound,
+    Verdict,
+    normal_mac_prefix,
+)
 from dpd.site.stance import FileWatch, read_stance
 from dpd.site.store import SiteStore
 from dpd.site.tickets import CAPACITY, BootTicket, Tickets
@@ -52,6 +63,17 @@ class _Grant:
     request: BootRequest
     decision: Decision
     at: float  # when it was granted
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedBoot:
+    """A machine's boot. `computer` is "" for an unknown machine, `machine` what its runs are written down under; `deployments`
+    are those whose task sequence it may take."""
+
+    ticket: BootTicket
+    computer: str
+    machine: str
+    deployments: tuple[Deployment, ...]
 
 
 class BootPolicy:
@@ -160,8 +182,12 @@ class BootPolicy:
     def _note_run(self, request: BootRequest, decision: Decision, at: float) -> None:
         deployment, machine = int(decision.deployment), decision.computer.lower() or request.mac
         run, known = self.store.runs.find(deployment, machine), self.store.deployments.get(deployment)
-        again = run is not None and known is not None and not is_same_boot(run, at) and runs_again(known, run)
+        if run is None or known is None or is_same_boot(run, at):
+            again = False
+        else:
+            again = runs_again(known, run) or was_interrupted(self.store.runs.work_of(machine, at), known)
         if run is None or again:
+            self.store.runs.end_work(machine)
             self.stats.required_boots += 1
             self.store.runs.start(Run(deployment, machine, request.mac, at), again=again)
 
@@ -188,24 +214,29 @@ class BootPolicy:
     def ticket_at(self, address: str) -> BootTicket | None:
         """The ticket of the machine that was seen at this address, also one that has run out."""
         with self._lock:
-            mac = self._mac_of(address)
-            ticket = self._tickets.of_mac(mac) if mac else None
-            grant = self._grants.get(mac)
-            if ticket is None or grant is None:
-                return None
-            if ticket.outcome is Outcome.WAIT:
-                return self._ask_again(ticket, grant)
-            if grant.decision.policy_version == self.store.policy_version:
-                return ticket
-            return self._judge_again(ticket, grant)
+            return self._ticket_of(self._mac_of(address))
+
+    def _ticket_of(self, mac: str) -> BootTicket | None:
+        ticket = self._tickets.of_mac(mac) if mac else None
+        grant = self._grants.get(mac)
+        if ticket is None or grant is None:
+            return None
+        if ticket.outcome is Outcome.WAIT:
+            return self._ask_again(ticket, grant)
+        if grant.decision.policy_version == self.store.policy_version:
+            return ticket
+        return self._judge_again(ticket, grant)
 
     def run_started(self, address: str) -> None:
-        """The machine at this address has fetched the last of its boot image: the next time it asks, it has run."""
+        """The machine at this address has fetched the last of its boot image: the next time it asks, it has run. Where there is
+        a task sequence in it, that says when it has."""
         with self._lock:
             grant = self._grants.get(self._mac_of(address))
-            if grant is not None and grant.decision.cause is Cause.REQUIRED:
-                machine = grant.decision.computer.lower() or grant.request.mac
-                self.store.runs.finish(int(grant.decision.deployment), machine, self._clock())
+            if grant is None or grant.decision.cause is not Cause.REQUIRED:
+                return
+            deployment = self.store.deployments.get(int(grant.decision.deployment))
+            if deployment is None or not deployment.sequence:
+                self.store.runs.finish(int(grant.decision.deployment), _machine_of(grant), self._clock())
 
     def enter_pin(self, address: str, pin: str) -> bool:
         """Whoever sits at the machine has typed a PIN; the right one lets it boot once."""
@@ -264,6 +295,49 @@ class BootPolicy:
         log.info("boot ticket ended by a change of policy", extra={"mac": ticket.mac, "ticket": ticket.id, "cause": decision.cause.value})  # fmt: skip
         return None
 
+    # ---- what a booted machine asks
+
+    def mac_at(self, address: str) -> str:
+        """The machine that was seen at this address, "" where none was."""
+        with self._lock:
+            return self._mac_of(address)
+
+    def boot_of(self, mac: str) -> GrantedBoot | None:
+        """What this machine was last granted, as policy says now; None where it has no ticket."""
+        with self._lock:
+            ticket = self._ticket_of(mac)
+            grant = self._grants.get(mac)
+            if ticket is None or grant is None:
+                return None
+            computer = grant.decision.computer
+            return GrantedBoot(ticket, computer, _machine_of(grant), self._sequences_of(grant))
+
+    def use_proof(self, ticket: BootTicket, by: str) -> bool:
+        """Whoever says `by` has shown the ticket's proof; False where another one has before."""
+        with self._lock:
+            is_first = ticket.used_by in ("", by)
+            if is_first:
+                ticket.used_by = by
+            return is_first
+
+    def sequences_for(self, ticket: BootTicket) -> tuple[Deployment, ...]:
+        """The deployments with a task sequence that the machine with this ticket may take: the required one that it boots for, or
+        the available ones."""
+        with self._lock:
+            grant = self._grants.get(ticket.mac)
+            return () if grant is None else self._sequences_of(grant)
+
+    def _sequences_of(self, grant: _Grant) -> tuple[Deployment, ...]:
+        decision, now = grant.decision, self._clock()
+        granted = self.store.deployments.get(int(decision.deployment or 0))
+        if granted is None:
+            return ()
+        if decision.cause is not Cause.AVAILABLE:
+            return (granted,) if granted.sequence and decision.cause is _REQUIRED else ()
+        aims = self.store.aims
+        aimed = aims.of_computer(decision.computer.lower()) if decision.computer else aims.of_unknown
+        return tuple(each for each in aimed if each.sequence and (each is granted or _is_on_menu(each, now)))
+
     # ---- what the operator asks
 
     def has_image(self, image: str) -> bool:
@@ -315,3 +389,13 @@ class BootPolicy:
 
 def _same_grant(one: Decision, other: Decision) -> bool:
     return (one.outcome, one.boot_image, one.deployment) == (other.outcome, other.boot_image, other.deployment)
+
+
+def _machine_of(grant: _Grant) -> str:
+    return grant.decision.computer.lower() or grant.request.mac
+
+
+def _is_on_menu(deployment: Deployment, at: float) -> bool:
+    is_shown = deployment.audience in (Audience.ALL, Audience.MEDIA_AND_PXE)
+    is_open = deployment.has_begun(at) and not deployment.has_ended(at)
+    return deployment.purpose is Purpose.AVAILABLE and is_shown and is_open

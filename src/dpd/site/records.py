@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dpd.errors import DpdError
+from dpd.sequence.variables import HIDDEN
 
 ALL_COMPUTERS, UNKNOWN_COMPUTERS = "all", "unknown"  # targets beside the names of computers
 COLLECTION_TARGET = "collection:"  # and a collection's name: a target too
-HIDDEN = "••••"  # in the place of what is secret
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC_PREFIX = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){0,5}")

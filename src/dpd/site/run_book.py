@@ -9,7 +9,7 @@ import sys
 import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dpd.site.database import SiteDatabase
 from dpd.site.records import Run, SiteError, SiteNotFound
@@ -23,6 +23,16 @@ CAPACITY = 250_000  # some 60 MB; none is dropped to make room, since that would
 MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The task sequence that a machine has taken and has not ended: it may take until a moment. While `is_restarting`, the
+    machine is to start what it has on its disk; else who asks for a network boot was interrupted, and begins anew."""
+
+    deployment: int
+    until: float
+    is_restarting: bool = False
+
+
 class RunBook:
     """Runs are added to in place; the last one that a machine was given counts until somebody clears it. An answer that begins a run
     does not wait for a change of policy to end."""
@@ -34,6 +44,9 @@ class RunBook:
         long_ago = database.clock() - HOUR_S
         database.write(lambda c: c.execute("DELETE FROM required_boots WHERE at < ?", (long_ago,)))
         self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
+        self._work: dict[
+            str, Work
+        ] = {}  # by machine; in memory alone: whoever knows the task sequences tells it after a start
         self.revision = 0  # goes up with each change
         self.before_clear: Callable[[Sequence[Run]], None] = lambda runs: None  # whoever is to tell others of it
         self.cleared_at: Callable[[int, str], float] = lambda deployment, machine: (
@@ -102,6 +115,20 @@ class RunBook:
             self._keep(finished)
             self.revision += 1
             self._write(finished, lambda c: c.execute(_WRITE, _row(finished)))
+
+    def begin_work(self, machine: str, work: Work) -> None:
+        """The machine has a task sequence from now on, or says that it restarts."""
+        if len(self._work) < CAPACITY or machine in self._work:
+            self._work[machine] = work
+
+    def end_work(self, machine: str) -> None:
+        """Its task sequence has ended, or it begins anew. Idempotent."""
+        self._work.pop(machine, None)
+
+    def work_of(self, machine: str, at: float) -> Work | None:
+        """What a machine is at."""
+        work = self._work.get(machine)
+        return work if work is not None and at < work.until else None
 
     def _write(self, run: Run, work: Callable[[sqlite3.Connection], object]) -> None:
         key = run.deployment, run.machine

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dpd.site.decision import BootRequest, Decision, Outcome
 
-ID_BYTES = 8
+ID_BYTES, PROOF_BYTES = 8, 16
 CAPACITY = 8192  # machines, and addresses
 
 
 @dataclass(slots=True)
 class BootTicket:
-    """`id` is for logs and stories and opens nothing; times are seconds since the epoch."""
+    """`id` is for logs and stories and opens nothing; `proof` is for the machine alone, which shows by it that it was given this
+    boot. Times are seconds since the epoch."""
 
     id: str
     mac: str
@@ -33,6 +34,8 @@ class BootTicket:
     issued_at: float
     expires_at: float
     asks_pin: bool = False
+    proof: str = field(default="", repr=False)
+    used_by: str = ""  # who has shown the proof; "" nobody yet
 
     def grants_now(self, now: float) -> bool:
         """Whether its time has not run out."""
@@ -47,13 +50,16 @@ class Tickets:
         self._macs: OrderedDict[str, str] = OrderedDict()  # by address
 
     def issue(self, request: BootRequest, decision: Decision, lifetime_s: float) -> BootTicket:
-        """A ticket for what was decided, in place of the machine's earlier one; a retry in the same boot keeps its id."""
+        """A ticket for what was decided, in place of the machine's earlier one; a retry in the same boot keeps its id and proof. A
+        machine whose proof was shown has booted: what it asks after that is another boot."""
         earlier, at = self._tickets.pop(request.mac, None), request.at
-        id, issued_at = "", at
         if earlier is not None and _is_same_boot(earlier, decision) and earlier.grants_now(at):
-            id, issued_at = earlier.id, earlier.issued_at
+            id, proof, issued_at = earlier.id, earlier.proof, earlier.issued_at
+        else:
+            drawn = secrets.token_hex(ID_BYTES + PROOF_BYTES)  # at once: the kernel is asked for each PXE answer
+            id, proof, issued_at = drawn[: 2 * ID_BYTES], drawn[2 * ID_BYTES :], at
         ticket = BootTicket(  # by position: a dictionary of twelve names takes 1 us to make, for each PXE answer
-            id or secrets.token_hex(ID_BYTES),
+            id,
             request.mac,
             request.guid,
             request.arch,
@@ -65,6 +71,7 @@ class Tickets:
             issued_at,
             at + lifetime_s,
             decision.asks_pin,
+            proof,
         )
         self._tickets[request.mac] = ticket
         while len(self._tickets) > CAPACITY:
@@ -93,4 +100,4 @@ class Tickets:
 
 def _is_same_boot(earlier: BootTicket, decision: Decision) -> bool:
     is_alike = earlier.outcome is decision.outcome and earlier.boot_image == decision.boot_image
-    return is_alike and earlier.code == decision.code
+    return is_alike and earlier.code == decision.code and not earlier.used_by

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dpd.sequence import variables as rules
 from dpd.site.records import (
     ALL_COMPUTERS,
     COLLECTION_TARGET,
@@ -22,20 +23,24 @@ from dpd.site.records import (
     Variable,
 )
 
-MAX_VARIABLES = 1000  # of one target, and of one machine
-MAX_NAME, MAX_VALUE = 256, 4000
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,255}")
+MAX_VARIABLES = rules.MAX_VARIABLES  # of one target, and of one machine
 _SEQUENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[1-9][0-9]{0,8})?")
 
 
 def check_variable_name(name: str) -> str:
     """Raises SiteError."""
-    if not _NAME.fullmatch(name):
-        ours = "; one that begins with _ is the task sequence's own to read" if name.startswith("_") else ""
-        raise SiteError(
-            f"variable {name[:70]!r}: expected 1 to {MAX_NAME} of A-Z a-z 0-9 _ - beginning with a letter{ours}"
-        )
-    return name
+    try:
+        return rules.check_name(name)
+    except rules.VariableError as error:
+        raise SiteError(str(error)) from None
+
+
+def check_variable_value(name: str, value: str) -> str:
+    """Raises SiteError, which does not tell the value."""
+    try:
+        return rules.check_value(name, value)
+    except rules.VariableError as error:
+        raise SiteError(str(error)) from None
 
 
 def check_sequence(text: str) -> str:
@@ -57,11 +62,9 @@ def normal_variable(variable: Variable, targets: Mapping[str, str]) -> Variable:
         kind = "collection" if text.lower().startswith(COLLECTION_TARGET) else "computer"
         shown = text[len(COLLECTION_TARGET) :] if kind == "collection" else text
         raise SiteNotFound(f"no {kind} {shown[:70]}; `dpd {kind} list` shows those there are")
-    words = f"variable {name} for {target}"
-    if len(variable.value) > MAX_VALUE or "\0" in variable.value:
-        raise SiteError(f"{words}: expected a value of at most {MAX_VALUE} characters without a NUL")
+    check_variable_value(f"{name} for {target}", variable.value)
     if variable.secret and not variable.value:
-        raise SiteError(f"{words}: is secret and has no value yet; expected one")
+        raise SiteError(f"variable {name} for {target}: is secret and has no value yet; expected one")
     return replace(variable, name=name, target=target)
 
 
