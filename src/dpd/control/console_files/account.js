@@ -31,6 +31,10 @@ export class Account {
     return this.caller !== null && RANKS[this.caller.role] >= RANKS.operator;
   }
 
+  get mayAdminister() {
+    return this.caller !== null && RANKS[this.caller.role] >= RANKS.admin;
+  }
+
   /** Signing in is refused over plain HTTP from elsewhere, since the token could be read on the way. */
   get maySignIn() {
     return window.isSecureContext;

@@ -49,9 +49,11 @@ export function pathOf(path, at = point) {
 // `at` names a point for who stands at the site server and means one of its points.
 export const get = (path, at = point) => ask("GET", pathOf(path, at));
 export const post = (path, body = null, at = point) => ask("POST", pathOf(path, at), body);
+export const patch = (path, body, at = point) => ask("PATCH", pathOf(path, at), body);
 export const remove = (path, at = point) => ask("DELETE", pathOf(path, at));
 /** Asked of the server itself, whatever point is looked at. */
 export const getHere = (path) => ask("GET", path);
+export const postHere = (path, body) => ask("POST", path, body);
 
 async function ask(method, path, body = null) {
   const given = body === null ? {} : { body: JSON.stringify(body) };

@@ -4,6 +4,8 @@
 import { Account } from "./account.js";
 import { Away, NO_ANSWER, get, lookAt, token } from "./api.js";
 import { Approvals } from "./approvals.js";
+import { Assignments } from "./assignments.js";
+import { Deployments } from "./deployments.js";
 import { announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
 import { Jobs } from "./jobs.js";
 import { Live } from "./live.js";
@@ -11,12 +13,13 @@ import { Machines } from "./machines.js";
 import { Messages } from "./messages.js";
 import { Packages } from "./packages.js";
 import { Points } from "./points.js";
+import { Policy } from "./policy.js";
 import { Sessions } from "./sessions.js";
 import { Standing } from "./standing.js";
 import { keepClocks, plain, sentence, timeOfDay } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const FIGURES = ["approvals", "machines", "machines-failed", "points", "points-away", "sessions", "jobs", "packages", "packages-failed"];
+const FIGURES = ["approvals", "machines", "machines-failed", "points", "points-away", "sessions", "jobs", "deployments", "packages", "packages-failed"];
 
 /** What the parts share: who looks, the questions' timing, the figures at the top. */
 class Desk {
@@ -41,6 +44,10 @@ class Desk {
 
   get mayOperate() {
     return this.account.mayOperate;
+  }
+
+  get mayAdminister() {
+    return this.account.mayAdminister;
   }
 
   get isSignedIn() {
@@ -98,20 +105,16 @@ class Desk {
   #makeParts() {
     this.messages = new Messages(byId("messages"), this);
     const approvals = new Approvals(byId("approvals"), this);
-    const ofSite = () => [approvals, new Points(byId("points"), this)];
-    const ofPoint = () => [
-      approvals,
-      new Machines(byId("machines"), this),
-      new Sessions(byId("sessions"), this),
-      new Jobs(byId("jobs"), this),
-      new Packages(byId("packages"), this),
-    ];
-    const parts = this.isSite ? ofSite() : ofPoint();
-    for (const id of ["points", "approvals", "machines", "sessions", "jobs", "packages"]) {
-      show(byId(id), parts.some((part) => part.panel.section.id === id));
+    const both = [approvals, new Sessions(byId("sessions"), this), new Deployments(byId("deployments"), this), new Policy(byId("policy"), this), this.messages];
+    const ofSite = () => [new Points(byId("points"), this), new Assignments(byId("assignments"), this)];
+    const ofPoint = () => [new Machines(byId("machines"), this), new Jobs(byId("jobs"), this), new Packages(byId("packages"), this)];
+    const parts = [...both, ...(this.isSite ? ofSite() : ofPoint())];
+    for (const section of document.querySelectorAll("#panels section")) {
+      show(section, parts.some((part) => part.panel.section === section));
     }
     document.body.classList.toggle("site", this.isSite);
-    return [new Standing(this), ...parts, this.messages];
+    if (this.isSite) byId("panels").append(byId("messages")); // of all points together: long
+    return [new Standing(this), ...parts];
   }
 
   /** A number at the top that leads to its part; `act` is done on the way. */
@@ -192,7 +195,7 @@ class Desk {
     this.live.stop();
     if (token()) {
       this.account.forget();
-      this.notice("dpd does not know your token any more. Sign in again to approve.");
+      this.notice("dpd does not know your token any more. Sign in again to give orders.");
       this.start();
       return;
     }

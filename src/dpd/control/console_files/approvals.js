@@ -3,10 +3,10 @@
 
 import { get, post, remove } from "./api.js";
 import { Rows, announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
+import { Elsewhere } from "./elsewhere.js";
 import { Panel, opener } from "./panel.js";
 import { setTimeAgo, plain, plural, timeAgo } from "./words.js";
 
-const POINTS_ASKED = 20;
 const SETTLED_MS = 3000; // what was done stays readable for a moment
 
 export class Approvals {
@@ -23,7 +23,7 @@ export class Approvals {
     this.deniedRows = new Rows(this.denied, (verdict) => verdict.mac, (verdict) => new Denied(verdict, this));
     this.known = null; // MACs that were there before, so that new ones are announced and the first look is not
     this.settled = new Map();
-    this.called = new Set(); // points of which a message says that somebody waits there
+    this.elsewhere = new Elsewhere("pending");
   }
 
   paceMs() {
@@ -31,7 +31,7 @@ export class Approvals {
   }
 
   wants(message) {
-    if (this.session.isSite && message.event === "boot.waiting") this.called.add(message.fields.point);
+    if (this.session.isSite && message.event === "boot.waiting") this.elsewhere.call(message.fields.point);
     return /^(boot|pxe|approval|site)\b/.test(message.event) || "mac" in (message.fields ?? {});
   }
 
@@ -40,14 +40,8 @@ export class Approvals {
     if (isCurrent()) this.render(pending, verdicts);
   }
 
-  /** At the site server: of the points that say that somebody waits, by their count or by a message just now. */
   async #pendingOfPoints() {
-    const { points } = await get("/v1/points");
-    const asked = points.filter((point) => (point.pending > 0 || this.called.has(point.name)) && point.state === "present").slice(0, POINTS_ASKED);
-    const answers = await Promise.allSettled(asked.map((point) => get("/v1/pxe/pending", point.name)));
-    const found = answers.map((answer, place) => (answer.value?.pending ?? []).map((machine) => ({ ...machine, point: asked[place].name })));
-    for (const [place, machines] of found.entries()) if (!machines.length) this.called.delete(asked[place].name);
-    return { pending: found.flat(), verdicts: [] };
+    return { pending: await this.elsewhere.ask("/v1/pxe/pending", (reply) => reply.pending), verdicts: [] };
   }
 
   render(pending, verdicts) {

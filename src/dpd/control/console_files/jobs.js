@@ -3,7 +3,7 @@
 
 import { get, post } from "./api.js";
 import { Rows, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
-import { Bar, Panel } from "./panel.js";
+import { Bar, Panel, tool } from "./panel.js";
 import { duration, now, percent, plain, setTimeAgo, size, timeAgo } from "./words.js";
 
 const SHOWN = 30;
@@ -62,9 +62,10 @@ class Job {
     this.bar = new Bar("Done");
     this.facts = el("p", { class: "quiet" });
     this.trouble = el("p", { class: "trouble" });
-    this.retry = el("button", { type: "button", class: "plain small", on: { click: () => this.#retry() } }, "Try now");
+    this.retry = tool("Try now", () => this.#order("retry"), "small");
+    this.cancel = tool("Cancel", () => this.#order("cancel"), "small");
     this.error = el("p", { class: "error", role: "alert" });
-    this.node = el("li", { class: "job" }, el("p", { class: "line" }, this.badge, this.title, this.retry, this.time), this.bar.node, this.facts, this.trouble, this.error);
+    this.node = el("li", { class: "job" }, el("p", { class: "line" }, this.badge, this.title, el("span", { class: "orders" }, this.retry, this.cancel), this.time), this.bar.node, this.facts, this.trouble, this.error);
   }
 
   update(job) {
@@ -85,12 +86,14 @@ class Job {
     show(this.trouble, Boolean(job.error) && job.state !== "done");
     show(this.retry, (job.state === "waiting" || job.state === "failed") && this.session.mayOperate);
     setAttribute(this.retry, "aria-label", `Try ${titleOf(job)} now`);
+    show(this.cancel, ["running", "queued", "waiting"].includes(job.state) && !job.stopping && this.session.mayOperate);
+    setAttribute(this.cancel, "aria-label", `Cancel ${titleOf(job)}`);
   }
 
-  async #retry() {
+  async #order(verb) {
     setText(this.error, "");
     try {
-      await post(`/v1/jobs/${this.job.id}/retry`);
+      await post(`/v1/jobs/${this.job.id}/${verb}`);
       this.session.live.ask(this.part);
     } catch (error) {
       setSentence(this.error, this.session.explain(error));

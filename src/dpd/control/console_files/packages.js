@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is in the library, and what is wrong with it: what needs somebody first.
 
-import { get } from "./api.js";
+import { get, post } from "./api.js";
+import { askFor } from "./asking.js";
 import { Rows, badge, el, setBadge, setSentence, setText, show } from "./dom.js";
 import { Finder } from "./finder.js";
-import { Panel } from "./panel.js";
+import { Panel, tool } from "./panel.js";
 import { plain, plural } from "./words.js";
 
 const PAGE = 1000;
 const FIRST = 24;
+export const PRIORITIES = [["2", "Normal"], ["1", "High"], ["3", "Low"]];
+export const PRIORITY = { name: "priority", label: "Priority", kind: "choice", options: PRIORITIES };
+export const VERSION = { name: "source_version", label: "Version", kind: "number", min: 1, placeholder: "The newest" };
+const ORDERS = [
+  ["distribute", "Distribute: fetch it, unless it is here"],
+  ["update", "Update: fetch what has changed since"],
+  ["redistribute", "Redistribute: compare every byte, and fetch what is damaged"],
+  ["validate", "Validate: compare what is stored, at idle priority"],
+];
 const STATES = {
   installed: ["ok", "Installed", 9],
   pending: ["info", "On its way", 3],
@@ -25,7 +35,8 @@ export class Packages {
   constructor(section, session) {
     this.session = session;
     this.finder = new Finder("a package", "its ID or state", () => this.#render());
-    this.panel = new Panel(section, "Content", { tools: [this.finder.search] });
+    this.distribute = tool("Distribute…", () => this.#ask());
+    this.panel = new Panel(section, "Content", { tools: [this.distribute, this.finder.search] });
     this.list = el("ul", { class: "tiles" });
     this.panel.body.append(this.list, this.finder.all);
     this.rows = new Rows(this.list, (each) => each.package_id, () => new Package());
@@ -49,8 +60,28 @@ export class Packages {
       if (!isCurrent()) return;
       if (packages.length < PAGE) break;
     }
+    show(this.distribute, this.session.mayOperate);
     this.packages = found.sort((a, b) => rankOf(a) - rankOf(b) || (a.package_id < b.package_id ? -1 : 1));
     this.#render();
+  }
+
+  #ask() {
+    askFor(this.session, {
+      title: "Distribute content",
+      words: "A job does it, and goes on by itself after a restart.",
+      fields: [
+        { name: "package_id", label: "Package", required: true, maxlength: 64, placeholder: "LAB00001", suggestions: async () => this.packages.map((each) => each.package_id) },
+        { name: "kind", label: "Order", kind: "choice", options: ORDERS },
+        VERSION,
+        PRIORITY,
+      ],
+      verb: "Order",
+      send: async ({ priority, ...rest }) => {
+        const job = await post("/v1/jobs", { priority: Number(priority), ...rest });
+        this.session.live.askAll();
+        return `Job ${job.id}: ${rest.kind} ${job.package_id}`;
+      },
+    });
   }
 
   #render() {

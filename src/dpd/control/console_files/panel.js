@@ -37,6 +37,11 @@ export class Panel {
   }
 }
 
+/** A button that gives an order, or asks for what it needs. Who may not give it does not see it. */
+export function tool(label, act, size = "") {
+  return el("button", { type: "button", class: `plain ${size}`.trim(), hidden: true, on: { click: act } }, label);
+}
+
 let numbers = 0;
 
 /** A button that opens what it stands before. It stays the same button, so that the keyboard does not lose it. */

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Multicast sessions: how far each is, how fast, and who holds it up.
 
-import { get, post } from "./api.js";
+import { get, post, remove } from "./api.js";
+import { askFor } from "./asking.js";
 import { Rows, badge, el, setAttribute, setBadge, setSentence, setText, show } from "./dom.js";
-import { Bar, Panel, opener } from "./panel.js";
+import { Elsewhere, places, postAt } from "./elsewhere.js";
+import { Bar, Panel, opener, tool } from "./panel.js";
+import { VERSION } from "./packages.js";
 import { percent, plain, plural, sentence, size } from "./words.js";
 
 const STATES = { sending: ["info", "Sending"], waiting: ["warn", "Waiting"], idle: ["idle", "Idle"], stopped: ["idle", "Stopped"] };
@@ -13,11 +16,13 @@ const LOSSES = 0.02;
 export class Sessions {
   constructor(section, session) {
     this.session = session;
-    this.panel = new Panel(section, "Sessions", { empty: "No session. The first receiver that joins opens one, or `dpd session start PACKAGE`." });
+    this.start = tool("Start…", () => this.#ask());
+    this.panel = new Panel(section, "Sessions", { tools: [this.start], empty: "No session. The first receiver that joins opens one, or `dpd session start PACKAGE`." });
     this.list = el("ul", { class: "list" });
     this.panel.body.append(this.list);
-    this.rows = new Rows(this.list, (each) => each.session_id, () => new Session(session, this));
+    this.rows = new Rows(this.list, (each) => `${each.point ?? ""} ${each.session_id}`, () => new Session(session, this));
     this.sessions = [];
+    this.elsewhere = new Elsewhere("sessions");
   }
 
   paceMs() {
@@ -25,18 +30,64 @@ export class Sessions {
   }
 
   wants(message) {
+    if (message.event === "session_started") this.elsewhere.call(message.fields?.point);
     return /^(session|receiver)/.test(message.event);
   }
 
   async load(isCurrent) {
-    const { sessions } = await get("/v1/sessions");
+    const pick = (reply) => reply.sessions;
+    const sessions = this.session.isSite ? await this.elsewhere.ask("/v1/sessions", pick) : pick(await get("/v1/sessions"));
     if (!isCurrent()) return;
+    show(this.start, this.session.mayOperate);
     this.sessions = sessions;
     this.rows.show(sessions);
     const receivers = sessions.reduce((sum, each) => sum + each.members.length, 0);
     this.panel.tell(sessions.length ? plural(receivers, "receiver") : "", !sessions.length);
     const active = sessions.filter((each) => each.state === "sending" || each.state === "waiting").length;
     this.session.figure("sessions", receivers, receivers === 1 ? "receiver" : "receivers", active ? "info" : "");
+  }
+
+  async #ask() {
+    const { isSite } = this.session;
+    const packages = async () => (await get("/v1/packages?limit=1000")).packages.map((each) => each.package_id);
+    askFor(this.session, {
+      title: "Start a session",
+      words: "It sends as soon as receivers join; where a number is given, as soon as so many have joined or the first has waited long enough.",
+      fields: [
+        { name: "package_id", label: "Package", required: true, maxlength: 64, placeholder: "LAB00001", ...(isSite ? {} : { suggestions: packages }) },
+        ...(isSite ? [{ name: "place", label: "At", kind: "choice", options: await places() }] : []),
+        { name: "minimum_clients", label: "Receivers to wait for", kind: "number", min: 0, max: 10_000 },
+        { name: "wait_s", label: "No longer than, in seconds", kind: "number", min: 0, max: 86_400, when: (values) => values.minimum_clients > 0 },
+        { ...VERSION, isRare: true },
+        { name: "start_at", label: "Not before", kind: "moment", isRare: true },
+        { name: "rate_mbit_s", label: "At most, in Mbit/s", kind: "number", min: 0, max: 400_000, step: "any", isRare: true },
+        { name: "max_clients", label: "Receivers by multicast, at most", kind: "number", min: 1, max: 10_000, isRare: true },
+      ],
+      verb: "Start",
+      send: (values) => this.#send(values),
+    });
+  }
+
+  async #send({ place = "", start_at, ...rest }) {
+    const body = { ...rest, start_at: start_at || null };
+    if (place) for (const point of await postAt(place, "/v1/sessions", body)) this.elsewhere.call(point);
+    else await post("/v1/sessions", body);
+    this.session.live.ask(this);
+    return `A session of ${rest.package_id} is open`;
+  }
+
+  askToStop({ package_id, session_id, point }) {
+    askFor(this.session, {
+      title: `Stop the session of ${package_id}?`,
+      words: "Joins are refused until it is started again.",
+      verb: "Stop",
+      after: this.panel.heading,
+      send: async () => {
+        await remove(`/v1/sessions/${session_id}`, point);
+        this.session.live.ask(this);
+        return `The session of ${package_id} is stopped`;
+      },
+    });
   }
 }
 
@@ -52,22 +103,23 @@ class Session {
     this.table = el("div", { class: "members scroll-x", tabindex: "0", role: "region" });
     this.opener = opener("", this.table, (isOpen) => isOpen && this.memberRows.show(this.members));
     this.members = [];
-    this.now = el("button", { type: "button", class: "plain small", on: { click: () => this.#sendNow() } }, "Send now");
+    this.now = tool("Send now", () => this.#sendNow(), "small");
+    this.stop = tool("Stop…", () => part.askToStop(this.shown), "small");
     this.error = el("p", { class: "error", role: "alert" });
     this.body = el("tbody");
     this.table.append(membersTable(this.body));
     this.memberRows = new Rows(this.body, (member) => member.member, () => new Member());
     this.slowRows = new Rows(this.slow, (member) => member.member, () => new SlowMember());
-    this.node = el("li", { class: "session" }, el("p", { class: "line" }, this.badge, this.title, this.now), this.bar.node, this.facts, this.error, this.slow, this.opener.button, this.table);
+    this.node = el("li", { class: "session" }, el("p", { class: "line" }, this.badge, this.title, el("span", { class: "orders" }, this.now, this.stop)), this.bar.node, this.facts, this.error, this.slow, this.opener.button, this.table);
     this.last = null;
     this.rate = 0;
   }
 
   update(session) {
-    this.id = session.session_id;
+    this.shown = session;
     const [tone, word] = STATES[session.state] ?? ["idle", plain(session.state, 20)];
     setBadge(this.badge, tone, word);
-    setText(this.title, `${session.package_id} version ${session.source_version}`);
+    setText(this.title, `${session.package_id} version ${session.source_version}${session.point ? ` at ${session.point}` : ""}`);
     const members = session.members.map((member) => judge(member, session));
     this.members = members;
     this.#tellProgress(session, members);
@@ -83,6 +135,8 @@ class Session {
     if (this.opener.isOpen()) this.memberRows.show(members);
     show(this.now, session.state === "waiting" && members.length > 0 && this.session.mayOperate);
     setAttribute(this.now, "aria-label", `Send ${session.package_id} now`);
+    show(this.stop, session.state !== "stopped" && this.session.mayOperate);
+    setAttribute(this.stop, "aria-label", `Stop the session of ${session.package_id}`);
   }
 
   #tellProgress(session, members) {
@@ -119,7 +173,7 @@ class Session {
   async #sendNow() {
     setText(this.error, "");
     try {
-      await post(`/v1/sessions/${this.id}/start`);
+      await post(`/v1/sessions/${this.shown.session_id}/start`, null, this.shown.point);
       this.session.live.ask(this.part);
     } catch (error) {
       setSentence(this.error, this.session.explain(error));

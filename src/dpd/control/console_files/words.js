@@ -61,6 +61,11 @@ export function timeOfDay(at) {
   return (isToday ? clock : dayAndClock).format(moment);
 }
 
+/** The day and the time of day; "–" for 0, which is no moment. */
+export function moment(at) {
+  return at ? exact.format(new Date(at * 1000)) : "–";
+}
+
 /** In steps that do not fidget: by five seconds below a minute, then by minutes; the clock after six hours. */
 export function ago(at) {
   const passed = now() - at;
