@@ -32,6 +32,7 @@ from dpd.service.probe import ProbeStats
 from dpd.service.pxe import PxeStats
 from dpd.service.querier import QuerierStats
 from dpd.service.tftp_reading import TftpStats
+from dpd.site_server.archive import ArchiveStats
 from dpd.site_server.points import PointStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.spool import SpoolStats
@@ -60,6 +61,7 @@ STATS = {
     "bus_status": ShipperStats,
     "bus_runs": RunStats,
     "bus_desired": DesiredStats,
+    "site_archive": ArchiveStats,
 }
 
 
@@ -135,7 +137,7 @@ def test_rules_ask_only_for_metrics_that_exist(registry: MetricsRegistry) -> Non
 
 
 @pytest.mark.parametrize(
-    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "spool"]
+    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "spool", "bus", "site"]
 )
 def test_each_part_is_on_the_dashboard(part: str) -> None:
     assert any(f"dpd_{part}_" in query for query in queries())
@@ -251,6 +253,16 @@ CASES = [
     ("DpdSourceWrong", {'dpd_pull_requests_total{outcome="wrong_hash"}': "0+0x20 1+0x9"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "5+0x30"}, True),
     ("DpdMulticastByHttp", MEMBERS | {"dpd_multicast_members_unicast": "1+0x30"}, False),
+    ("DpdBusAway", {"dpd_bus_connected": "0+0x30"}, True),
+    ("DpdBusAway", {"dpd_bus_connected": "0+0x20 1+0x9"}, False),
+    ("DpdBusPolicyStale", {"dpd_bus_policy_age_seconds": "3300+60x30"}, True),
+    ("DpdBusPolicyStale", {"dpd_bus_policy_age_seconds": "5+0x30"}, False),
+    ("DpdBusPolicyRefused", {"dpd_bus_policy_refused_total": "0+0x20 1+0x9"}, True),
+    ("DpdBusPolicyRefused", {"dpd_bus_policy_refused_total": "1+0x30"}, False),
+    ("DpdBusStatusBacklog", {"dpd_bus_status_backlog": "1500+10x30"}, True),
+    ("DpdBusStatusBacklog", {"dpd_bus_status_backlog": "1500-100x30"}, False),  # it goes
+    ("DpdBusDesiredMissing", {"dpd_bus_desired_missing": "1+0x30"}, False),  # its job may wait for the night
+    ("DpdBusWorkFails", {"dpd_bus_failures_total": "0+4x30"}, False),  # for how long is not known yet
     ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "0+60x30"}, True),
     ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "10+0x30"}, False),
     ("DpdSitePointsBehind", {"dpd_site_behind": "2+0x30"}, True),
