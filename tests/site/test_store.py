@@ -407,3 +407,13 @@ def test_each_change_is_a_status_message_with_actor_and_version(store: SiteStore
         {"actor": "alice", "action": audited.action, "detail": audited.detail, "policy_version": 1},
     )
     assert (audited.actor, audited.policy_version) == ("alice", 1)
+
+
+def test_numbers_that_were_given_elsewhere_are_not_given_again(store: SiteStore) -> None:
+    assert store.last_deployment == 0
+    store.skip_deployments(7)
+    assert store.add_deployment(Deployment(0, "all", "", Purpose.AVAILABLE), "ann").id == 8
+    store.skip_deployments(3)
+    store.remove_deployment(8, "ann")
+    assert store.last_deployment == 8
+    assert store.add_deployment(Deployment(0, "all", "", Purpose.AVAILABLE), "ann").id == 9

@@ -25,8 +25,25 @@ def points_with(database: Database, *heard: str) -> Points:
     return points
 
 
+async def steering() -> None:
+    """This server is the one to ask."""
+
+
+async def waiting() -> None:
+    raise Unavailable("another site server is to be asked")
+
+
+async def test_a_server_that_waits_asks_no_point(database: Database, settings: Settings) -> None:
+    connection = BusConnection(settings.bus, name="test")
+    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 600.0, waiting)
+    async with at_work(connection.run([])):
+        await connection.connected.wait()
+        with pytest.raises(Unavailable, match="another site server is to be asked"):
+            await asker.whole("hq", Question("GET", "/v1/status"), ANN)
+
+
 async def test_without_a_connection_it_is_told_why(database: Database, settings: Settings) -> None:
-    asker = Asker(BusConnection(settings.bus, name="test"), points_with(database, "hq"), "lab", lambda: 5.0)
+    asker = Asker(BusConnection(settings.bus, name="test"), points_with(database, "hq"), "lab", lambda: 5.0, steering)
     with pytest.raises(Unavailable, match="no connection to the bus: not connected yet"):
         await asker.whole("hq", Question("GET", "/v1/status"), ANN)
 
@@ -34,7 +51,7 @@ async def test_without_a_connection_it_is_told_why(database: Database, settings:
 async def test_a_point_that_has_just_gone_is_told_at_once(database: Database, settings: Settings) -> None:
     """It was heard a moment ago, and nobody subscribes to its subject: NATS knows, so nobody waits."""
     connection = BusConnection(settings.bus, name="test")
-    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 600.0)
+    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 600.0, steering)
     async with at_work(connection.run([])):
         await connection.connected.wait()
         with pytest.raises(BusUnavailable, match="point hq is not connected"):

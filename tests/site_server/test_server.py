@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nats.js.errors import NotFoundError
 from tests.nats_server import NATS_SERVER, NatsServer, free_port
 from tests.site_process import SITE, SiteServerProcess, loopback_site
 from tests.site_server.at_work import at_work
 
 from dpd.bus.connection import BusConnection
+from dpd.bus.link import Link
 from dpd.bus_settings import BusSettings
 from dpd.cli.client import Client
 from dpd.site_server.layout import DAY_S
@@ -31,11 +33,19 @@ def nats(tmp_path: Path) -> Iterator[NatsServer]:
 async def wait_for_max_age(nats: NatsServer, seconds: float) -> None:
     """Until the hub keeps status messages for so long."""
     connection = BusConnection(BusSettings(url=nats.url, site=SITE), name="test")
-    async with asyncio.timeout(30), at_work(connection.run([])):
+    async with asyncio.timeout(60), at_work(connection.run([])):
         await connection.connected.wait()
         assert connection.link is not None
-        while (await connection.link.jetstream.stream_info(f"dpd_{SITE}_status")).config.max_age != seconds:
+        while await max_age(connection.link) != seconds:
             await asyncio.sleep(0.05)
+
+
+async def max_age(link: Link) -> float | None:
+    """None where the stream has not been made yet."""
+    try:
+        return (await link.jetstream.stream_info(f"dpd_{SITE}_status")).config.max_age
+    except NotFoundError:
+        return None
 
 
 def test_it_is_ready_says_what_it_is_reloads_and_drains(nats: NatsServer, tmp_path: Path) -> None:

@@ -79,6 +79,19 @@ class Notice(Struct):
     at: float
 
 
+class SiteLease(Struct):
+    """Which site server steers the site; put again and again by it, each time with another `mark`. `server` is the series of its
+    archive, which a backup of its state keeps; `process` as `running_process.sign_of_process` has it, "" where nobody can tell."""
+
+    mark: str
+    server: str
+    host: str
+    pid: int
+    process: str
+    since: Moment
+    is_released: bool = False
+
+
 class PolicyHead(Struct):
     """The policy's document: its chunks joined and unpacked by zlib are `size_bytes` of JSON with this hash."""
 

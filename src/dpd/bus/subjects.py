@@ -75,11 +75,18 @@ class Subjects:
         return f"dpd_{self.site}_desired"
 
     @property
+    def site_bucket(self) -> str:
+        """The site server's own, of no concern to points: `LEASE`, and `ESTATE`, what its successor needs."""
+        return f"dpd_{self.site}_site"
+
+    @property
     def buckets(self) -> tuple[str, ...]:
+        """Those of points, which a leaf node mirrors."""
         return self.policy_bucket, self.runs_bucket, self.desired_bucket
 
 
 POLICY_HEAD = "head"
+LEASE, ESTATE = "lease", "estate"
 
 
 def chunk_key(slot: int, index: int) -> str:

@@ -31,6 +31,7 @@ content = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("serve", epilog="Example: dpd site serve --config /etc/dpd/dpd-site.toml")(serve)
+    app.command("status", epilog="Example: dpd site status --json")(status)
     app.add_typer(content, name="content")
 
 
@@ -44,6 +45,15 @@ def serve(
     from dpd.site_server.server import main
 
     raise typer.Exit(main(load_settings(config.absolute()), config.absolute()))
+
+
+def status(socket: SiteSocketOption = SITE_SOCKET, as_json: JsonOption = False) -> None:
+    """Show how the site server is: whether it steers the site, and who else does; the bus, the policy, the points."""
+    reply = ask_site(socket).get("status")
+    if as_json:
+        print_json(reply)
+    else:
+        print_site(reply)
 
 
 @content.command(epilog="Example: dpd site content add LAB00001 --group branches")
@@ -121,6 +131,7 @@ def print_site(reply: dict[str, Any]) -> None:
         [
             ("dpd", f"{reply['version']}, {reply['state']}, pid {reply['pid']}, since {moment(reply['started_at'])}"),
             ("Site", reply["site"]),
+            ("Steers it", _steers(reply["lease"])),
             ("Settings", reply["settings_path"]),
             ("Bus", reached),
             ("Policy", f"version {reply['policy_version']}{out}, {reply['points_behind']} points behind"),
@@ -131,6 +142,19 @@ def print_site(reply: dict[str, Any]) -> None:
             ("Messages", reply["messages"]),
         ]
     )
+
+
+def _steers(lease: dict[str, Any]) -> str:
+    holder = f"the site server on {lease['host']} (pid {lease['pid']})"
+    if lease["trouble"]:
+        return f"no, and nobody does: {lease['trouble']}"
+    if lease["state"] == "held":
+        return f"yes, since {moment(lease['since'])}"
+    if lease["state"] == "waiting":
+        return (
+            f"no: {holder} does, since {moment(lease['since'])}; this one waits, and takes over when that one is gone"
+        )
+    return "not known without the bus" + (f"; last known: {holder}" if lease["host"] else "")
 
 
 def _target(dp: str, group: str) -> str:

@@ -80,9 +80,11 @@ class SiteApi:
         return AssignmentList(await asyncio.to_thread(self.assignments.all))
 
     async def add_assignment(self, request: web.Request, parameters: None, body: AssignmentRequest) -> Assignment:
+        await self._operations.require_steering()
         return self.assignments.add(body.target, body.package_id, body.source_version, body.priority, actor_of(request))
 
     async def remove_assignment(self, request: web.Request, parameters: AssignmentParameters, body: None) -> Assignment:
+        await self._operations.require_steering()
         return self.assignments.remove(parameters.target, parameters.package_id)
 
     async def site_openapi(self, request: web.Request, parameters: None, body: None) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _is_shared(route: Route) -> bool:
     return route.path.startswith(SHARED_PATHS) or says_of_points
 
 
-_MISSING, _CONFLICT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
+_MISSING, _CONFLICT, _UNAVAILABLE = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE
 
 OWN_ROUTES = (
     Route("GET", "/v1/status", "The site server at a glance", SiteApi.site_status, SiteStatus),
@@ -162,7 +164,7 @@ OWN_ROUTES = (
         SiteApi.add_assignment,
         Assignment,
         body=AssignmentRequest,
-        refusals=(_MISSING,),
+        refusals=(_MISSING, _UNAVAILABLE),
     ),
     Route(
         "DELETE",
@@ -171,7 +173,7 @@ OWN_ROUTES = (
         SiteApi.remove_assignment,
         Assignment,
         parameters=AssignmentParameters,
-        refusals=(_MISSING,),
+        refusals=(_MISSING, _UNAVAILABLE),
     ),
     Route("GET", "/openapi.json", "This document", SiteApi.site_openapi, dict),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,21 @@ class WholeAnswer:
 
 
 class Asker:
-    """`timeout_s` tells how long to wait for a sign of a point."""
+    """`timeout_s` tells how long to wait for a sign of a point; `require` raises where another server is to be asked."""
 
-    def __init__(self, connection: BusConnection, points: Points, site: str, timeout_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connection: BusConnection,
+        points: Points,
+        site: str,
+        timeout_s: Callable[[], float],
+        require: Callable[[], Awaitable[None]],
+    ) -> None:
         self._connection = connection
         self._points = points
         self._subjects = Subjects(site)
         self._timeout_s = timeout_s
+        self._require = require
 
     async def parts(self, point: str, question: Question, caller: Caller) -> AsyncGenerator[Answer, None]:
         """As they come. Raises SiteNotFound, Unavailable, BusError."""
@@ -63,6 +71,7 @@ class Asker:
         link = self._connection.link
         if link is None:
             raise Unavailable(f"the site server has no connection to the bus: {self._connection.trouble}")
+        await self._require()
         request = Ask(
             secrets.token_hex(16),
             question.method,

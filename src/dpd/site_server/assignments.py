@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dpd.bus.link import Link
 from dpd.bus.messages import Desired, DesiredPackage, encode
@@ -17,6 +18,8 @@ from dpd.site_server.points import EVERY_POINT, Points
 
 POINT, GROUP = "dp", "group"
 LOOK_S = 5.0  # at the model's groups, where nobody told of a change
+
+HandDown: TypeAlias = Callable[[Link, Sequence["Assignment"]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Assignments:
         self._subjects = Subjects(site)
         self._clock = clock
         self._changed = asyncio.Event()
+        self.hand_down: HandDown | None = None  # to the next site server, before any point hears of it
 
     def all(self) -> list[Assignment]:
         """By target and package."""
@@ -72,6 +76,13 @@ class Assignments:
         self._changed.set()
         return found
 
+    def replace_all(self, assigned: Iterable[Assignment]) -> None:
+        """These are all that there are, as the site server before had them."""
+        rows = [(a.target, a.package_id, a.source_version, a.priority, a.added_at, a.actor) for a in assigned]
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM assignments")
+            connection.executemany("INSERT INTO assignments VALUES (?, ?, ?, ?, ?, ?)", rows)
+
     def desired(self, point: str, groups: Sequence[str], assigned: Sequence[Assignment]) -> Desired:
         """What this point is to hold."""
         packages: dict[str, DesiredPackage] = {}
@@ -91,6 +102,8 @@ class Assignments:
         while True:
             self._changed.clear()
             assigned = await asyncio.to_thread(self.all)
+            if self.hand_down is not None:
+                await self.hand_down(link, assigned)
             for point in self._points.all():
                 wanted = encode(self.desired(point.name, point.groups, assigned))
                 if point.name not in told:

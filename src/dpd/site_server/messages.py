@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from dpd.control.messages import Failure, PackageId, Request, SourceVersion
 from dpd.site_server.assignments import Assignment
+from dpd.site_server.lease import LeaseStatus
 from dpd.site_server.points import PointStatus
 
 _END = r"(?![\s\S])"
@@ -97,7 +98,7 @@ class BusStatus(Struct):
 
 class SiteStatus(Struct):
     """The site server at a glance. `policy_version` is the newest that points are told, `policy_is_out` whether that is all that
-    the site says by now; points count by state."""
+    the site says by now; `lease` whether this server steers the site, and who else does; points count by state."""
 
     role: str
     site: str
@@ -107,6 +108,7 @@ class SiteStatus(Struct):
     started_at: float
     settings_path: str
     bus: BusStatus
+    lease: LeaseStatus
     policy_version: int
     policy_is_out: bool
     computers: int

@@ -22,6 +22,7 @@ from dpd.site.store import SiteStore
 from dpd.site_server.archive import Archive
 from dpd.site_server.asker import Asker
 from dpd.site_server.assignments import Assignments
+from dpd.site_server.lease import Lease, LeaseState
 from dpd.site_server.messages import BusStatus, SiteStatus
 from dpd.site_server.points import Points, PointStatus
 from dpd.site_server.publisher import Publisher
@@ -42,6 +43,7 @@ class SiteParts:
     assignments: Assignments
     publisher: Publisher
     connection: BusConnection
+    lease: Lease
 
 
 class SiteServerOperations:
@@ -59,7 +61,13 @@ class SiteServerOperations:
         self.archive = parts.archive
         self.messages = MessageOperations(parts.archive, self.draining.is_set)
         self.publisher = parts.publisher
-        self.asker = Asker(parts.connection, parts.points, settings.bus.site, lambda: self.settings.bus.ask_timeout_s)
+        self.asker = Asker(
+            parts.connection,
+            parts.points,
+            settings.bus.site,
+            lambda: self.settings.bus.ask_timeout_s,
+            parts.lease.require,
+        )
         self._parts = parts
         self._config_path = config_path
         self._started_at = time.time()
@@ -87,6 +95,7 @@ class SiteServerOperations:
             started_at=self._started_at,
             settings_path=self.settings.path,
             bus=bus,
+            lease=self._parts.lease.status(),
             policy_version=self.publisher.version,
             policy_is_out=self.publisher.is_up_to_date,
             computers=len(store.computers.by_name),
@@ -96,6 +105,11 @@ class SiteServerOperations:
             points_behind=stats.behind,
             messages=self.archive.stats.kept,
         )
+
+    async def require_steering(self) -> None:
+        """For what points are told: refused while another server tells them. Raises Unavailable."""
+        if self._parts.lease.state is LeaseState.WAITING:
+            await self._parts.lease.require()
 
     async def remove_point(self, name: str, actor: str) -> PointStatus:
         """Also one that was heard and never declared. Raises SiteNotFound, SiteConflict."""

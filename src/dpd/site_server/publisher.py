@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -41,8 +41,13 @@ class PublisherStats:
     published: int = counter("Policies put on the bus")
 
 
+async def _may(link: Link) -> None:
+    """Where nobody else could publish."""
+
+
 class Publisher:
-    """`publish` and `keep_saying` are works of the bus connection. `told` is called after each publication."""
+    """`publish` and `keep_saying` are works of the bus connection. `told` is called after each publication, `note_out` with the
+    hash of a model that is on the bus; `confirm` raises where this server may not publish."""
 
     def __init__(
         self,
@@ -51,6 +56,8 @@ class Publisher:
         *,
         held: Callable[[], int] = lambda: 0,
         told: Callable[[PolicyHead], None] = lambda head: None,
+        note_out: Callable[[str], None] = lambda sha256: None,
+        confirm: Callable[[Link], Awaitable[None]] = _may,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.stats = PublisherStats()
@@ -59,6 +66,8 @@ class Publisher:
         self._subjects = Subjects(site)
         self._held = held  # the highest version that a point is known to hold
         self._told = told
+        self._note_out = note_out
+        self._confirm = confirm
         self._clock = clock
         self._changed = asyncio.Event()
         self._published = asyncio.Condition()
@@ -125,7 +134,8 @@ class Publisher:
             return  # a site that has said nothing yet takes nothing away from points that have a policy of their own
         model = await asyncio.to_thread(encode_model, said)
         is_out = before is not None and before.sha256 == hashlib.sha256(model).hexdigest()
-        if is_out and not self._is_overtaken:
+        if before is not None and is_out and not self._is_overtaken:
+            self._note_out(before.sha256)
             return
         version = max(self._store.policy_version, max(self.version, self._held_version) + 1)
         slot = (before.slot + 1) % SLOTS if before is not None else 0
@@ -133,12 +143,15 @@ class Publisher:
             pack_policy, self._subjects.site, version, model, at=self._clock(), slot=slot
         )
         bucket = await link.bucket(self._subjects.policy_bucket)
+        await self._confirm(link)  # a host that stood still for a while may not know yet
         for index, chunk in enumerate(chunks):
             await bucket.put(chunk_key(slot, index), chunk)
+        await self._confirm(link)
         await bucket.put(POLICY_HEAD, encode(head))
         self.head = head
         self.stats.version, self.stats.bytes = head.version, head.size_bytes
         self.stats.published += 1
+        self._note_out(head.sha256)
         self._told(head)
         await self._say(link)
 

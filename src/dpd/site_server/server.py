@@ -35,9 +35,11 @@ from dpd.site_server.assignments import Assignments
 from dpd.site_server.collecting import OWN_READER, Collector, OwnMessages
 from dpd.site_server.database import SiteServerError, open_database
 from dpd.site_server.layout import ensure_layout
+from dpd.site_server.lease import Lease, LeaseState
 from dpd.site_server.operations import SiteParts, SiteServerOperations
 from dpd.site_server.points import Points, Presence
 from dpd.site_server.publisher import Publisher
+from dpd.site_server.succession import Succession
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.spool import Spool
@@ -116,7 +118,14 @@ class SiteServer:
         self._events = EventLog(spool=self._spool)
         store.tell_changes(self._events)
         connection = BusConnection(settings.bus, name=NAME, tell=self._events.note)
-        publisher = Publisher(store, site, held=lambda: points.highest_held, told=self._tell_published)
+        publisher = Publisher(
+            store,
+            site,
+            held=lambda: points.highest_held,
+            told=self._tell_published,
+            note_out=lambda sha256: self._succession.note_out(sha256),
+            confirm=lambda link: lease.confirm(link),
+        )
         points = Points(database, lambda: list(store.points.values()), lambda: publisher.version)
         stack.callback(points.write)
         loop = asyncio.get_running_loop()
@@ -125,14 +134,24 @@ class SiteServer:
             loop.call_soon_threadsafe(publisher.wake)
 
         store.watch(heard)
+        assignments, archive = Assignments(database, points, site), Archive(database, settings.site.keep_events_days)
+        self._succession = Succession(store, database, assignments, site, tell=self._events.note)
+        lease = Lease(
+            site,
+            archive.epoch,
+            succeed=self._succession.succeed,
+            begin=self._succession.begin,
+            tell=self._events.note,
+        )
         self._parts = SiteParts(
             store=store,
             policy=BootPolicy(settings, store=store),
-            archive=Archive(database, settings.site.keep_events_days),
+            archive=archive,
             points=points,
-            assignments=Assignments(database, points, site),
+            assignments=assignments,
             publisher=publisher,
             connection=connection,
+            lease=lease,
         )
         self._runs = SharedRuns(store, memory, site, NAME, is_mirror=False)
         self._collector = Collector(self._parts.archive, site)
@@ -142,8 +161,8 @@ class SiteServer:
     async def run(self) -> None:
         """Serve until told to stop, then drain."""
         parts = self._parts
-        works = (
-            self._hear,
+        lone = (self._hear, parts.lease.attend, self._follow)
+        steering = (
             self._keep_layout,
             parts.publisher.publish,
             parts.publisher.keep_saying,
@@ -153,7 +172,7 @@ class SiteServer:
         )
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(parts.connection.run([self._behind_layout(work) for work in works])),
+                tasks.create_task(parts.connection.run([*lone, *map(self._steering, steering)])),
                 tasks.create_task(self._collector.keep_trimming()),
                 tasks.create_task(self._own_messages.keep_collecting()),
                 tasks.create_task(self._keep_watching_points()),
@@ -164,9 +183,38 @@ class SiteServer:
                 task.cancel()
 
     async def _drained(self) -> None:
-        """What was said last is on the bus, where there is one."""
-        if self._parts.connection.link is not None:
-            await self._parts.publisher.wait_published(DRAIN_PUBLISH_S)
+        """What was said last is on the bus, where there is one, and another site server need not wait."""
+        parts = self._parts
+        if parts.connection.link is not None and parts.lease.state is LeaseState.HELD:
+            await parts.publisher.wait_published(DRAIN_PUBLISH_S)
+        if (link := parts.connection.link) is not None:
+            try:
+                await parts.lease.give_back(link)
+            except Exception as error:  # it expires
+                log.warning("lease of the site not given back", extra={"error": str(error)})
+
+    async def _follow(self, link: Link) -> None:
+        """While another server steers the site."""
+
+        async def follow() -> None:
+            model = self.operations.site.model
+            model.followed_site = self._settings.bus.site
+            try:
+                await self._succession.follow(link)
+            finally:
+                model.followed_site = ""
+
+        await self._parts.lease.during(LeaseState.WAITING, follow)
+
+    def _steering(self, work: Work) -> Work:
+        """The same work, done while this server steers the site."""
+        behind = self._behind_layout(work)
+
+        @wraps(work)
+        async def steering(link: Link) -> None:
+            await self._parts.lease.during(LeaseState.HELD, lambda: behind(link))
+
+        return steering
 
     def _behind_layout(self, work: Work) -> Work:
         """The same work, begun when streams and buckets are there."""
@@ -234,6 +282,7 @@ class SiteServer:
         registry.add("site_policy", parts.publisher.stats)
         registry.add("site_archive", parts.archive.stats)
         registry.add("site_collector", self._collector.stats)
+        registry.add("site_lease", parts.lease.stats)
         registry.add("site_runs", self._runs.stats)
         registry.add("spool", self._spool.stats)
         registry.add_read("site", parts.points.read_stats)
