@@ -28,6 +28,15 @@ class SequenceError(DpdError):
     """A task sequence that cannot be read, published or found: what, where, and what was expected."""
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceProblem:
+    """What is wrong in one line of a document, counted from 1 (0 where it is of none), and where that is: a step and a key."""
+
+    line: int
+    place: str
+    message: str
+
+
 class StepKind(StrEnum):
     """What a step does; `catalogue.CATALOGUE` has each one's keys."""
 
