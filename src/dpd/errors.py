@@ -66,8 +66,20 @@ class ExecutionNotFound(DeploymentError):
     """No such execution."""
 
 
+class CaptureNotFound(ExecutionNotFound):
+    """No such capture, or none that is open."""
+
+
 class DeploymentDiskFull(DeploymentError):
     """No room for what a target reports or sends."""
+
+
+class TargetRefused(DpdError):
+    """A machine that booted is refused: `code` is for its program, the message says why and the next step."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BuildError(DpdError):

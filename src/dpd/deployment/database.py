@@ -31,6 +31,12 @@ CREATE TABLE report (
   heard_at REAL NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL,
   PRIMARY KEY (execution, number)
 ) WITHOUT ROWID;
+CREATE TABLE capture (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, execution TEXT NOT NULL, machine TEXT NOT NULL,
+  package_id TEXT NOT NULL, size_bytes INTEGER NOT NULL, state TEXT NOT NULL, kept_bytes INTEGER NOT NULL,
+  source_version INTEGER NOT NULL, error TEXT NOT NULL, started_at REAL NOT NULL, changed_at REAL NOT NULL
+);
+CREATE UNIQUE INDEX capture_once ON capture (execution, package_id, size_bytes) WHERE state = 'open';
 """
 
 

@@ -162,6 +162,7 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "deployment.silent": _define(_WARNING, 9007, "{mac}[ ({computer})] says nothing any more in task sequence {sequence}[, step {step}][ ({step_name})].[ {next_step}]"),
     "deployment.heard_again": _define(_INFO, 9008, "{mac}[ ({computer})] is heard again in task sequence {sequence}."),
     "deployment.lost": _define(_ERROR, 9009, "{mac}[ ({computer})]: task sequence {sequence} version {version} did not end[: {error}].[ {next_step}]"),
+    "deployment.captured": _define(_INFO, 9010, "{mac}[ ({computer})] was captured to {package_id} version {source_version} ({size_bytes} bytes)."),
 }  # fmt: skip
 # Free for those who add: 5500 doors and roles, 6000 policy and site model, 7000 bus, 8000 site server, 9000 deployments under way.
 
