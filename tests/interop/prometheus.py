@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Prometheus that scrapes one daemon every second and evaluates dpd's rules."""
+"""A real Prometheus that scrapes daemons every second and evaluates dpd's rules."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 _CONFIG = """
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: ["{rules}"]
 scrape_configs:
   - job_name: dpd
-    static_configs: [{{targets: ["127.0.0.1:{metrics_port}"]}}]
+    static_configs: [{{targets: [{targets}]}}]
 """
 
 
 class Prometheus:
     """A context manager; inside it is ready. What it stores lies in `folder` and goes with that."""
 
-    def __init__(self, folder: Path, rules: Path, metrics_port: int) -> None:
+    def __init__(self, folder: Path, rules: Path, *metrics_ports: int) -> None:
         self._folder = folder
-        config = _CONFIG.format(rules=rules, metrics_port=metrics_port)
+        targets = ", ".join(f'"127.0.0.1:{port}"' for port in metrics_ports)
+        config = _CONFIG.format(rules=rules, targets=targets)
         (folder / "prometheus.yml").write_text(config, encoding="utf-8")
 
     def __enter__(self) -> Self:

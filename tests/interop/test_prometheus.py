@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules and dashboard in a real Prometheus that scrapes a real daemon, while machines boot, images go out by multicast and
-content is pulled, loses bytes and is mended: whatever they ask has data, or is empty for a reason that is written here."""
+"""Rules and dashboard in a real Prometheus that scrapes a real daemon and the site server that steers it, while machines boot,
+images go out by multicast, content is pulled, loses bytes and is mended, and the site speaks: whatever they ask has data, or is
+empty for a reason that is written here."""
 
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ import pytest
 from tests.daemon_process import DaemonProcess
 from tests.interop.prometheus import Prometheus
 from tests.interop.test_promtool import ALERTS, METRIC, expressions, panels
+from tests.nats_server import NATS_SERVER, NatsServer
+from tests.site_process import BUS_SETTINGS, SiteServerProcess
 
 from dpd.cli.client import Client
 
 SIZE_BYTES = 6 << 20
+POINT = "p1"
 
 # Counters by a label begin with the first thing that they count; nothing of these kinds happens here.
 NOTHING_TO_COUNT = {
@@ -31,19 +35,6 @@ NOTHING_TO_COUNT = {
     "dpd_querier_elections_total": "the querier needs CAP_NET_RAW and is off",
     "dpd_querier_is_querier": "the querier is off",
     "dpd_pxe_malformed_total": "nobody sends broken DHCP",
-    "dpd_spool_unconfirmed": "nobody but the bus confirms status messages",
-    **dict.fromkeys(
-        (
-            "dpd_bus_connected",
-            "dpd_bus_policy_age_seconds",
-            "dpd_bus_policy_refused_total",
-            "dpd_bus_status_backlog",
-            "dpd_bus_desired_missing",
-            "dpd_bus_failures_total",
-        ),
-        "this dpd is by itself",
-    ),
-    **dict.fromkeys(("dpd_site_last_seen_age_seconds", "dpd_site_behind"), "no site server is scraped"),
 }
 
 
@@ -66,13 +57,36 @@ def port_of(client: Client, service: str, name: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def point(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
-    """The daemon that is looked at, with one source."""
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    if NATS_SERVER is None:
+        pytest.skip("missing: Debian's nats-server")
+    with NatsServer(tmp_path_factory.mktemp("nats")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def site_server(hub: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiteServerProcess]:
+    """It declares the point, wants a package there, and has one computer."""
+    state = tmp_path_factory.mktemp("site") / "state"
+    with SiteServerProcess(state, hub.url, metrics_port=free_port()).ready() as server:
+        client = Client(server.control_socket)
+        client.post("points", body={"name": POINT})
+        client.post("computers", body={"name": "PC-1", "macs": ["52:54:00:00:00:01"]})
+        client.post("assignments", body={"target": f"dp:{POINT}", "package_id": "LAB00001"})
+        yield server
+
+
+@pytest.fixture(scope="module")
+def point(
+    origin: str, hub: NatsServer, site_server: SiteServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DaemonProcess]:
+    """The daemon that is looked at, with one source, as a point of the site."""
     state = tmp_path_factory.mktemp("point") / "state"
     daemon = DaemonProcess(state, metrics_port=free_port(), pxe_port=free_port())
     with daemon.config.open("a", encoding="utf-8") as config:
         config.write("[distribution]\nretry_interval_s = 1\n")
         config.write(f'[[distribution.source]]\nname = "origin"\nurl = "{origin}"\n')
+        config.write(BUS_SETTINGS.format(url=hub.url, point=POINT))
     (state / "boot").mkdir()
     (state / "boot" / "loader.efi").write_bytes(b"\0" * 100_000)
     with daemon.ready():
@@ -88,19 +102,34 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def prometheus(point: DaemonProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(
+    point: DaemonProcess, site_server: SiteServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
     import shutil
 
     if shutil.which("prometheus") is None:
         pytest.skip("missing: prometheus")
-    metrics_port = int(re.findall(r'listen = "127.0.0.1:(\d+)"', point.config.read_text())[-1])
-    with Prometheus(tmp_path_factory.mktemp("prometheus"), ALERTS, metrics_port) as prometheus:
-        prometheus.wait_for('up{job="dpd"} == 1')
+    ports = [metrics_port_of(each) for each in (point, site_server)]
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), ALERTS, *ports) as prometheus:
+        prometheus.wait_for('count(up{job="dpd"} == 1) == 2')
         everything_happens(point)
+        the_site_speaks(site_server)
+        prometheus.wait_for("dpd_site_behind == 0 and dpd_site_policy_version > 0")
         prometheus.wait_for("dpd_validation_repaired_total > 0")
         prometheus.wait_for("dpd_multicast_completions_total > 0")
         time.sleep(4)  # a rate needs two samples behind the last event
         yield prometheus
+
+
+def metrics_port_of(daemon: DaemonProcess) -> int:
+    return int(re.findall(r'listen = "127.0.0.1:(\d+)"', daemon.config.read_text())[-1])
+
+
+def the_site_speaks(site_server: SiteServerProcess) -> None:
+    """It changes policy, and asks the point something."""
+    client = Client(site_server.control_socket)
+    client.post("computers", body={"name": "PC-2", "macs": ["52:54:00:00:00:02"]})
+    assert client.get("points", POINT, "status")["state"] == "ready"
 
 
 def everything_happens(point: DaemonProcess) -> None:
@@ -218,6 +247,15 @@ CASES: list[tuple[str, Callable[[float], bool]]] = [
     ('dpd_distribution_jobs{state="waiting"}', lambda value: value in (0, 1)),  # GONE is tried again every few seconds
     ("dpd_library_root_free_bytes", lambda value: value > 0),
     ("dpd_validation_age_seconds", lambda value: 0 <= value < 120),
+    ("sum(dpd_bus_connected)", lambda value: value == 2),  # the point and the site server
+    ("dpd_bus_policy_age_seconds", lambda value: 0 <= value < 120),
+    ("dpd_bus_policy_mirrored_total", lambda value: value >= 1),
+    ("dpd_bus_desired_packages", lambda value: value == 1),
+    ("dpd_bus_desired_missing", lambda value: value == 0),
+    ('dpd_bus_asks_total{outcome="done"}', lambda value: value >= 1),
+    ('dpd_site_points{state="present"}', lambda value: value == 1),
+    (f'dpd_site_last_seen_age_seconds{{point="{POINT}"}}', lambda value: 0 <= value < 60),
+    ("dpd_site_archive_stored_total", lambda value: value > 0),
 ]
 
 
