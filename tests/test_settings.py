@@ -25,8 +25,8 @@ WRONG = [
     ("[pxe", "not TOML: Expected ']' at the end of a table declaration (at end of document)"),
     ("[tftp]\nport = 69\nport = 70", "not TOML: Cannot overwrite a value (at end of document)"),
     # unknown names
-    ("[tfpt]", "unknown table [tfpt]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [control], [console], [bus], [site], [metrics]"),
-    ("path = 'x'", "unknown table [path]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [control], [console], [bus], [site], [metrics]"),
+    ("[tfpt]", "unknown table [tfpt]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [deployment], [control], [console], [bus], [site], [metrics]"),
+    ("path = 'x'", "unknown table [path]; allowed: [daemon], [pxe], [boot], [tftp], [http], [multicast], [library], [distribution], [deployment], [control], [console], [bus], [site], [metrics]"),
     ("[http]\nprot = 80", "unknown key http.prot = 80; allowed here: enabled, listen, port, tls_port, certificate, private_key, tls_name, max_connections"),
     ("[[pxe.rule]]\nname = 'a'\nloader = 'b'\narch = 7", "unknown key pxe.rule[0].arch = 7; allowed here: name, client_class, client_arch, loader, flow"),
     # wrong types

@@ -28,6 +28,7 @@ from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained
 from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
+from dpd.deployment.opening import OpenDeployments
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
@@ -66,6 +67,7 @@ class Stores:
     images: BootImageStore
     events: EventLog
     distribution: OpenDistribution
+    deployments: OpenDeployments
     spool: Spool
 
 
@@ -184,6 +186,7 @@ class Daemon:
             images=stores.images,
             multicast=services.multicast,
             opened=stores.distribution,
+            deployments=stores.deployments,
             events=stores.events,
             config_path=self._config_path,
         )
@@ -211,6 +214,7 @@ class Daemon:
             )
             await self._bus.open(stack, make)
         stores.distribution.start()
+        stores.deployments.start()
         if self._settings.metrics.listen:
             await serve_metrics(stack, self._settings.metrics.listen, self._registry(stores))
 
@@ -245,6 +249,7 @@ class Daemon:
         registry.add("control_loop", self._loop_lag)
         boot_files = stores.boot_files
         stores.distribution.add_metrics(registry)
+        stores.deployments.add_metrics(registry)
         registry.add("spool", stores.spool.stats)
         if self._bus is not None:
             self._bus.add_metrics(registry)
@@ -284,4 +289,13 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     store.tell_changes(events)
     distribution = OpenDistribution(settings, library, state_dir, events)
     stack.push_async_callback(asyncio.to_thread, distribution.stop)  # before the library, which its jobs use
-    return Stores(library, boot_files, journal, chain, policy, images, events, distribution, spool)
+    deployments = OpenDeployments(
+        settings,
+        library,
+        state_dir,
+        events,
+        refuse_new_content=distribution.core.maintenance.refuse_new_content,
+        arrived=distribution.core.noticed,
+    )
+    stack.push_async_callback(asyncio.to_thread, deployments.stop)
+    return Stores(library, boot_files, journal, chain, policy, images, events, distribution, deployments, spool)

@@ -23,6 +23,7 @@ from dpd.bus_settings import SiteSettings as SiteSettings
 from dpd.content_settings import DistributionSettings as DistributionSettings
 from dpd.content_settings import LibrarySettings as LibrarySettings
 from dpd.content_settings import SourceSettings as SourceSettings
+from dpd.deployment_settings import DeploymentSettings as DeploymentSettings
 from dpd.errors import SettingsError
 from dpd.pxe_settings import PxeRule as PxeRule
 from dpd.pxe_settings import PxeSettings as PxeSettings
@@ -177,6 +178,7 @@ class Settings:
     multicast: MulticastSettings = field(default_factory=MulticastSettings)
     library: LibrarySettings = field(default_factory=LibrarySettings)
     distribution: DistributionSettings = field(default_factory=DistributionSettings)
+    deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     bus: BusSettings = field(default_factory=BusSettings)

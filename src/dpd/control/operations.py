@@ -38,6 +38,7 @@ from dpd.control.uploads import Uploads
 from dpd.control.validation_operations import ValidationOperations
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
+from dpd.deployment.opening import OpenDeployments
 from dpd.distribution.distribution import Distribution
 from dpd.distribution.opening import OpenDistribution
 from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
@@ -141,6 +142,7 @@ class Operations:
         images: BootImageStore | None = None,
         distribution: Distribution | None = None,
         opened: OpenDistribution | None = None,
+        deployments: OpenDeployments | None = None,
         events: EventLog | None = None,
     ) -> None:
         self.settings = settings
@@ -157,6 +159,7 @@ class Operations:
         self._services = services
         self._multicast = multicast
         self._opened = opened
+        self._deployments = deployments
         self._events = events or (multicast.events if multicast is not None else EventLog())
         self.bus = BusOperations()
         self.messages = MessageOperations(self._events.spool, self.draining.is_set)
@@ -310,6 +313,8 @@ class Operations:
             service.apply(new)
         if self._opened is not None:
             self._opened.apply(new)
+        if self._deployments is not None:
+            self._deployments.apply(new)
         for read_again in self.at_reload:
             read_again()
         log.info("reloaded", extra={"path": new.path, "boot_files": files})

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +193,11 @@ class Captures:
         found = table.find_captures(self._database, "1 ORDER BY number DESC LIMIT ?", limit)
         with self._lock:
             return [replace(each, kept_bytes=self._written.get(each.id, each.kept_bytes)) for each in found]
+
+    def open_captures(self) -> Sequence[Capture]:
+        """Those on their way in."""
+        with self._lock:
+            return [replace(each, kept_bytes=self._written[each.id]) for each in self._open.values()]
 
     def look_over(self, now: float) -> None:
         """Give up those that nobody has sent anything of for long, and forget what ended long ago."""
