@@ -28,6 +28,14 @@ class SequenceError(DpdError):
     """A task sequence that cannot be read, published or found: what, where, and what was expected."""
 
 
+class SequenceNotFound(SequenceError):
+    """No such sequence, or not this version of it."""
+
+
+class SequenceConflict(SequenceError):
+    """It would contradict what is there: another text under a version that was published, or one that is deployed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceProblem:
     """What is wrong in one line of a document, counted from 1 (0 where it is of none), and where that is: a step and a key."""
