@@ -115,6 +115,7 @@ def prometheus(
         everything_happens(point)
         the_site_speaks(site_server)
         prometheus.wait_for("dpd_site_behind == 0 and dpd_site_policy_version > 0")
+        prometheus.wait_for("dpd_bus_desired_packages == 1 and dpd_bus_desired_missing == 0")
         prometheus.wait_for("dpd_validation_repaired_total > 0")
         prometheus.wait_for("dpd_multicast_completions_total > 0")
         time.sleep(4)  # a rate needs two samples behind the last event
