@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, cast
 
 import typer
 
-from dpd.cli.client import CHUNK_BYTES, Client, plain_name
+from dpd.cli import boot_image_build
+from dpd.cli.boot_image_upload import upload
+from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
-from dpd.cli.screen import Bar, follow_job, moment, print_fields, print_json, print_table, progress_bar, size
-from dpd.errors import ContentError
+from dpd.cli.screen import follow_job, moment, print_fields, print_json, print_table, progress_bar, size
 
 app = typer.Typer(help="Add, list, refresh and remove boot images.", no_args_is_help=True, rich_markup_mode=None)
+
+app.command(epilog="Example: dpd boot-image build --id LAB00010")(boot_image_build.build)
 
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="Boot image ID, such as LAB00005.")]
 VersionOption = Annotated[
@@ -64,7 +65,7 @@ def add(
             image = follow_job(lines, "adding", bar)
         else:
             query = told | {name: "true" for name, is_set in flags.items() if is_set}
-            image = _upload(client, [*files, *([sdi] if sdi else [])], query, bar)
+            image = upload(client, [*files, *([sdi] if sdi else [])], query, bar)
     _print_image(image, as_json)
 
 
@@ -79,46 +80,6 @@ def _chosen(wim: Path | None, kernel: Path | None, initrds: list[Path], efi: Pat
     if wim:
         return "winpe", [wim]
     return ("linux", [kernel, *initrds]) if kernel else ("efi", cast(list[Path], [efi]))
-
-
-class _Joined:
-    """Several files read as one."""
-
-    def __init__(self, files: Sequence[BinaryIO]) -> None:
-        self._files = list(files)
-
-    def read(self, count: int) -> bytes:
-        while self._files:
-            if chunk := self._files[0].read(count):
-                return chunk
-            del self._files[0]
-        return b""
-
-
-def _upload(client: Client, files: list[Path], query: dict[str, str], bar: Bar) -> dict[str, Any]:
-    opened: list[BinaryIO] = []
-    try:
-        sizes = [path.stat().st_size for path in files]
-        opened = [path.open("rb", buffering=CHUNK_BYTES) for path in files]
-        parts = [{"name": plain_name(path), "size_bytes": each} for path, each in zip(files, sizes, strict=True)]
-        total = sum(sizes)
-        given = {name: value for name, value in query.items() if value}
-        lines = client.upload(
-            _Joined(opened),
-            "boot-images",
-            size_bytes=total,
-            sent=lambda done: bar("sending", done, total),
-            parts=json.dumps(parts),
-            **given,
-        )
-        return follow_job(lines, "adding", bar)
-    except OSError as error:
-        raise ContentError(
-            f"{error.filename or 'boot image'}: {error.strerror}; expected a file of a boot image"
-        ) from None
-    finally:
-        for file in opened:
-            file.close()
 
 
 @app.command("list", epilog="Example: dpd boot-image list --json")

@@ -51,6 +51,12 @@ def extract(wim: Path, index: int, paths: Sequence[str], into: Path) -> None:
     listed.unlink()
 
 
+def update(wim: Path, index: int, commands: Sequence[str]) -> None:
+    """Change an image in place: lines as `wimlib-imagex update` reads them, such as add 'FILE' 'PATH IN THE IMAGE'. All are done,
+    or none."""
+    _run("update", str(wim), str(index), "--no-acls", given="".join(f"{line}\n" for line in commands).encode())
+
+
 def export(
     parts: Sequence[int], index: int, into: Path, progress: Progress, *, bootable: bool, with_integrity: bool
 ) -> None:
@@ -77,10 +83,10 @@ def _names(parts: Sequence[int]) -> list[str]:
     return [f"/proc/self/fd/{part}" for part in parts]
 
 
-def _run(*command: str) -> bytes:
+def _run(*command: str, given: bytes = b"") -> bytes:
     try:
         ran = subprocess.run(
-            [PROGRAM, *command], capture_output=True, env=_environment(), timeout=TIMEOUT_S, check=False
+            [PROGRAM, *command], input=given, capture_output=True, env=_environment(), timeout=TIMEOUT_S, check=False
         )
     except FileNotFoundError:
         raise _not_installed() from None
