@@ -29,6 +29,7 @@ from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.deployment.opening import OpenDeployments
+from dpd.deployment.sequence_store import SequenceStore
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
@@ -68,6 +69,7 @@ class Stores:
     events: EventLog
     distribution: OpenDistribution
     deployments: OpenDeployments
+    sequences: SequenceStore
     spool: Spool
 
 
@@ -298,4 +300,8 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
         arrived=distribution.core.noticed,
     )
     stack.push_async_callback(asyncio.to_thread, deployments.stop)
-    return Stores(library, boot_files, journal, chain, policy, images, events, distribution, deployments, spool)
+    sequences = SequenceStore(state_dir / "sequences.db", library.public_key(), library.sign)
+    stack.push_async_callback(asyncio.to_thread, sequences.close)
+    return Stores(
+        library, boot_files, journal, chain, policy, images, events, distribution, deployments, sequences, spool
+    )
