@@ -8,13 +8,13 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bench.netns import DEVICE, Lan
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from bench.netns import DEVICE, Host, Lan
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 from tests.boot.signing import make_pe
 from tests.interop.boot_wire import BootWire
 from tests.interop.daemon import Daemon
@@ -106,24 +106,9 @@ class Stage:
         self.last += 1
         return f"52:54:00:90:00:{self.last:02x}"
 
-    @contextmanager
-    def page(self, role: Role | None = None, origin: str = ORIGIN, **context: Any) -> Iterator[Page]:
+    def page(self, role: Role | None = None, origin: str = ORIGIN, **context: Any) -> AbstractContextManager[Page]:
         """The page in a window of its own, as somebody who has signed in with this role."""
-        options: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
-        with closing(self.browser.new_context(**options)) as window:
-            if role is not None:
-                window.add_init_script(f"sessionStorage.setItem('dpd-token', '{self.tokens[role]}')")
-            page = window.new_page()
-            page.set_default_timeout(PATIENCE_MS)
-            page.on("console", self._note)
-            page.on("pageerror", lambda error: self.problems.append(str(error)))
-            page.goto(origin)
-            yield page
-
-    def _note(self, message: ConsoleMessage) -> None:
-        """Answers that refuse and a server that is away are what the tests ask for; all else is a fault of the page."""
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
-            self.problems.append(message.text)
+        return window(self.browser, self.tokens[role] if role is not None else "", self.problems, origin, **context)
 
     def boot(self, mac: str, *, vendor_class: bytes = b"") -> tuple[Boot | None, str]:
         """Power a machine on: what its firmware is told to load, and the address that it then has."""
@@ -141,6 +126,27 @@ class Stage:
     def ask(self, path: str) -> Any:
         """What the daemon's own socket says to GET; twenty times as quick as the `dpd` command."""
         return json.loads(self.lan["dpd"].run("curl", "-sf", "--unix-socket", self.dpd.socket, f"http://dpd{path}"))
+
+
+@contextmanager
+def window(browser: Browser, token: str, problems: list[str], origin: str = ORIGIN, **context: Any) -> Iterator[Page]:
+    """The page in a window of its own; what its console complains of is added to `problems`."""
+
+    def note(message: ConsoleMessage) -> None:
+        """Answers that refuse and a server that is away are what the tests ask for; all else is a fault of the page."""
+        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+            problems.append(message.text)
+
+    options: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
+    with closing(browser.new_context(**options)) as opened:
+        if token:
+            opened.add_init_script(f"sessionStorage.setItem('dpd-token', '{token}')")
+        page = opened.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", note)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(origin)
+        yield page
 
 
 @contextmanager
@@ -189,9 +195,7 @@ def staged(directory: Path, lan: Lan, people: tuple[Path, dict[Role, str]], more
         dpd = stack.enter_context(Daemon(directory, prepare(directory) + more, lan["dpd"], known_by(roles)))
         dpd.tell("boot-image", "add", "--efi", directory / "winpe.efi", "--id", IMAGE)
         playwright = stack.enter_context(sync_playwright())
-        chromium = chromium_on(lan, directory)
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS), headless=True)
-        stack.callback(browser.close)
+        browser = stack.enter_context(chromium_at(lan["dpd"], directory / "chromium", playwright))
         yield Stage(lan, dpd, browser, roles, tokens)
 
 
@@ -204,10 +208,9 @@ def prepare(directory: Path) -> str:
     return f'{BOOT_SETTINGS.format(boot=boot)}default_image = "{IMAGE}"\n'
 
 
-def chromium_on(lan: Lan, directory: Path) -> Path:
-    """A program that is Chromium in the server's namespace; Playwright speaks with it through pipes."""
-    program = directory / "chromium"
-    command = " ".join(lan["dpd"].command(shutil.which(CHROMIUM) or CHROMIUM))
+def chromium_at(host: Host, program: Path, playwright: Playwright) -> AbstractContextManager[Browser]:
+    """Chromium in this host's namespace, by a program that is written for it; Playwright speaks with it through pipes."""
+    command = " ".join(host.command(shutil.which(CHROMIUM) or CHROMIUM))
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="ascii")
     program.chmod(0o755)
-    return program
+    return closing(playwright.chromium.launch(executable_path=program, args=list(FLAGS), headless=True))

@@ -11,6 +11,7 @@ import pytest
 from bench.netns import missing
 from playwright.sync_api import Locator, Page, expect
 from tests.interop.daemon import DPD
+from tests.interop.page_orders import PageOrders
 from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, alone_staged, check_looks
 
 from dpd.control.access import Role
@@ -181,6 +182,88 @@ def test_a_machine_is_approved_and_another_denied_by_keyboard_alone(stage: Stage
     assert all(each["mac"] != other for each in stage.ask("/v1/pxe/pending")["verdicts"])
 
 
+def test_who_may_not_give_an_order_does_not_see_its_button(stage: Stage) -> None:
+    ordinary, special = ("Distribute…", "Start…"), ("Deploy…", "Stop boots…", "Stop content…", "Remove deployment 1")
+    seen = {None: (), Role.VIEWER: (), Role.OPERATOR: ordinary, Role.ADMIN: (*ordinary, *special)}
+    for role, buttons in seen.items():
+        with stage.page(role) as page:
+            expect(page.locator("#deployments tbody tr")).to_have_count(1)
+            expect(page.locator("#policy .changes li").first).to_be_visible()
+            expect(page.locator("#packages .empty, #packages li").first).to_be_visible()
+            for name in (*ordinary, *special):
+                expect(page.get_by_role("button", name=name)).to_have_count(1 if name in buttons else 0)
+
+
+def test_what_a_deployment_lacks_is_told_in_its_dialog_and_what_was_typed_stays(stage: Stage) -> None:
+    with stage.page(Role.ADMIN) as page:
+        page.get_by_role("button", name="Deploy…").click()
+        dialog = page.get_by_role("dialog", name="Deploy a boot image")
+        dialog.get_by_label("Computer", exact=True).fill("PC-999")
+        dialog.get_by_role("button", name="Deploy", exact=True).click()
+        expect(dialog.get_by_role("alert")).to_contain_text("PC-999")
+        expect(dialog.get_by_label("Computer", exact=True)).to_have_value("PC-999")
+        dialog.get_by_label("For", exact=True).select_option("all")
+        expect(dialog.get_by_label("Computer", exact=True)).to_be_hidden()
+        dialog.get_by_label("Purpose").select_option("required")
+        dialog.get_by_role("button", name="Deploy", exact=True).click()
+        expect(dialog.get_by_role("alert")).to_contain_text("High risk")
+        expect(dialog.get_by_label("So many computers are meant")).to_be_focused()
+        check_looks(page)
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("button", name="Deploy…")).to_be_focused()
+    assert len(stage.ask("/v1/deployments")["deployments"]) == 1
+
+
+def test_a_required_deployment_is_counted_made_and_removed_by_keyboard_alone(stage: Stage) -> None:
+    with stage.page(Role.ADMIN) as page:
+        expect(page.locator("#deployments tbody tr")).to_have_count(1)
+        tab_to(page, "Deploy…")
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="Deploy a boot image")
+        expect(dialog.get_by_label("For", exact=True)).to_be_focused()
+        page.keyboard.type("All")
+        for _ in range(2):
+            page.keyboard.press("Tab")
+        page.keyboard.type("Req")
+        expect(dialog.get_by_label("Purpose")).to_have_value("required")
+        tab_to(page, "Deploy")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_label("So many computers are meant")).to_be_focused()
+        page.keyboard.type(str(len(stage.ask("/v1/computers")["computers"])))
+        page.keyboard.press("Enter")
+        expect(page.locator("#announcements")).to_contain_text("Deployment 2 for all known computers is there")
+        tab_to(page, "Remove deployment 2")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="Remove deployment 2?")).to_be_visible()
+        page.keyboard.press("Enter")
+        expect(page.locator("#announcements")).to_contain_text("Deployment 2 is removed")
+        expect(page.locator("#deployments-title")).to_be_focused()
+    assert len(stage.ask("/v1/deployments")["deployments"]) == 1
+
+
+def test_a_session_is_started_and_stopped_and_content_kept_as_it_is(stage: Stage) -> None:
+    image = stage.dpd.config.with_name("small.img")
+    image.write_bytes(bytes(range(256)) * 64)
+    stage.dpd.tell("content", "publish", image, "--package", "LAB00009")
+    with stage.page(Role.OPERATOR) as page:
+        PageOrders(page).start_session("LAB00009", 4)
+        session = page.locator("#sessions li.session").filter(has_text="LAB00009")
+        expect(session).to_contain_text("Waiting for 4 of 4 receivers")
+        session.get_by_role("button", name="Stop the session of LAB00009").click()
+        page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+        expect(session.get_by_role("button", name="Stop the session of LAB00009")).to_have_count(0)
+    with stage.page(Role.ADMIN) as page:
+        page.get_by_role("button", name="Stop content…").click()
+        page.get_by_label("Reason").fill("a disk is changed")
+        page.keyboard.press("Enter")
+        expect(page.locator("#banner-content-maintenance")).to_contain_text("a disk is changed")
+        page.get_by_role("button", name="Hand out content again").click()
+        expect(page.locator("#banner-content-maintenance")).to_be_hidden()
+    stage.dpd.tell("content", "remove", "LAB00009")
+    assert stage.ask("/v1/maintenance") == {"reason": ""}
+
+
 def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has this name has the focus, which must then be seen."""
     for _ in range(80):
@@ -280,6 +363,7 @@ def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
     _, code = let_wait(stage)
     with stage.page(Role.OPERATOR) as page:
         expect(card(page, code)).to_be_visible()
+        expect(machine(page, "PC-017")).to_be_visible()
         stage.dpd.kill()
         expect(page.locator("#banner-away")).to_contain_text("dpd has not answered since")
         expect(page.locator("#connection-text")).to_have_text("No answer")

@@ -16,7 +16,7 @@ const WORDS = {
   pin_missing: ["warn", "Waits"],
 };
 // Policy said so: no fault of anything.
-const LEFT_ALONE = new Set(["maintenance", "switched_off", "ignored_mac", "unknown_denied", "nothing_deployed", "already_run", "not_yet", "deployment_expired", "brake", "response_delay"]);
+const LEFT_ALONE = new Set(["maintenance", "switched_off", "ignored_mac", "unknown_denied", "nothing_deployed", "already_run", "not_yet", "deployment_expired", "brake", "response_delay", "key_not_pressed"]);
 
 export function verdictOf(cause) {
   return WORDS[cause] ?? (LEFT_ALONE.has(cause) ? ["idle", "Not served"] : ["bad", "Failed"]);

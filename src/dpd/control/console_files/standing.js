@@ -19,7 +19,7 @@ export class Standing {
   }
 
   wants(message) {
-    return /^(maintenance|daemon|site|pxe|bus)\b/.test(message.event);
+    return /^(maintenance|policy|daemon|site|pxe|bus)\b/.test(message.event);
   }
 
   async load(isCurrent) {
