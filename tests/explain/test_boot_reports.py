@@ -150,7 +150,7 @@ def test_what_policy_did_not_want_and_what_was_not_asked_is_no_failure(story: tu
 
 
 def test_a_user_who_presses_no_key_has_let_nothing_fail() -> None:
-    story = [discover(), decision("prompt", "available", deployment="3"), offer(), lease_request()]
+    story = [discover(), decision("prompt", "available", deployment="3"), offer(loader=""), lease_request()]
     assert names(look(BootReports(), story, is_over=True)) == ["boot.granted"]
     pressed = [*story, boot_request(), boot_reply()]
     assert names(look(BootReports(), pressed, is_over=True)) == ["boot.granted", "boot.failed"]

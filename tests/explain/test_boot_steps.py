@@ -15,6 +15,7 @@ STEPS = [
     ("decision", {"outcome": "wait", "cause": "unknown_pending", "code": "7KQ4DM"}, "policy: wait for approval (unknown_pending, code 7KQ4DM)"),
     ("image_fetched", {"file": "boot.wim"}, "has all of its boot image; the last of it was boot.wim"),
     ("offer", {"loader": "ipxe.efi", "server": "10.0.0.1", "rule": "uefi-x64"}, "is told to load ipxe.efi from 10.0.0.1 (rule uefi-x64)"),
+    ("offer", {"loader": "", "server": "10.0.0.1", "rule": ""}, "is given a boot menu in place of a file by 10.0.0.1"),
     ("ignored", {"reason": "lease_request", "lease_server": "10.0.0.2", "address": "10.0.0.5"}, "asks the lease server 10.0.0.2 for 10.0.0.5; dpd stays out of it"),
     ("ignored", {"reason": "too_early"}, "not answered yet: it has been asking for ? s, less than the response delay"),
     ("ignored", {"reason": "some_new_reason", "detail": "x"}, "not answered: some_new_reason: x"),

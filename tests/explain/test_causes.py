@@ -102,6 +102,10 @@ STAGED: dict[str, tuple[BootCause, tuple[BootEvent, ...]]] = {
         ),
     ),
     "TFTP blocked": (BootCause.TFTP_BLOCKED, (discover(), offer(), lease_request(), boot_request(), boot_reply())),
+    "key not pressed": (
+        BootCause.KEY_NOT_PRESSED,
+        (discover(), decision("prompt", "available", deployment="7"), offer(loader=""), lease_request()),
+    ),
     "MTU hole": (
         BootCause.MTU_HOLE,
         (discover(), offer(), lease_request(), tftp(verdict="timeout", bytes=0, retransmits=6, answered=1)),

@@ -7,6 +7,7 @@ import pytest
 from tests.explain.stories import (
     boot_reply,
     boot_request,
+    decision,
     discover,
     event,
     foreign_offer,
@@ -135,3 +136,61 @@ def test_a_https_address_that_nothing_was_asked_of_is_a_certificate_that_is_not_
 def test_without_a_lease_the_certificate_is_not_to_blame() -> None:
     story = told(discover(client_class="HTTPClient"), offer(loader="https://10.0.0.1:8443/boot/x.efi"))
     assert story.cause is BootCause.NO_LEASE
+
+
+AVAILABLE = decision("prompt", "available", deployment="7")
+MENU = (discover(), AVAILABLE, offer(loader=""), lease_request())
+IPXE = {"client_class": "iPXE"}
+
+
+def test_an_available_deployment_at_which_nobody_presses_the_key_is_no_blocked_tftp() -> None:
+    story = told(*MENU)
+    assert story.cause is BootCause.KEY_NOT_PRESSED
+    assert "Deployment 7 is available, not required" in story.sentence
+    assert "F8" in story.next_step
+    assert told(*MENU, after=10).cause is BootCause.IN_PROGRESS
+
+
+def test_a_menu_that_comes_again_after_a_restart_is_still_waiting_for_a_key() -> None:
+    """A machine that goes on to its disk and starts over soon does what firmware does that merges no offers."""
+    again = (
+        discover(8, "02"),
+        decision("prompt", "available", 8, deployment="7"),
+        offer(8, loader=""),
+        lease_request(12),
+    )
+    assert told(*MENU, *again).cause is BootCause.KEY_NOT_PRESSED
+
+
+def test_a_key_that_was_pressed_and_led_nowhere_is_a_blocked_tftp() -> None:
+    assert told(*MENU, boot_request(), boot_reply()).cause is BootCause.TFTP_BLOCKED
+
+
+def test_a_menu_without_a_lease_and_one_beside_another_proxy_have_those_causes() -> None:
+    assert told(*MENU[:3]).cause is BootCause.NO_LEASE
+    assert told(*MENU, foreign_offer("proxy")).cause is BootCause.SECOND_PROXY
+
+
+def test_firmware_without_a_menu_that_asks_for_nothing_is_not_waiting_for_a_key() -> None:
+    story = told(discover(), AVAILABLE, offer(loader="ipxe.efi"), lease_request())
+    assert story.cause is BootCause.TFTP_BLOCKED
+
+
+def test_a_menu_of_ipxe_in_which_nobody_chose_is_told_and_an_image_that_was_chosen_is_not() -> None:
+    story = (
+        *MENU,
+        boot_request(),
+        boot_reply(),
+        tftp(6),
+        discover(8, "02", **IPXE),
+        decision("prompt", "available", 8, deployment="7"),
+        offer(8, loader="http://10.0.0.1:8080/boot/boot.ipxe"),
+        event(9, "http", file="boot.ipxe", step="finished"),
+    )
+    left = told(*story)
+    assert left.cause is BootCause.KEY_NOT_PRESSED
+    assert "iPXE has shown its menu" in left.sentence
+    assert told(*story, event(20, "http", file="kernel", step="finished")).cause is BootCause.FINE
+    assert told(*story, event(20, "http", file="kernel", step="broken", bytes=5)).cause is BootCause.TRANSFER_BROKEN
+    required = [decision("boot", "required", 8) if each.event == "decision" else each for each in story]
+    assert told(*required).cause is BootCause.FINE

@@ -39,8 +39,8 @@ FAILURES = frozenset(BootCause) - {
     BootCause.DEPLOYMENT_EXPIRED,
     BootCause.RESPONSE_DELAY,
     BootCause.GUID_SHARED,
+    BootCause.KEY_NOT_PRESSED,
 }
-_FOR_A_FILE = frozenset({"boot_request", "tftp", "http", "refused_file", "wire_request"})
 _ENDS = ("boot.finished", "boot.failed")
 
 
@@ -62,8 +62,6 @@ class _Boot:
     computer: str = ""
     boot_image: str = ""
     was_answered: bool = False
-    asks_user: bool = False
-    came_for_file: bool = False
 
 
 class BootReports:
@@ -110,8 +108,6 @@ def _judge(mac: str, boot: _Boot, attempts: Sequence[Attempt], around: Surroundi
     """Of a boot that is over; the last of these attempts is this boot."""
     if any(event in boot.told for event in _ENDS):
         return
-    if boot.asks_user and not boot.came_for_file:  # nobody pressed the key
-        return
     events = [event for attempt in attempts for event in attempt.events]
     over = replace(around, now=max(around.now, attempts[-1].ended_at + PATIENCE_S))
     told = explain(events, over)
@@ -121,7 +117,6 @@ def _judge(mac: str, boot: _Boot, attempts: Sequence[Attempt], around: Surroundi
 
 
 def _step(mac: str, boot: _Boot, event: BootEvent) -> Iterator[BootReport]:
-    boot.came_for_file |= event.event in _FOR_A_FILE
     read = _READERS.get(event.event)
     if read is not None:
         yield from read(mac, boot, event)
@@ -141,7 +136,6 @@ def _decided(mac: str, boot: _Boot, event: BootEvent) -> Iterator[BootReport]:
     outcome = event.fields.get("outcome")
     boot.computer = str(event.fields.get("computer", ""))
     boot.boot_image = said["boot_image"]
-    boot.asks_user = outcome == Outcome.PROMPT
     if outcome == Outcome.WAIT:
         yield from _once(mac, boot, "boot.waiting", {"code": said["code"], "cause": said["cause"]})
     elif outcome in (Outcome.BOOT, Outcome.PROMPT):

@@ -67,6 +67,8 @@ def _decision(fields: Fields) -> str:
 
 
 def _answer(fields: Fields) -> str:
+    if fields.get("loader") == "":
+        return "is given a boot menu in place of a file" + _said(fields, "server", " by ")
     told = f"is told to load {fields.get('loader', '?')}" + _said(fields, "server", " from ")
     return told + _said(fields, "rule", " (rule ", ")")
 

@@ -43,6 +43,7 @@ class BootCause(StrEnum):
     STRAY_OPTION_60 = "stray_option_60"
     NO_LEASE = "no_lease"
     OFFERS_NOT_MERGED = "offers_not_merged"
+    KEY_NOT_PRESSED = "key_not_pressed"
     HTTPS_NOT_TRUSTED = "https_not_trusted"
     TFTP_BLOCKED = "tftp_blocked"
     MTU_HOLE = "mtu_hole"

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from dpd.boot.names import SCRIPT_NAMES, split_name
 from dpd.explain.answer_causes import chain_broken
 from dpd.explain.findings import BootCause, Case, Finding, Judge, number_of, plain_name, text_of
 from dpd.explain.server_causes import offer_with
+from dpd.site.decision import Outcome
 from dpd.telemetry.journal import BootEvent
 
 AT_ONCE_S = 15.0  # firmware that was given no file starts over sooner than one whose TFTP times out, which takes 24 s
@@ -104,6 +106,24 @@ def _broken_off(event: BootEvent) -> Finding:
     return Finding(BootCause.TRANSFER_BROKEN, sentence, "Look at the machine's screen, its cable and its switch port; a firmware update helps where it always ends at the same byte.")  # fmt: skip
 
 
+def nobody_chose(case: Case) -> Finding | None:
+    """An available deployment: it was shown a menu, and is silent since."""
+    decided = case.attempt.last("decision")
+    if decided is None or text_of(decided, "outcome") != Outcome.PROMPT or not case.is_over:
+        return None
+    newest = case.attempt.last("offer", "boot_request", "boot_reply", "tftp", "http", "refused_file", "wire_request")
+    if newest is None:
+        return None
+    deployment = text_of(decided, "deployment", "of this machine")
+    if newest.event == "offer" and not text_of(newest, "loader") and _took_lease(case):
+        sentence = f"Deployment {deployment} is available, not required: the machine was told to offer it (Press F8 for network boot), and nobody pressed the key, so it went on to its disk."  # fmt: skip
+        return Finding(BootCause.KEY_NOT_PRESSED, sentence, "Start it again and press F8 within 10 s; or make the deployment required (`dpd deployment add … --required`). A firmware that shows no such line may need the lines of `dpd pxe options`.")  # fmt: skip
+    if newest is case.last_fetched and {*split_name(text_of(newest, "file"))[-1:]} & SCRIPT_NAMES:
+        sentence = f"Deployment {deployment} is available, not required: iPXE has shown its menu, and nobody chose the image, so the machine went on to its disk."  # fmt: skip
+        return Finding(BootCause.KEY_NOT_PRESSED, sentence, "Start it again and choose within 30 s; or make the deployment required (`dpd deployment add … --required`).")  # fmt: skip
+    return None
+
+
 def nothing_followed(case: Case) -> Finding | None:
     """It was told its loader, and never asked for it."""
     if case.attempt.last("tftp", "http", "refused_file") or not case.is_answered or not case.is_over:
@@ -167,4 +187,4 @@ def _no_lease(case: Case) -> Finding:
 
 
 JUDGES: tuple[Judge, ...] = (refused, blocked_here, broken_transfer)
-OF_SILENCE: tuple[Judge, ...] = (nothing_followed,)  # after those that know of another server
+OF_SILENCE: tuple[Judge, ...] = (nobody_chose, nothing_followed)  # after those that know of another server
