@@ -12,6 +12,7 @@ from tests.target.canned import Canned, serving
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
 from dpd.service.receiver import Membership
+from dpd.target.connection import Refused
 from dpd.target.distribution_point import DistributionPoint, Unicast, Unreachable
 
 JOINED = {
@@ -176,7 +177,7 @@ def test_an_answer_that_is_no_object_asks_whether_this_is_the_right_place(
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(404, ContentNotFound), (409, SessionError), (400, DpdError), (500, Unreachable), (503, Unreachable)],
+    [(404, ContentNotFound), (409, SessionError), (400, Refused), (500, Unreachable), (503, Unreachable)],
 )
 def test_a_refusal_is_told_in_the_servers_words(
     canned: Canned, point: DistributionPoint, status: int, kind: type

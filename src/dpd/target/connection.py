@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
@@ -39,22 +40,34 @@ class Unreachable(DpdError):
     """The distribution point does not answer now; it may later."""
 
 
+class Refused(DpdError):
+    """The distribution point does not do it: `code` is its word for why, "" where it has none."""
+
+    def __init__(self, message: str, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
 class Connection:
     """Requests to `host` and `port`, one after the other, over TLS where `tls` is given. For one thread at a time."""
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         name = host if host.isascii() else host.encode("idna").decode("ascii")
         self._authority = f"[{name.partition('%')[0]}]:{port}" if ":" in name else f"{name}:{port}"
         self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         self._host, self._port, self._tls = name, port, tls
+        self._timeout_s = timeout_s
         self._peer = ""
         self._sock: socket.socket | None = None
         self._stream: io.BufferedReader
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """The body of a good answer. Raises ContentNotFound, SessionError (not now), Unreachable, DpdError."""
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body is not None else {}
-        answer = self._request(method, path, headers, body or b"")
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> bytes:
+        """The body of a good answer. Raises ContentNotFound, SessionError (not now), Unreachable, Refused, DpdError."""
+        told = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body is not None else {}
+        answer = self._request(method, path, told | dict(headers or {}), body or b"")
         content = self._read(answer)
         if answer.status < 300:
             return content
@@ -136,6 +149,7 @@ class Connection:
 
     def _open(self) -> socket.socket:
         sock = connect(self._host, self._port, TIMEOUT_S)
+        sock.settimeout(self._timeout_s)
         if self._tls is None:
             return sock
         try:
@@ -169,17 +183,25 @@ class Connection:
         return error
 
     def _refused(self, status: int, path: str, answer: bytes) -> DpdError:
-        try:
-            message = str(json.loads(answer)["error"]["message"])
-        except (ValueError, KeyError, TypeError):
-            message = f"HTTP {status} for {path}"
+        code, message = _told(answer)
+        message = message or f"HTTP {status} for {path}"
         if status == NOT_FOUND:
             return ContentNotFound(f"{self.url}: {message}")
         if status >= 500:
             return Unreachable(f"{self.url}: {message}")
         if status == CONFLICT:
             return SessionError(f"{self.url}: {message}")
-        return DpdError(f"{self.url}: {message}")
+        return Refused(f"{self.url}: {message}", status, code)
+
+
+def _told(answer: bytes) -> tuple[str, str]:
+    """(code, message) of a refusal; empty where it has none."""
+    try:
+        told = json.loads(answer)
+        error = told["error"] if isinstance(told["error"], dict) else {"code": told["error"], **told}
+        return str(error.get("code", "")), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def _certificate_advice(code: int, host: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from dpd.errors import DpdError, SessionError
 from dpd.protocol.multicast.message import WIRE_VERSION
 from dpd.service.receiver import Membership
-from dpd.target.connection import Connection, Unreachable, trust
+from dpd.target.connection import TIMEOUT_S, Connection, Unreachable, trust
 
 __all__ = ["DistributionPoint", "Unicast", "Unreachable"]
 
@@ -45,9 +45,9 @@ class DistributionPoint:
         self._connection = self.open_connection()
         self.url = self._connection.url
 
-    def open_connection(self) -> Connection:
+    def open_connection(self, timeout_s: float = TIMEOUT_S) -> Connection:
         """Another connection, for another thread."""
-        return Connection(self.host, self.port, self._tls)
+        return Connection(self.host, self.port, self._tls, timeout_s=timeout_s)
 
     def close(self) -> None:
         self._connection.close()
