@@ -50,5 +50,5 @@ def test_the_weightier_word_about_a_run_holds_in_whatever_order_they_come() -> N
 
 def test_the_name_of_a_status_message_is_its_series_and_number() -> None:
     report = StatusReport("p1", "cafe", 7, 1.0, "job.done", 2005, "info", {"job": 1})
-    assert report.name == "cafe-7"
+    assert report.name == "p1-cafe-7"
     assert decode(StatusReport, encode(report)) == report

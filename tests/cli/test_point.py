@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from tests.cli.conftest import Dpd
 from tests.nats_server import NATS_SERVER
 from tests.site_process import LoopbackSite, loopback_site
+
+from dpd.bus.connection import BusConnection
+from dpd.bus.messages import Hello, encode
+from dpd.bus.subjects import Subjects
+from dpd.bus_settings import BusSettings
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +69,25 @@ def test_content_is_assigned_listed_and_taken_back(at_site: Dpd) -> None:
     for words in (("LAB00001", "--dp", "hq"), ("BASE", "--group", "all")):
         assert at_site("site", "content", "remove", *words).code == 0
     assert "expected one of them" in at_site("site", "content", "add", "BASE").err
+
+
+def test_a_host_and_its_copy_are_named_with_what_to_do(at_site: Dpd, site: LoopbackSite) -> None:
+    asyncio.run(greet_by_turns(site.nats.url, "c1", "c2"))
+    site.until("the site server has heard", lambda: "Trouble:" in at_site("point", "list").out)
+    (line,) = (each for each in at_site("point", "list").out.splitlines() if each.startswith("Trouble:"))
+    assert "c1 and c2 number their status messages alike" in line
+    assert "take messages.db out of its state_dir" in at_site("point", "show", "c1").out
+
+
+async def greet_by_turns(url: str, *points: str) -> None:
+    connection = BusConnection(BusSettings(url=url), name="test")
+    running = asyncio.get_running_loop().create_task(connection.run([]))
+    async with asyncio.timeout(60):
+        await connection.connected.wait()
+        assert connection.link is not None
+        for point in points * 2:
+            hello = Hello(point, "lab", "0", "ready", 1.0, 0, 0.0, "one series", 0, "", {})
+            await connection.link.publish(Subjects("lab").hello(point), encode(hello))
+        await connection.link.client.flush()
+    running.cancel()
+    await asyncio.wait([running])

@@ -43,6 +43,19 @@ def test_the_same_sequence_of_another_disk_is_another_message(database: Database
     assert len(kept.after(0)) == 2
 
 
+def test_a_host_and_its_copy_lose_nothing_and_what_they_said_before_is_kept_once(database: Database) -> None:
+    """The copy has the series of the first one and goes on with other messages under the same numbers."""
+    kept = archive(database)
+    kept.add([report(1, point="hq"), report(2, point="hq")])
+    kept.add([report(2, point="copy"), report(3, point="copy", at=NOW + 1), report(3, point="hq")])
+    assert [(each.fields["point"], each.fields["job"]) for each in kept.after(0)] == [
+        ("hq", "j1"),
+        ("hq", "j2"),
+        ("copy", "j3"),
+        ("hq", "j3"),
+    ]
+
+
 def test_a_message_says_of_which_point_it_is_and_the_site_servers_own_does_not(database: Database) -> None:
     kept = archive(database)
     kept.add([report(1, point="branch-1"), report(1, epoch="own", point="")])

@@ -11,7 +11,7 @@ from dpd.bus.messages import Hello
 from dpd.database import Database
 from dpd.site.records import Point, SiteNotFound
 from dpd.site_server.database import SiteServerError, open_database
-from dpd.site_server.points import AWAY_AFTER_S, PointAway, Points, Presence
+from dpd.site_server.points import AWAY_AFTER_S, TWICE_S, PointAway, Points, Presence
 
 DECLARED = (Point("branch-1", ("branches", "north")), Point("branch-2", ("branches",)), Point("hq"))
 
@@ -25,7 +25,9 @@ class Site:
         self.points = Points(database, lambda: self.declared, lambda: self.published, clock=lambda: self.now)
 
     def hear(self, point: str, *, version: int = 7, state: str = "ready", **counts: int) -> None:
-        self.points.hear(Hello(point, "lab", "0.1.0", state, 900.0, version, 1.0, "aa", 3, "http://p:8080", counts))
+        self.points.hear(
+            Hello(point, "lab", "0.1.0", state, 900.0, version, 1.0, f"of {point}", 3, "http://p:8080", counts)
+        )
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ def test_two_hosts_under_one_name_are_told_once_and_asked_nothing(site: Site) ->
 
     told = []
     for _ in range(4):
-        told += [site.points.hear(word("aa", 900.0)), site.points.hear(word("bb", 950.0))]
+        told += [site.points.hear(each).is_named_twice for each in (word("aa", 900.0), word("bb", 950.0))]
         site.now += 10
     assert told.count(True) == 1
     with pytest.raises(PointAway, match=r"two hosts.*bus\.point"):
@@ -170,5 +172,57 @@ def test_two_hosts_under_one_name_are_told_once_and_asked_nothing(site: Site) ->
 def test_a_point_that_was_restarted_or_got_a_new_disk_is_one_host(site: Site) -> None:
     for epoch, started_at in (("aa", 900.0), ("aa", 950.0), ("bb", 20.0), ("bb", 30.0)):
         told = site.points.hear(Hello("hq", "lab", "0.1.0", "ready", started_at, 7, 1.0, epoch, 3, "", {}))
-        assert not told
+        assert not told.is_named_twice
         site.points.require_present("hq")
+
+
+# ---- a host and its copy
+
+
+def greet(site: Site, point: str, epoch: str) -> str:
+    """The other point of that series, where it is news."""
+    site.now += 5
+    return site.points.hear(Hello(point, "lab", "0", "ready", site.now, 0, 0.0, epoch, 0, "", {})).copy_of
+
+
+def test_two_points_with_one_series_are_told_once_and_shown_as_long_as_they_are(site: Site) -> None:
+    assert [greet(site, point, "aa") for point in ("hq", "branch-1", "hq", "branch-1", "hq")] == [
+        "",
+        "",
+        "branch-1",
+        "",
+        "",
+    ]
+    for name in ("hq", "branch-1"):
+        trouble = site.points.one(name).trouble
+        assert trouble.startswith("branch-1 and hq number their status messages alike")
+        assert "take messages.db out of its state_dir" in trouble
+    site.points.require_present("hq")
+    site.now += TWICE_S
+    assert site.points.one("hq").trouble == ""
+    greet(site, "branch-1", "of its own")
+    greet(site, "hq", "aa")
+    assert {each.trouble for each in site.points.all()} == {""}
+
+
+def test_three_copies_are_noticed_too(site: Site) -> None:
+    told = [greet(site, point, "aa") for _ in range(2) for point in ("hq", "branch-1", "branch-2")]
+    assert told[:3] == ["", "", ""]
+    assert all(site.points.one(name).trouble for name in ("hq", "branch-1", "branch-2"))
+
+
+def test_a_point_that_was_given_another_name_is_no_copy(site: Site) -> None:
+    assert [greet(site, point, "aa") for point in ("hq", "hq", "branch-1", "branch-1")] == [""] * 4
+    site.now += AWAY_AFTER_S
+    assert greet(site, "hq", "aa") == ""  # and back again
+    assert greet(site, "hq", "") == ""
+
+
+def test_points_that_do_not_know_their_series_yet_are_no_copies(site: Site) -> None:
+    assert [greet(site, point, "") for point in ("hq", "branch-1", "hq", "branch-1")] == [""] * 4
+
+
+def test_two_hosts_of_one_name_show_in_what_there_is_of_it(site: Site) -> None:
+    for started_at in (1.0, 2.0, 1.0):
+        site.points.hear(Hello("hq", "lab", "0", "ready", started_at, 0, 0.0, f"of {started_at}", 0, "", {}))
+    assert "two hosts say that they are hq" in site.points.one("hq").trouble

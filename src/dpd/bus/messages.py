@@ -138,7 +138,7 @@ class Desired(Struct):
 
 
 class StatusReport(Struct):
-    """A status message of a point; `epoch` and `sequence` together are its only name."""
+    """A status message of a point. The three of them, `epoch` being that of its spool, are its only name."""
 
     point: str
     epoch: str
@@ -152,7 +152,7 @@ class StatusReport(Struct):
     @property
     def name(self) -> str:
         """As JetStream is told, so that a message sent again is stored once."""
-        return f"{self.epoch}-{self.sequence}"
+        return f"{self.point}-{self.epoch}-{self.sequence}"
 
 
 def encode(message: Struct) -> bytes:

@@ -60,6 +60,8 @@ def list_points(
         rows,
         empty="No point has been heard or is declared; set bus.url at a distribution point, or `dpd point add NAME` says that one will come.",
     )
+    for trouble in dict.fromkeys(p["trouble"] for p in reply["points"] if p["trouble"]):
+        print(f"\nTrouble: {trouble}.")
 
 
 @app.command(epilog="Example: dpd point show branch-1")
@@ -84,6 +86,7 @@ def show(name: NameArgument, socket: SiteSocketOption = SITE_SOCKET, as_json: Js
             ("Sessions", point["sessions"]),
             ("Jobs", point["jobs"]),
             ("Machines", f"{point['machines']} seen, {point['pending']} wait for approval"),
+            *([("Trouble", point["trouble"])] if point["trouble"] else []),
         ]
     )
 

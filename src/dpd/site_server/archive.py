@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The status messages of all points, each once, as long as the settings keep them.
 
-A message's name is the series of its spool and its sequence there, so one that comes again, after a lost acknowledgement or
+A message's name is its point, the series of its spool and its sequence there, so one that comes again, after a lost acknowledgement or
 a restart, is known by its name. Ids are the archive's own: they go up in the order in which messages came. How long one
 is kept counts from then on too, since the clock of a point may say anything. To whoever reads, the archive is a series of its
 own, as a point's spool is one.
@@ -20,12 +20,19 @@ import msgspec
 
 from dpd.bus.messages import StatusReport
 from dpd.database import Database
+from dpd.site_server.gaps import Missing, forget_series, note_gaps, settle_gaps
 from dpd.telemetry.stats import counter, gauge
 from dpd.telemetry.status_messages import SEVERITIES, Severity, StatusMessage, Value
 
 MAX_PAGE = 1000
 DAY_S = 86400.0
 
+# A point that was given another name sends again what was not acknowledged under the one before; a host that was cloned says
+# other things under the same numbers.
+_INSERT = """
+INSERT OR IGNORE INTO messages SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+WHERE NOT EXISTS (SELECT 1 FROM messages WHERE epoch = ?2 AND sequence = ?3 AND at = ?4 AND event = ?5 AND fields = ?8)
+"""
 _COLUMNS = "id, point, at, event, message_id, severity, fields"
 
 
@@ -35,6 +42,9 @@ class ArchiveStats:
 
     stored: int = counter("Status messages of points that were stored")
     known: int = counter("Status messages of points that came once more and were not stored again")
+    missing: int = counter(
+        "Status messages that points have sent and that never came, such as from a leaf node that was full"
+    )
     kept: int = gauge("Status messages in the archive")
 
 
@@ -65,11 +75,9 @@ class Archive:
         now = self._clock()
         with self._database.transaction() as connection:
             before = connection.total_changes
-            connection.executemany(
-                "INSERT OR IGNORE INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (_row(report, now) for report in reports),
-            )
+            connection.executemany(_INSERT, (_row(report, now) for report in reports))
             new = connection.total_changes - before
+            note_gaps(connection, [report for report in reports if report.point], now)
             if taken:
                 connection.execute("INSERT OR REPLACE INTO facts VALUES ('taken', ?)", (str(taken),))
             (latest,) = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
@@ -87,8 +95,16 @@ class Archive:
         with self._database.transaction() as connection:
             begin = self._clock() - self.keep_days * DAY_S
             gone = connection.execute("DELETE FROM messages WHERE came_at < ?", (begin,)).rowcount
+            forget_series(connection, begin)
         self.stats.kept -= gone
         return gone
+
+    def settle(self) -> list[Missing]:
+        """What lacks and will not come any more, each told once. Raises SiteServerError."""
+        with self._database.transaction() as connection:
+            missing = settle_gaps(connection, self._clock())
+        self.stats.missing += sum(each.count for each in missing)
+        return missing
 
     # ---- readers
 

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dpd.bus.connection import Tell, tell_nobody
 from dpd.bus.link import Link
 from dpd.bus.messages import StatusReport, decode
 from dpd.bus.subjects import Subjects, point_of
@@ -30,6 +31,7 @@ BATCH = 200
 FETCH_S = 5.0
 ACK_WAIT_S = 15.0  # then a message that a killed site server had taken comes once more
 TRIM_S = 3600.0
+SETTLE_LOOK_S = 60.0
 NEWS_S = 30.0  # to wait for the site server's own messages
 OWN_POINT = ""  # the point of those
 
@@ -44,8 +46,9 @@ class CollectorStats:
 class Collector:
     """`collect` is a work of the bus connection. `taken` is called after each batch that is on disk."""
 
-    def __init__(self, archive: Archive, site: str) -> None:
+    def __init__(self, archive: Archive, site: str, *, tell: Tell = tell_nobody) -> None:
         self.stats = CollectorStats()
+        self._tell = tell
         self._archive = archive
         self._subjects = Subjects(site)
 
@@ -96,6 +99,16 @@ class Collector:
             except SiteServerError as error:
                 log.warning("archive not trimmed", extra={"error": str(error)})
             await asyncio.sleep(TRIM_S)
+
+    async def keep_settling(self) -> None:
+        """For ever: what points have sent and never came is told."""
+        while True:
+            try:
+                for each in await asyncio.to_thread(self._archive.settle):
+                    self._tell("point.messages_missing", point=each.point, count=each.count, first=each.first, last=each.last)  # fmt: skip
+            except SiteServerError as error:
+                log.warning("archive not looked through for gaps", extra={"error": str(error)})
+            await asyncio.sleep(SETTLE_LOOK_S)
 
     def _read(self, message: Msg) -> StatusReport | None:
         """None for what is none, or in the name of another point, which the NATS server knows by the subject."""

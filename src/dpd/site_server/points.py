@@ -21,7 +21,8 @@ from dpd.telemetry.stats import counter, gauge, levels
 
 log = logging.getLogger(__name__)
 
-TWICE_S = 60.0  # since two hosts were heard under one name
+TWICE_S = 60.0  # since two hosts were heard under one name, or with one series
+MAX_SERIES = 10_000
 AWAY_AFTER_S = 35.0  # three hellos were not heard
 EVERY_POINT = "all"  # a group that need not be declared
 
@@ -37,7 +38,8 @@ class Presence(StrEnum):
 @dataclass(frozen=True, slots=True)
 class PointStatus:
     """One point. `policy_version` is the site's version that it holds (0: none), `policy_lag` how many published ones it is
-    behind, `policy_age_s` for how long it had not heard the site's word; what it said is of `last_seen_at`."""
+    behind, `policy_age_s` for how long it had not heard the site's word; what it said is of `last_seen_at`. `trouble`: two hosts
+    have its name or its series of status messages, and what to do."""
 
     name: str
     groups: tuple[str, ...]
@@ -57,6 +59,7 @@ class PointStatus:
     sessions: int
     jobs: int
     contents: int
+    trouble: str
 
 
 @dataclass(slots=True)
@@ -69,6 +72,15 @@ class PointStats:
     backlog: int = gauge("Status messages that points have yet to send, of those that are there")
     last_seen_age_seconds: dict[str, float] = levels("Time since a declared point was last heard", "point")
     hellos: int = counter("Words of points that they are there")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a hello told that was not known yet: two hosts speak under this name; another name has the same series of status
+    messages."""
+
+    is_named_twice: bool = False
+    copy_of: str = ""
 
 
 class PointAway(Unavailable):
@@ -96,6 +108,8 @@ class Points:
             str, tuple[str, float]
         ] = {}  # the process that spoke under a name before the one that speaks now
         self._twice_at: dict[str, float] = {}
+        self._speaking: dict[str, str] = {}  # who spoke last for a series of status messages
+        self._copies: dict[str, tuple[str, float]] = {}  # the other name, and when it was noticed last
         self._told: dict[str, Presence] = {}
         self._heard: dict[str, tuple[float, Hello]] = {}
         for point, at, text in database.rows("SELECT point, at, hello FROM heard"):
@@ -104,16 +118,30 @@ class Points:
             except BusError as error:  # of another release; it says hello again soon
                 log.warning("what a point said last is not readable", extra={"point": point, "error": str(error)})
 
-    def hear(self, hello: Hello) -> bool:
-        """A point says that it is there. One that settings could not name is nobody's. True: two hosts
-        speak under this name, which was not known yet."""
+    def hear(self, hello: Hello) -> Heard:
+        """A point says that it is there. One that settings could not name is nobody's."""
         if not is_name(hello.point):
-            return False
-        is_news = self._is_spoken_for_twice(hello)
+            return Heard()
+        heard = Heard(self._is_spoken_for_twice(hello), self._copy_of(hello))
         self._heard[hello.point] = (self._clock(), hello)
         self._unwritten.add(hello.point)
         self._stats.hellos += 1
-        return is_news
+        return heard
+
+    def _copy_of(self, hello: Hello) -> str:
+        """Another point with the same series, where that is news. One that was given another name speaks no more under the one
+        before."""
+        name, now = hello.point, self._clock()
+        other = self._speaking.pop(hello.epoch, name)
+        self._speaking[hello.epoch] = name
+        if len(self._speaking) > MAX_SERIES:
+            self._speaking.pop(next(iter(self._speaking)))
+        at, last = self._heard.get(name, (0.0, hello))
+        if not hello.epoch or other == name or last.epoch != hello.epoch or now - at >= AWAY_AFTER_S:
+            return ""
+        _, known_at = self._copies.get(name, ("", -TWICE_S))
+        self._copies[name], self._copies[other] = (other, now), (name, now)
+        return other if now - known_at >= TWICE_S else ""
 
     def _is_spoken_for_twice(self, hello: Hello) -> bool:
         """A process that ended does not come back: one that speaks again after another one did is a second host's."""
@@ -204,7 +232,7 @@ class Points:
     def require_present(self, name: str) -> None:
         """Raises SiteNotFound, PointAway."""
         status = self.one(name)
-        if self._clock() - self._twice_at.get(name, -TWICE_S) < TWICE_S:
+        if self._is_named_twice(name):
             raise PointAway(
                 f"two hosts say that they are distribution point {name}, and each would do it; nothing was done. Give one of them another bus.point"
             )
@@ -231,6 +259,18 @@ class Points:
             each.name: now - each.last_seen_at for each in statuses if each.declared and each.last_seen_at
         }
         return stats
+
+    def _is_named_twice(self, name: str) -> bool:
+        return self._clock() - self._twice_at.get(name, -TWICE_S) < TWICE_S
+
+    def _trouble(self, name: str) -> str:
+        if self._is_named_twice(name):
+            return f"two hosts say that they are {name}, and it is asked nothing; give one of them another bus.point"
+        other, at = self._copies.get(name, ("", -TWICE_S))
+        if self._clock() - at < TWICE_S:
+            both = " and ".join(sorted((name, other)))  # the same words at each of them
+            return f"{both} number their status messages alike, as a host and its copy do; stop dpd on the copy, take messages.db out of its state_dir, and start it again"
+        return ""
 
     def _presence(self, name: str) -> Presence:
         if name not in self._heard:
@@ -261,6 +301,7 @@ class Points:
             sessions=counts.get("sessions", 0),
             jobs=counts.get("jobs", 0),
             contents=counts.get("contents", 0),
+            trouble=self._trouble(name),
         )
 
 

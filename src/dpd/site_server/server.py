@@ -154,7 +154,7 @@ class SiteServer:
             lease=lease,
         )
         self._runs = SharedRuns(store, memory, site, NAME, is_mirror=False)
-        self._collector = Collector(self._parts.archive, site)
+        self._collector = Collector(self._parts.archive, site, tell=self._events.note)
         self._own_messages = OwnMessages(self._spool, self._parts.archive)
         self.operations = SiteServerOperations(settings, self._parts, self._config_path)
 
@@ -174,6 +174,7 @@ class SiteServer:
             background = [
                 tasks.create_task(parts.connection.run([*lone, *map(self._steering, steering)])),
                 tasks.create_task(self._collector.keep_trimming()),
+                tasks.create_task(self._collector.keep_settling()),
                 tasks.create_task(self._own_messages.keep_collecting()),
                 tasks.create_task(self._keep_watching_points()),
             ]
@@ -251,8 +252,13 @@ class SiteServer:
         except BusError as error:
             log.warning("hello not readable", extra={"subject": message.subject, "error": str(error)})
             return
-        if hello.point == point_of(message.subject) and self._parts.points.hear(hello):
+        if hello.point != point_of(message.subject):
+            return
+        heard = self._parts.points.hear(hello)
+        if heard.is_named_twice:
             self._events.note("point.named_twice", point=hello.point)
+        if heard.copy_of:
+            self._events.note("point.cloned", point=hello.point, other=heard.copy_of)
 
     async def _keep_watching_points(self) -> None:
         """For ever: who comes and goes is told, and on disk a while later."""

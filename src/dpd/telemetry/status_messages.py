@@ -151,6 +151,8 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "site.waiting": _define(_WARNING, 8006, "Site {site} is steered by the site server on {host} (pid {pid}); this one waits."),
     "site.lease_lost": _define(_ERROR, 8007, "This site server has stopped steering site {site}: {cause}."),
     "site.not_taken_over": _define(_ERROR, 8008, "Nobody steers site {site}, which the site server on {before} has left: {cause}."),
+    "point.messages_missing": _define(_ERROR, 8009, "{count} status messages of distribution point {point}, between {first} and {last}, never came; the stream of a leaf node may have been full."),
+    "point.cloned": _define(_ERROR, 8010, "Distribution points {point} and {other} number their status messages alike, as a host and its copy do; stop dpd on the copy, take messages.db out of its state_dir, and start it again."),
     "policy.published": _define(_INFO, 8003, "Policy version {version} of the site is on the bus ({bytes} bytes)."),
     # ---- 9000: deployments under way
     "deployment.started": _define(_INFO, 9001, "{mac}[ ({computer})] began task sequence {sequence} version {version}, deployment {deployment}."),
