@@ -69,6 +69,11 @@ TABLE = {
         GET /v1/bundles/holdings
         GET /v1/validation
         GET /v1/validation/damage
+        GET /v1/executions
+        GET /v1/executions/stream
+        GET /v1/executions/{execution}
+        GET /v1/executions/{execution}/reports
+        GET /v1/captures
         GET /v1/computers
         GET /v1/computers/{computer}
         GET /v1/deployments
@@ -109,6 +114,8 @@ TABLE = {
         POST /v1/jobs
         POST /v1/jobs/{job}/cancel
         POST /v1/jobs/{job}/retry
+        GET /v1/executions/{execution}/log
+        POST /v1/executions/{execution}/cancel
         POST /v1/bundles/export
         POST /v1/bundles/import
         POST /v1/deployments/{deployment}/clear
@@ -157,6 +164,7 @@ EXAMPLES = {
     "group": "none",
     "index": "1",
     "job": "999999",
+    "execution": "0123456789abcdef",
     "deployment": "999999",
     "rule": "999999",
     "root": "999",

@@ -18,6 +18,7 @@ from dpd.control.content_api import ROUTES as CONTENT_ROUTES
 from dpd.control.declaration_api import ROUTES as DECLARATION_ROUTES
 from dpd.control.event_api import ROUTES as MESSAGE_ROUTES
 from dpd.control.event_api import STATE_ROUTES
+from dpd.control.execution_api import ROUTES as EXECUTION_ROUTES
 from dpd.control.image_api import ROUTES as IMAGE_ROUTES
 from dpd.control.job_api import ROUTES as JOB_ROUTES
 from dpd.control.messages import (
@@ -69,6 +70,7 @@ class Api:
         self.sources = operations.sources
         self.bundles = operations.bundles
         self.validation = operations.validation
+        self.executions = operations.executions
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -264,6 +266,7 @@ ROUTES = (
     *SOURCE_ROUTES,
     *BUNDLE_ROUTES,
     *VALIDATION_ROUTES,
+    *EXECUTION_ROUTES,
     *SITE_ROUTES,
     *DECLARATION_ROUTES,
     *COLLECTION_ROUTES,

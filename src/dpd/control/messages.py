@@ -49,6 +49,8 @@ EXPECTED = {
     "after": "where the page before ended, as its reply tells",
     "tags": 'words or "key=value" with a comma between them, such as lab,language=de-DE',
     "architecture": "x86, x64 or arm64",
+    "execution": "16 hex digits, as `dpd deploy list` shows them",
+    "before": "16 hex digits, the last one of the page before",
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",
     "path": "an absolute path as the daemon sees it",

@@ -27,6 +27,7 @@ from dpd.content.library import Content, Library
 from dpd.control.bundle_operations import BundleOperations
 from dpd.control.bus_operations import BusOperations
 from dpd.control.content_operations import ContentOperations
+from dpd.control.execution_operations import ExecutionOperations
 from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
 from dpd.control.message_operations import MessageOperations
@@ -183,6 +184,7 @@ class Operations:
         self.bundles = BundleOperations(library, self.jobs, self._job, self._in_worker, trusted, tell)
         self.validation = ValidationOperations(opened, self._in_worker)
         self.sources = SourceOperations(opened.puller if opened is not None else None)
+        self.executions = ExecutionOperations(deployments, self._in_worker, self.draining.is_set)
         self.now = StateOperations(self, self._in_worker)
 
     # ---- sessions
@@ -339,6 +341,7 @@ class Operations:
         self.state = "draining"
         self.draining.set()
         self._events.release()
+        self.executions.release()
 
     async def jobs_done(self) -> None:
         """Wait until no publish, upload or verify runs."""
