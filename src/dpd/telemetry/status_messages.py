@@ -136,6 +136,8 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "messages.damaged": _define(_ERROR, 5103, "The file of status messages was damaged; it is kept as {path}, and what nobody had confirmed of[ series {series} in] it is lost."),
     # ---- 6000: policy
     "policy.changed": _define(_INFO, 6001, "Policy version {policy_version}: {action}[ ({detail})], by {actor}."),
+    "sequence.published": _define(_INFO, 6101, "Task sequence {sequence} version {version} was published by {actor}."),
+    "sequence.removed": _define(_INFO, 6102, "Task sequence {sequence} version {version} was removed by {actor}."),
     # ---- 7000: the bus, as a distribution point sees it
     "bus.connected": _define(_INFO, 7001, "The bus is connected[ at {server}]."),
     "bus.lost": _define(_WARNING, 7002, "The connection to the bus is lost: {cause}."),
