@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifteen ways in which a network boot fails, staged on a LAN against a real `dpd serve`; `dpd pxe why` has to name each.
+"""Sixteen ways in which a network boot fails, staged on a LAN against a real `dpd serve`; `dpd pxe why` has to name each.
 
 dnsmasq is the lease server, another dnsmasq the rival proxy; the firewall and the path that loses large packets are
 nftables; clients are the models of real firmware over real sockets. All is staged once, since some causes are concluded from
@@ -47,6 +47,7 @@ FAILURES = (
     "no_image_for_arch",
     "unknown_denied",
     "ticket_expired",
+    "key_not_pressed",
     "tftp_blocked",
     "mtu_hole",
     "guid_shared",
@@ -201,6 +202,8 @@ def prepare_policy(stage: Stage) -> None:
     tell("deployment", "add", "--computer", "deployment_expired", "--boot-image", "LAB1", "--required", *over)
     tell("computer", "add", "twins", "--guid", GUID)
     tell("deployment", "add", "--computer", "twins", "--boot-image", "LAB1", "--required")
+    tell("computer", "add", "key_not_pressed", "--mac", MACS["key_not_pressed"])
+    tell("deployment", "add", "--computer", "key_not_pressed", "--boot-image", "LAB1")
     tell("pxe", "deny", MACS["unknown_denied"])
 
 
@@ -237,6 +240,7 @@ def fail_by_other_servers(stage: Stage) -> None:
     assert found is not None
     assert found.server == stage.lan["rival"].address
     stage.boot("stray_option_60")
+    assert stage.boot("key_not_pressed") is None  # its menu, and nobody there
     stage.boot("lease_server_sets_file", merges=False)
     stage.boot("offers_not_merged", merges=False)
     stage.ask("offers_not_merged", offers=2, xid=8)  # it shows PXE-E53 at once and begins anew
@@ -297,6 +301,7 @@ WORDS = {
     "second_proxy": "Another proxyDHCP, 10.77.0.3",
     "stray_option_60": "The lease server 10.77.0.2 sends option 60",
     "lease_server_sets_file": "The lease server 10.77.0.2 names a boot file itself (pxelinux.0)",
+    "key_not_pressed": "nobody pressed the key",
     "tftp_blocked": "a firewall on this host",
     "mtu_hole": "blocks of 1428 bytes",
     "loader_chain_broken": "chain.efi",
