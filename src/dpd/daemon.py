@@ -29,7 +29,9 @@ from dpd.control.listener import ControlListener
 from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.deployment.opening import OpenDeployments
+from dpd.deployment.resume_book import ResumeBook
 from dpd.deployment.sequence_store import SequenceStore
+from dpd.deployment.target_desk import Books, TargetDesk
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
@@ -70,6 +72,7 @@ class Stores:
     distribution: OpenDistribution
     deployments: OpenDeployments
     sequences: SequenceStore
+    targets: TargetDesk
     spool: Spool
 
 
@@ -110,6 +113,7 @@ def build_services(settings: Settings, stores: Stores) -> Services:
             probe=probe,
             fetch=stores.distribution.fetch,
             closed=lambda: stores.distribution.core.maintenance.reason,
+            target=stores.targets,
         )
         services.append(http)
     if settings.tftp.enabled:
@@ -253,6 +257,7 @@ class Daemon:
         stores.distribution.add_metrics(registry)
         stores.deployments.add_metrics(registry)
         registry.add("spool", stores.spool.stats)
+        registry.add("target", stores.targets.stats)
         if self._bus is not None:
             self._bus.add_metrics(registry)
         registry.add_gauge(
@@ -302,6 +307,21 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     stack.push_async_callback(asyncio.to_thread, deployments.stop)
     sequences = SequenceStore(state_dir / "sequences.db", library.public_key(), library.sign)
     stack.push_async_callback(asyncio.to_thread, sequences.close)
+    resumes = ResumeBook(state_dir / "resumes.db")
+    stack.push_async_callback(asyncio.to_thread, resumes.close)
+    books = Books(deployments.book, resumes, deployments.logs, deployments.captures)
+    targets = TargetDesk(policy, sequences, books)
     return Stores(
-        library, boot_files, journal, chain, policy, images, events, distribution, deployments, sequences, spool
+        library,
+        boot_files,
+        journal,
+        chain,
+        policy,
+        images,
+        events,
+        distribution,
+        deployments,
+        sequences,
+        targets,
+        spool,
     )

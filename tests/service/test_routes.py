@@ -24,7 +24,7 @@ from tests.service.http_site import (
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.manifest import decode_signed
-from dpd.service import connections, routes
+from dpd.service import connections, request_body
 from dpd.service.boot_tree import BootTree
 from dpd.service.http import HttpService
 from dpd.settings import HttpSettings
@@ -257,7 +257,7 @@ class TestManifestAndSessions:
     async def test_a_body_that_does_not_come_is_not_awaited_for_ever(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(routes, "BODY_S", 0.05)
+        monkeypatch.setattr(request_body, "BODY_S", 0.05)
         monkeypatch.setattr(connections, "LINGER_S", 0.05)
         answer = await site.talk(b"POST /mc/sessions/s1/complete HTTP/1.1\r\nHost: dp\r\nContent-Length: 9\r\n\r\n{")
         assert answer.startswith(b"HTTP/1.1 408")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HTTP clients reach behind the routes: the sessions, the network tests, and content that is not here yet."""
+"""What HTTP clients reach behind the routes: the sessions, the network tests, content that is not here yet, task sequences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from dpd.content.description import Description
+from dpd.sequence.exchange import (
+    Captured,
+    CapturePlace,
+    CaptureWish,
+    Hello,
+    Receipt,
+    Reports,
+    Resume,
+    Take,
+    Taken,
+    Welcome,
+)
 
 
 class MulticastDoor(Protocol):
@@ -79,3 +91,29 @@ class FetchDoor(Protocol):
     def incoming(self, package_id: str, source_version: int | None) -> IncomingContent | None:
         """What is being pulled of it now, or has failed just now."""
         ...
+
+
+class TargetDoor(Protocol):
+    """Where a machine that booted takes its task sequence and tells what becomes of it. The verbs may be called from any thread and
+    wait for the disk. `session` is what a welcome gave. They raise TargetRefused with a code, MalformedMessage, DeploymentError and
+    its children."""
+
+    def hello(self, hello: Hello, address: str) -> Welcome: ...
+
+    def resume(self, resume: Resume, address: str) -> Welcome: ...
+
+    def take(self, session: str, take: Take, *, is_secure: bool) -> Taken:
+        """`is_secure`: the request came over TLS, so that the answer may carry what is secret."""
+
+    def report(self, session: str, reports: Reports) -> Receipt: ...
+
+    def keep_log(self, session: str, execution: str, text: bytes) -> None: ...
+
+    def begin_capture(self, session: str, wish: CaptureWish) -> CapturePlace: ...
+
+    def write_capture(self, session: str, capture: str, offset: int, piece: bytes) -> CapturePlace: ...
+
+    def settle_capture(self, session: str, capture: str) -> CapturePlace:
+        """What was written is on disk for certain."""
+
+    def finish_capture(self, session: str, capture: str, sha256: str) -> Captured: ...

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from dpd.errors import ContentCorrupt
 from dpd.protocol.http.conditions import Conditions, Representation, Selection, http_date, select
-from dpd.service.connections import ConnectionStats, error_response, send_extent
+from dpd.service.connections import ConnectionStats, error_response, is_tls, send_extent
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import counter, counts
 
@@ -151,6 +151,11 @@ async def begin(request: web.BaseRequest, response: web.StreamResponse) -> None:
 def address_of(request: web.BaseRequest) -> str:
     """The client's address as DHCP knows it; a dual-stack listener shows IPv4 as ::ffff:192.0.2.1."""
     return (request.remote or "").removeprefix("::ffff:")
+
+
+def is_secure(request: web.BaseRequest) -> bool:
+    """Whether the connection is TLS. The transport knows; a header such as X-Forwarded-Proto would be the client's word."""
+    return request.transport is not None and is_tls(request.transport)
 
 
 def conditions_of(request: web.BaseRequest) -> Conditions:

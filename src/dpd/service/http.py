@@ -21,7 +21,7 @@ from dpd.errors import ServiceError, SettingsError
 from dpd.service.boot_tree import BootTree
 from dpd.service.certificate import Certificate
 from dpd.service.connections import Connections
-from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor
+from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor, TargetDoor
 from dpd.service.file_answers import HttpStats
 from dpd.service.routes import Routes
 from dpd.service.udp import explain_bind
@@ -59,12 +59,13 @@ class HttpService:
         probe: ProbeDoor | None = None,
         fetch: FetchDoor | None = None,
         closed: Callable[[], str] = lambda: "",
+        target: TargetDoor | None = None,
     ) -> None:
         self.stats = HttpStats()
         self.loop_lag = LoopLag()
         self.ports: dict[str, int] = {}
         self._settings = settings
-        self._routes = Routes(library, boot_tree, multicast, journal, self.stats, probe, fetch, closed)
+        self._routes = Routes(library, boot_tree, multicast, journal, self.stats, probe, fetch, closed, target)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._servers: list[asyncio.Server] = []

@@ -11,9 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
-import msgspec
 from aiohttp import hdrs, web
 
 from dpd.content.library import Content, Library
@@ -22,19 +20,19 @@ from dpd.errors import ContentError, ContentNotFound, DpdError, MalformedMessage
 from dpd.protocol.http.conditions import Representation
 from dpd.protocol.multicast.geometry import Geometry
 from dpd.service.boot_tree import TICKET_DENIALS, BootTree, Denial, NotServed
-from dpd.service.connections import STALL_S, Connection, error_response, is_tls
-from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor
-from dpd.service.file_answers import FileAnswers, HttpStats, Refusal, Served, address_of, begin
+from dpd.service.connections import STALL_S, Connection, error_response
+from dpd.service.doors import FetchDoor, MulticastDoor, ProbeDoor, TargetDoor
+from dpd.service.file_answers import FileAnswers, HttpStats, Refusal, Served, address_of, begin, is_secure
 from dpd.service.leaf_source import LeafSource
 from dpd.service.miss_answers import MissAnswers
 from dpd.service.repository_routes import RepositoryAnswers
+from dpd.service.request_body import read_object
+from dpd.service.target_routes import TargetAnswers
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 65536
-BODY_S = 30.0
 RETRY_AFTER_S = 5
 CLOSED_S = 60  # when to ask again in maintenance
 CONTENT_KINDS = frozenset({"content", "manifest", "leaves", "repository", "join"})
@@ -69,6 +67,7 @@ class Routes:
         probe: ProbeDoor | None = None,
         fetch: FetchDoor | None = None,
         closed: Callable[[], str] = lambda: "",
+        target: TargetDoor | None = None,
     ) -> None:
         """`closed` tells why no content is given out now; "" where it is."""
         self._closed = closed
@@ -80,6 +79,7 @@ class Routes:
         self._probe = probe
         self._leaves = LeafSource(library)
         self._repository = RepositoryAnswers(library, self._files, fetch)
+        self._targets = TargetAnswers(target)
         self._misses = MissAnswers(library, fetch, stats) if fetch is not None else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -133,6 +133,9 @@ class Routes:
                 return "test", read, partial(self._test, "status", test_id)
             case ["mc", "test", test_id, ("run" | "result") as verb]:
                 return "test", write, partial(self._test, verb, test_id)
+            case ["target", *verbs]:
+                methods, answer = self._targets.find(verbs)
+                return "target", methods, answer
             case ["boot", "pin"]:
                 return "pin", (hdrs.METH_GET,), self._enter_pin
             case ["healthz"]:
@@ -228,16 +231,16 @@ class Routes:
 
     async def _join(self, package_id: str, request: web.BaseRequest) -> web.StreamResponse:
         version = _parse_version(request.rel_url.query.get("source_version"))
-        body = await _read_body(request)
-        join = partial(self._open_door().join, is_secure=_is_secure(request))
+        body = await read_object(request)
+        join = partial(self._open_door().join, is_secure=is_secure(request))
         return web.json_response(await asyncio.to_thread(join, package_id, version, body, address_of(request)))
 
     async def _progress(self, session_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _read_body(request)
+        body = await read_object(request)
         return web.json_response(await asyncio.to_thread(self._open_door().progress, session_id, body))
 
     async def _complete(self, session_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _read_body(request)
+        body = await read_object(request)
         return web.json_response(await asyncio.to_thread(self._open_door().complete, session_id, body))
 
     def _open_door(self) -> MulticastDoor:
@@ -246,7 +249,7 @@ class Routes:
         return self._multicast
 
     async def _test(self, verb: str, test_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        body = await _read_body(request) if request.method == hdrs.METH_POST else {}
+        body = await read_object(request) if request.method == hdrs.METH_POST else {}
         door = self._probe_door()
         match verb:
             case "open":
@@ -295,11 +298,6 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse) -> web.S
     return response
 
 
-def _is_secure(request: web.BaseRequest) -> bool:
-    """Whether the connection is TLS. The transport knows; a header such as X-Forwarded-Proto would be the client's word."""
-    return request.transport is not None and is_tls(request.transport)
-
-
 def _parse_version(text: str | None) -> int | None:
     if text is None:
         return None
@@ -307,25 +305,3 @@ def _parse_version(text: str | None) -> int | None:
         return int(text)
     expected = f"expected a whole number from 1 to {MAX_SOURCE_VERSION}"
     raise Refusal(400, "bad_request", f'source_version = "{text[:40]}": {expected}')
-
-
-async def _read_body(request: web.BaseRequest) -> dict[str, Any]:
-    """The JSON object that a request carries; none is an empty one."""
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    text = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            while chunk := await request.content.readany():
-                text += chunk
-                if len(text) > MAX_BODY_BYTES:
-                    raise Refusal(413, "body_too_large", f"the body has more than {MAX_BODY_BYTES} bytes")
-    except TimeoutError:
-        raise Refusal(408, "request_timeout", f"the body did not come within {BODY_S:.0f} s") from None
-    except web.RequestPayloadError as error:
-        raise Refusal(400, "bad_request", f"the body cannot be read: {error}") from None
-    try:
-        return msgspec.json.decode(bytes(text), type=dict[str, Any]) if text else {}
-    except msgspec.MsgspecError as error:
-        raise Refusal(400, "bad_request", f"the body is no JSON object: {error}") from None
