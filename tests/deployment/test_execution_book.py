@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.deployment.executions import Ears, begin, open_book, said
 
 from dpd.deployment.execution import ExecutionState, StepState
-from dpd.deployment.execution_book import KEPT_S, MAX_REPORTS, RUN_TIME_S, SILENT_S
+from dpd.deployment.execution_book import KEPT_S, MAX_REPORTS, RESTART_S, RUN_TIME_S, SILENT_S
 from dpd.deployment.execution_table import Wanted
 from dpd.errors import DeploymentError, ExecutionNotFound
 from dpd.sequence.exchange import Receipt
@@ -186,6 +186,39 @@ def test_a_machine_that_talks_is_not_given_up_when_its_time_is_over(tmp_path: Pa
     book.take_reports(id, [said(0, "1", "progress")], 1000.0 + RUN_TIME_S)
     book.look_over(1000.0 + RUN_TIME_S + 10.0)
     assert book.find(id).state is ExecutionState.RUNNING
+
+
+def test_a_sign_of_life_without_a_word_is_heard_and_one_of_an_ended_machine_is_not_written(tmp_path: Path) -> None:
+    ears = Ears()
+    book = open_book(tmp_path, ears)
+    id = begin(book)
+    book.look_over(1001.0 + SILENT_S)
+    assert book.take_reports(id, [], 1400.0) == Receipt(1)
+    assert not book.find(id).is_silent
+    book.look_over(1001.0 + RUN_TIME_S)
+    assert book.find(id).state is ExecutionState.LOST
+    assert book.take_reports(id, [], 9000.0) == Receipt(1)
+    assert book.find(id).is_open
+    assert ears.events[1:] == [
+        "deployment.silent",
+        "deployment.heard_again",
+        "deployment.lost",
+        "deployment.heard_again",
+    ]
+    book.take_reports(id, [said(1, "", "sequence_done")], 9001.0)
+    revision = book.revision
+    assert book.take_reports(id, [], 9100.0) == Receipt(2)
+    assert book.revision == revision
+
+
+def test_a_machine_that_restarts_may_take_longer(tmp_path: Path) -> None:
+    book = open_book(tmp_path)
+    id = begin(book)
+    book.take_reports(id, [said(1, "2.2", "restarting")], 1010.0)
+    book.look_over(1010.0 + RESTART_S)
+    assert not book.find(id).is_silent
+    book.look_over(1011.0 + RESTART_S)
+    assert book.find(id).is_silent
 
 
 def test_while_dpd_was_not_there_nobody_was_silent(tmp_path: Path) -> None:

@@ -131,13 +131,20 @@ def plan_steps(steps: Sequence[StepName]) -> tuple[StepRun, ...]:
     return tuple(StepRun(step.id, step.name, step.kind) for step in steps)
 
 
+def hear(execution: Execution, heard_at: float) -> Execution:
+    """Its machine is there. One that was given up goes on, unless it has begun anew; one that has ended is left as it is."""
+    if execution.is_open:
+        return replace(execution, heard_at=heard_at, is_silent=False)
+    if execution.state is ExecutionState.LOST and not execution.cancel_reason:
+        return replace(execution, state=ExecutionState.RUNNING, heard_at=heard_at, ended_at=0.0, error="")
+    return execution
+
+
 def take_report(execution: Execution, report: Report, heard_at: float) -> Execution:
     """The execution after a numbered report. It must be the one behind `reported`."""
-    counted = replace(execution, reported=report.number, heard_at=heard_at, is_silent=False)
-    if not execution.is_open:
-        if execution.state is not ExecutionState.LOST or execution.cancel_reason:
-            return counted
-        counted = replace(counted, state=ExecutionState.RUNNING, ended_at=0.0, error="")
+    counted = replace(hear(execution, heard_at), reported=report.number)
+    if not counted.is_open:
+        return replace(counted, heard_at=heard_at)
     state = report.state
     at = _plausible(report.at, execution.started_at, heard_at)
     message = report.message
@@ -158,7 +165,7 @@ def take_progress(execution: Execution, report: Report, heard_at: float) -> Exec
     if not execution.is_open:
         return execution
     message = report.message
-    execution = replace(execution, heard_at=heard_at, is_silent=False)
+    execution = hear(execution, heard_at)
     step = execution.find_step(report.step)
     if step is None or step.state is not StepState.RUNNING:
         return execution

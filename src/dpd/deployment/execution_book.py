@@ -24,8 +24,10 @@ from dpd.database import Database
 from dpd.deployment import execution_table as table
 from dpd.deployment.execution import (
     Execution,
+    ExecutionState,
     StepName,
     cancel_told,
+    hear,
     lose,
     plan_steps,
     take_progress,
@@ -35,7 +37,6 @@ from dpd.deployment.execution_events import (
     Tell,
     Told,
     execution_fields,
-    told_heard_again,
     told_of_change,
     told_of_report,
 )
@@ -45,7 +46,8 @@ from dpd.errors import DeploymentError, ExecutionNotFound
 from dpd.sequence.exchange import Receipt, Report
 
 RUN_TIME_S = 120 * 60.0  # the original's default of a task sequence
-SILENT_S = 300.0  # a machine that restarts, or applies an image, is quiet for minutes
+SILENT_S = 300.0  # it says that it is there each 15 s; a short cut of the network is no silence
+RESTART_S = 900.0  # some servers' firmware takes a quarter of an hour
 KEPT_S = 90 * 86400.0  # an ended execution is kept so long; the last one of each machine stays
 MAX_REPORTS = 20_000  # of one execution; who says more is broken
 MAX_FOLLOWED = 10_000  # executions whose last change is remembered
@@ -206,7 +208,7 @@ class ExecutionBook:
         def write(draft: _Draft) -> Sequence[str]:
             for execution in draft.open_executions():
                 silent_s = now - max(execution.heard_at, self._opened_at)
-                if silent_s <= SILENT_S:
+                if silent_s <= (RESTART_S if execution.state is ExecutionState.RESTARTING else SILENT_S):
                     continue
                 if now > execution.ends_by:
                     reason = f"nothing was heard of it for {silent_s / 60:.0f} minutes, and its time is over"
@@ -285,9 +287,10 @@ class _Draft:
 
 
 def _take(draft: _Draft, id: str, reports: Sequence[Report], at: float) -> Receipt:
-    before = execution = draft.find(id)
+    before = draft.find(id)
+    execution = hear(before, at)
     kept: list[KeptReport] = []
-    told: list[Told] = []
+    told = told_of_change(before, execution)
     for report in reports:
         if report.number == execution.reported + 1:
             if report.number > MAX_REPORTS:
@@ -302,10 +305,6 @@ def _take(draft: _Draft, id: str, reports: Sequence[Report], at: float) -> Recei
             execution = take_progress(execution, report, at)
         elif report.number > execution.reported:
             break  # what is missing before it comes again, and so does this
-    if execution.is_silent and reports:
-        execution = replace(execution, is_silent=False, heard_at=at)
-    if before.is_silent and not execution.is_silent:
-        told.insert(0, told_heard_again(execution))
     if execution != before:
         draft.write(before, execution, kept)
         draft.told += told

@@ -43,16 +43,11 @@ def step_fields(execution: Execution) -> dict[str, Value]:
     return fields
 
 
-def told_heard_again(execution: Execution) -> Told:
-    """Whoever was told that it is silent, or lost, may stop looking for it."""
-    return "deployment.heard_again", execution_fields(execution)
-
-
 def told_of_change(before: Execution, after: Execution) -> list[Told]:
-    """What a change of state, or falling silent, says."""
+    """What a change of state, or of being heard, says."""
     told: list[Told] = []
-    if before.state is ExecutionState.LOST and after.is_open:
-        told.append(told_heard_again(after))
+    if after.is_open and (before.state is ExecutionState.LOST or (before.is_silent and not after.is_silent)):
+        told.append(("deployment.heard_again", execution_fields(after)))
     if after.is_silent and not before.is_silent:
         told.append(("deployment.silent", execution_fields(after) | step_fields(after)))
     if before.is_open and not after.is_open:
