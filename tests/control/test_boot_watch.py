@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from dpd.control import boot_watch
 from dpd.control.boot_watch import Allowance, BootWatch
 from dpd.explain.findings import Surroundings
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal
+from dpd.telemetry.status_messages import Severity, definition_of
 
 PATIENCE_S = 30.0
 MAC = "52:54:00:00:00:01"
@@ -39,16 +42,16 @@ def names(events: EventLog) -> list[str]:
     return [each.event for each in events.after(0, 100_000)]
 
 
-def begin(journal: BootJournal, mac: str, xid: str = "01") -> None:
+def begin(journal: BootJournal, mac: str, xid: str = "01", computer: str = "") -> None:
     journal.note(mac, "discover", xid=xid, client_class="PXEClient", client_arch="uefi-x64", secs=0)
-    journal.note(mac, "decision", outcome="boot", cause="default", computer="", deployment="", boot_image="")
+    journal.note(mac, "decision", outcome="boot", cause="default", computer=computer, deployment="", boot_image="")
     journal.note(mac, "offer", rule="r", loader="ipxe.efi", destination="255.255.255.255:68", server="10.0.0.1")
 
 
 def test_what_the_journal_gets_is_told_soon_and_what_is_silent_for_long_is_judged() -> None:
     journal, events = BootJournal(), EventLog()
     with watching(journal, events, over_s=1.0):
-        begin(journal, MAC)
+        begin(journal, MAC, computer="PC-1")
         wait_for(lambda: names(events) == ["boot.granted"])
         wait_for(lambda: names(events) == ["boot.granted", "boot.failed"])
     failed = events.after(0)[-1]
@@ -81,6 +84,38 @@ def test_a_flood_of_beginnings_is_told_in_part_and_the_rest_by_number() -> None:
     counted = [each.fields["count"] for each in events.after(0) if each.event == "boot.unreported"]
     assert names(events).count("boot.granted") == 10
     assert sum(map(int, counted)) == 190, "all of the others, by the end"
+
+
+def test_a_flood_of_boots_that_end_badly_is_told_in_part_and_the_rest_by_cause_and_number() -> None:
+    journal, events = BootJournal(), EventLog()
+    with watching(journal, events, over_s=0.5, failures=Allowance(10, 0.0)):
+        for number in range(200):
+            begin(journal, f"52:54:00:00:01:{number:02x}")
+        wait_for(lambda: "boot.failures" in names(events))
+        wait_for(lambda: names(events).count("boot.unfinished") == 10)
+    summed = [each for each in events.after(0) if each.event == "boot.failures"]
+    assert names(events).count("boot.unfinished") == 10
+    assert sum(int(each.fields["count"]) for each in summed) == 190, "all of the others, by the end"
+    assert {str(each.fields["causes"]).split()[0] for each in summed} == {"no_lease"}
+    severities = {definition_of(each.event).severity for each in events.after(0)}
+    assert Severity.ERROR not in severities, "nothing was deployed to any of them"
+
+
+def test_what_was_not_told_at_first_is_told_also_where_nothing_new_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_watch, "UNREPORTED_S", 1.0)
+    journal, events = BootJournal(), EventLog()
+    with watching(journal, events, allowance=Allowance(0, 0.0)):
+        begin(journal, MAC)
+        wait_for(lambda: names(events) == ["boot.unreported"])
+        begin(journal, "52:54:00:00:00:02")
+        wait_for(lambda: names(events) == ["boot.unreported", "boot.unreported"])
+
+
+def test_causes_are_told_by_number_and_the_rare_ones_together() -> None:
+    causes = Counter(
+        {"no_lease": 40, "tftp_blocked": 3, "mtu_hole": 2, "fine": 2, "brake": 2, "no_ticket": 1, "no_relay": 1}
+    )
+    assert boot_watch._in_words(causes) == "no_lease 40, tftp_blocked 3, mtu_hole 2, fine 2, brake 2, others 2"
 
 
 def test_a_story_that_cannot_be_judged_does_not_end_the_messages_of_others(caplog: pytest.LogCaptureFixture) -> None:

@@ -126,6 +126,13 @@ def test_a_boot_that_fails_is_told_with_its_cause_when_it_is_over() -> None:
     assert look(reports, story, is_over=True) == []
 
 
+def test_a_boot_that_nobody_had_deployed_anything_for_is_told_as_less_than_a_failure() -> None:
+    story = [discover(), decision("boot", "default"), offer(), lease_request()]
+    assert names(look(BootReports(), story, is_over=True)) == ["boot.granted", "boot.unfinished"]
+    known = [discover(), decision("boot", "default", computer="PC-1"), offer(), lease_request()]
+    assert names(look(BootReports(), known, is_over=True)) == ["boot.granted", "boot.failed"]
+
+
 def test_a_boot_that_failed_is_told_when_the_machine_begins_anew() -> None:
     reports = BootReports()
     first = [*BOOT[:6]]

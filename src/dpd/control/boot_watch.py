@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from dpd.explain.boot_reports import MACHINES, OVER_S, BootReport, BootReports
@@ -25,11 +25,16 @@ SLICE = 16  # machines looked at without a rest
 REST = 19  # times as long as a look took: a twentieth of a core at most
 BURST = 3000  # messages of beginnings at once: a school's morning
 PER_S = 20.0  # and for ever, which 100,000 of history hold for more than an hour; a flood of invented MACs is more
+FAILED_BURST, FAILED_PER_S = (
+    100,
+    0.2,
+)  # messages of failures; above that their causes and numbers say more than each of them
 UNREPORTED_S = 60.0  # between two messages of what there was no message of
+CAUSES_TOLD = 5
 STOP_S = 5.0
-_OF_BEGINNINGS = frozenset(
-    {"boot.granted", "boot.refused", "boot.waiting", "boot.failed"}
-)  # anybody's packet makes them
+# Anybody's packet makes them.
+_OF_BEGINNINGS = frozenset({"boot.granted", "boot.refused", "boot.waiting"})
+_OF_FAILURES = frozenset({"boot.failed", "boot.unfinished"})
 
 
 class Allowance:
@@ -61,13 +66,17 @@ class BootWatch:
         *,
         over_s: float = OVER_S,
         allowance: Allowance | None = None,
+        failures: Allowance | None = None,
     ) -> None:
+        """`allowance` is of messages of beginnings, `failures` of those of boots that did not end well."""
         self._journal = journal
         self._events = events
         self._surroundings = surroundings
         self._over_s = over_s
         self._allowance = allowance or Allowance(BURST, PER_S)
+        self._failures = failures or Allowance(FAILED_BURST, FAILED_PER_S)
         self._unreported, self._unreported_at = 0, 0.0  # when it may be told again
+        self._unreported_failures: Counter[str] = Counter()  # by cause
         self._reports = BootReports()
         self._due: OrderedDict[str, float] = OrderedDict()  # when a machine will have been silent for long enough
         self._woken = threading.Event()
@@ -98,8 +107,11 @@ class BootWatch:
             self._tell_unreported()
 
     def _wait_s(self) -> float | None:
-        """Until the next machine has been silent for long enough; None: until something is new."""
-        return None if not self._due else max(0.0, next(iter(self._due.values())) - time.monotonic())
+        """Until the next machine has been silent for long enough, or what was not told may be; None: until something is new."""
+        times = [next(iter(self._due.values()))] if self._due else []
+        if self._unreported or self._unreported_failures:
+            times.append(self._unreported_at)
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _over(self) -> list[str]:
         now = time.monotonic()
@@ -133,11 +145,27 @@ class BootWatch:
     def _tell(self, report: BootReport) -> None:
         if report.event in _OF_BEGINNINGS and not self._allowance.take():
             self._unreported += 1
+        elif report.event in _OF_FAILURES and not self._failures.take():
+            self._unreported_failures[str(report.fields["cause"])] += 1
         else:
             self._events.note(report.event, **report.fields)
 
     def _tell_unreported(self) -> None:
         now = time.monotonic()
-        if self._unreported and (now >= self._unreported_at or self._stopping.is_set()):
-            count, self._unreported, self._unreported_at = self._unreported, 0, now + UNREPORTED_S
+        if now < self._unreported_at and not self._stopping.is_set():
+            return
+        count, self._unreported = self._unreported, 0
+        failures, self._unreported_failures = self._unreported_failures, Counter()
+        if count:
             self._events.note("boot.unreported", count=count)
+        if failures:
+            self._events.note("boot.failures", count=failures.total(), causes=_in_words(failures))
+        if count or failures:
+            self._unreported_at = now + UNREPORTED_S
+
+
+def _in_words(causes: Counter[str]) -> str:
+    """The causes that came most often, each with its number."""
+    told = [f"{cause} {count}" for cause, count in causes.most_common(CAUSES_TOLD)]
+    others = causes.total() - sum(count for _, count in causes.most_common(CAUSES_TOLD))
+    return ", ".join([*told, *([f"others {others}"] if others else [])])

@@ -3,7 +3,7 @@
 
 A boot is an attempt as `dpd.telemetry.boot_story` cuts it: firmware repeats its questions, a machine that waits asks for its
 script every few seconds, and none of that is news. Whether a boot failed is judged when it is over: the machine has been silent
-for OVER_S, or has begun anew.
+for OVER_S, or has begun anew. It is an error where policy knows the machine or has something for it, and a warning else.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FAILURES = frozenset(BootCause) - {
     BootCause.GUID_SHARED,
     BootCause.KEY_NOT_PRESSED,
 }
-_ENDS = ("boot.finished", "boot.failed")
+_ENDS = ("boot.finished", "boot.failed", "boot.unfinished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class _Boot:
     next: int
     told: set[str] = field(default_factory=set)
     computer: str = ""
+    deployment: str = ""
     boot_image: str = ""
     was_answered: bool = False
 
@@ -113,7 +114,8 @@ def _judge(mac: str, boot: _Boot, attempts: Sequence[Attempt], around: Surroundi
     told = explain(events, over)
     if told.cause in FAILURES and (boot.was_answered or told.cause is not BootCause.NOT_ANSWERED):
         fields = {"cause": told.cause.value, "sentence": told.sentence, "next_step": told.next_step}
-        yield from _once(mac, boot, "boot.failed", fields)
+        is_wanted = boot.computer or boot.deployment  # of others anybody's packet may speak
+        yield from _once(mac, boot, "boot.failed" if is_wanted else "boot.unfinished", fields)
 
 
 def _step(mac: str, boot: _Boot, event: BootEvent) -> Iterator[BootReport]:
@@ -135,7 +137,7 @@ def _decided(mac: str, boot: _Boot, event: BootEvent) -> Iterator[BootReport]:
     said = {name: str(event.fields.get(name, "")) for name in ("cause", "deployment", "boot_image", "code")}
     outcome = event.fields.get("outcome")
     boot.computer = str(event.fields.get("computer", ""))
-    boot.boot_image = said["boot_image"]
+    boot.deployment, boot.boot_image = said["deployment"], said["boot_image"]
     if outcome == Outcome.WAIT:
         yield from _once(mac, boot, "boot.waiting", {"code": said["code"], "cause": said["cause"]})
     elif outcome in (Outcome.BOOT, Outcome.PROMPT):

@@ -127,7 +127,9 @@ CATALOGUE: Final[Mapping[str, Definition]] = {
     "boot.loader_fetched": _define(_INFO, 4006, "{mac}[ ({computer})] has fetched {file}."),
     "boot.finished": _define(_INFO, 4007, "{mac}[ ({computer})] has all of its boot image[ {boot_image}]."),
     "boot.failed": _define(_ERROR, 4008, "{mac}[ ({computer})] did not boot: {sentence}[ {next_step}]"),
+    "boot.unfinished": _define(_WARNING, 4009, "{mac}, for which nothing was deployed, did not go on with its network boot: {sentence}[ {next_step}]"),
     "boot.unreported": _define(_WARNING, 4101, "{count} more boots began than status messages tell of: too many in a short time."),
+    "boot.failures": _define(_WARNING, 4102, "{count} more boots did not end well than status messages tell of: {causes}."),
     # ---- 5000: the daemon and the messages themselves
     "daemon.ready": _define(_INFO, 5001, "dpd {version} is ready."),
     "daemon.draining": _define(_INFO, 5002, "dpd is shutting down and takes no new work."),
