@@ -17,8 +17,8 @@ from typing import Any, Self
 from bench.netns import Host
 
 DPD = Path(sys.executable).with_name("dpd")
-READY_S = 20.0
-STOP_S = 20.0
+READY_S = 60.0
+STOP_S = 30.0
 
 
 class Daemon:

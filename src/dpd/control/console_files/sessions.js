@@ -26,11 +26,14 @@ export class Sessions {
   }
 
   paceMs() {
-    return this.sessions.some((each) => each.state === "sending") ? 1000 : this.sessions.length ? 3000 : 10_000;
+    const isSending = this.sessions.some((each) => each.state === "sending");
+    if (this.session.isSite) return isSending ? 3000 : 10_000; // each look asks several points
+    return isSending ? 1000 : this.sessions.length ? 3000 : 10_000;
   }
 
   wants(message) {
     if (message.event === "session_started") this.elsewhere.call(message.fields?.point);
+    if (this.session.isSite) return message.event.startsWith("session");
     return /^(session|receiver)/.test(message.event);
   }
 
