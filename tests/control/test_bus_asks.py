@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -179,6 +180,21 @@ async def test_a_long_answer_comes_whole_in_parts(place: Place) -> None:
     async with place.served():
         status, text = await place.ask("GET", "/v1/large")
     assert (status, json.loads(text)) == (200, LARGE)
+
+
+async def test_a_long_answer_whose_beginning_is_not_kept_is_told_as_broken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Who lost a part in the middle cannot take the rest for the whole."""
+    monkeypatch.setattr(bus_asks, "MAX_ANSWER_BYTES", 500_000)
+    request = Ask("id-of-a-long-one", "GET", "/v1/large", caller=CALLER)
+    async with place.served():
+        assert (await place.ask("GET", "/v1/large", id=request.id))[0] == 200
+        link = await place.site.linked()
+        again = msgspec.structs.replace(request, after=0)
+        (told,) = [part async for part in ask(link, place.site.subjects.ask("p1"), again, timeout_s=30)]
+        assert (told.sequence, told.is_broken, told.is_last) == (1, True, True)
+        assert json.loads(told.body)["error"]["code"] == "answer_not_kept"
+        status, text = await place.ask("GET", "/v1/large", id=request.id)
+        assert (status, json.loads(text)["error"]["code"]) == (410, "answer_not_kept")
 
 
 async def test_lines_come_as_they_are_told(place: Place) -> None:

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 from tests.site_server.at_work import at_work
 
 from dpd.bus.connection import BusConnection
-from dpd.bus.messages import Hello
+from dpd.bus.messages import Answer, Hello, encode
 from dpd.control.access import Caller, Role
+from dpd.control.openapi import JSON, NDJSON
 from dpd.database import Database
 from dpd.errors import BusError, BusUnavailable, Unavailable
 from dpd.settings import Settings
@@ -61,3 +66,48 @@ async def test_a_point_that_has_just_gone_is_told_at_once(database: Database, se
 def test_an_answer_that_is_no_json_is_told() -> None:
     with pytest.raises(BusError, match="expected JSON"):
         WholeAnswer(200, "text/html", "<html>").json()
+
+
+# ---- a point that breaks off
+
+
+@asynccontextmanager
+async def answering(connection: BusConnection, *parts: Answer) -> AsyncIterator[None]:
+    """A point that answers every ask so."""
+    assert connection.link is not None
+    link = connection.link
+
+    async def take(message: Any) -> None:
+        for part in parts:
+            await link.publish(message.reply, encode(part))
+
+    async with link.subscribed("dpd.lab.ask.hq", take):
+        yield
+
+
+BEGUN, LINES = (
+    Answer(0, 200, {"Content-Type": JSON}, '{"machines": ['),
+    Answer(0, 200, {"Content-Type": NDJSON}, "{}\n"),
+)
+NOT_KEPT = '{"error": {"code": "answer_not_kept", "message": "its beginning is not kept"}}\n'
+
+
+@pytest.mark.parametrize(("text", "words"), [(NOT_KEPT, "point hq: its beginning is not kept"), ("{", "broke off")])
+async def test_half_a_document_is_no_answer(database: Database, settings: Settings, text: str, words: str) -> None:
+    connection = BusConnection(settings.bus, name="test")
+    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 30.0, steering)
+    async with at_work(connection.run([])):
+        await connection.connected.wait()
+        async with answering(connection, BEGUN, Answer(1, body=text, is_last=True, is_broken=True)):
+            with pytest.raises(BusError, match=words):
+                await asker.whole("hq", Question("GET", "/v1/machines"), ANN)
+
+
+async def test_lines_that_break_off_end_with_one_that_says_so(database: Database, settings: Settings) -> None:
+    connection = BusConnection(settings.bus, name="test")
+    asker = Asker(connection, points_with(database, "hq"), "lab", lambda: 30.0, steering)
+    async with at_work(connection.run([])):
+        await connection.connected.wait()
+        async with answering(connection, LINES, Answer(1, body=NOT_KEPT, is_last=True, is_broken=True)):
+            answer = await asker.whole("hq", Question("POST", "/v1/content/A/verify"), ANN)
+            assert (answer.status, answer.body) == (200, "{}\n" + NOT_KEPT)

@@ -19,17 +19,25 @@ from dpd.bus.messages import Answer
 from dpd.cli.client import RefusedByDaemon
 from dpd.control.access import Caller, Role
 from dpd.control.api import ROUTES
+from dpd.errors import BusError
 from dpd.site_server import relay
 from dpd.site_server.asker import Question, WholeAnswer
 from dpd.site_server.relay import ask_one, group_routes, point_routes
 
 
-def raw(site: LoopbackSite, method: str, target: str, body: bytes = b"", content_type: str = "application/json") -> Any:
+def raw(
+    site: LoopbackSite,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    content_type: str = "application/json",
+    at: str = "",
+) -> Any:
     """Status, headers and text, as any client of HTTP has them."""
     connection = http.client.HTTPConnection("site", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(60)
-    connection.sock.connect(site.server.control_socket)
+    connection.sock.connect(at or site.server.control_socket)
     connection.request(method, target, body or None, {"Content-Type": content_type} if body else {})
     response = connection.getresponse()
     read = response.status, dict(response.getheaders()), response.read().decode()
@@ -71,6 +79,20 @@ def test_a_query_and_an_escaped_path_are_passed_on_as_they_came(site: LoopbackSi
     with pytest.raises(RefusedByDaemon) as passed_on:
         site.at("hq").get("computers", "no body/there")
     assert str(passed_on.value) == str(at_point.value)
+
+
+def test_a_whole_url_leads_to_the_same_as_its_path(site: LoopbackSite) -> None:
+    """As clients behind a proxy ask (RFC 9112, 3.2.2)."""
+    plain = raw(site, "GET", "/v1/points/hq/audit?limit=1")
+    assert raw(site, "GET", "http://site.example/v1/points/hq/audit?limit=1")[::2] == plain[::2]
+    assert raw(site, "GET", "http://site.example:80/v1/groups/all/audit?limit=1")[0] == 200
+
+
+@pytest.mark.parametrize("query", ["a/b/c", "%2F", "..%2F..", "a%20b%3F", "//"])
+def test_slashes_in_a_query_are_of_the_query(site: LoopbackSite, query: str) -> None:
+    at_point = raw(site, "GET", f"/v1/points/hq/content?kind={query}")
+    assert at_point[0] == 400
+    assert at_point[2] == raw(site, "GET", f"/v1/content?kind={query}", at=site.points["hq"].control_socket)[2]
 
 
 def test_what_is_wrong_with_a_request_is_told_by_the_site_server_itself(site: LoopbackSite) -> None:
@@ -197,3 +219,20 @@ async def test_a_client_that_takes_nothing_ends_the_stream_at_the_point(monkeypa
         assert reader is not None
     finally:
         await runner.cleanup()
+
+
+async def broken(*parts: str) -> AsyncGenerator[Answer, None]:
+    for text in parts:
+        yield Answer(1, body=text)
+    raise BusError("point hq: its answer broke off")
+
+
+async def test_a_document_is_not_begun_before_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status of 200 could not be taken back."""
+    first = Answer(0, 200, {"Content-Type": "application/json; charset=utf-8"}, '{"a": "')
+    request: Any = None  # nothing of it is looked at, or it would have been begun
+    with pytest.raises(BusError, match="broke off"):
+        await relay._pass_back(request, first, broken("x", "y"))
+    monkeypatch.setattr(relay, "MAX_WHOLE_CHARACTERS", 10)
+    with pytest.raises(BusError, match="ask for less"):
+        await relay._pass_back(request, first, broken("x" * 5))

@@ -45,7 +45,8 @@ class Ask(Struct, omit_defaults=True):
 
 class Answer(Struct, omit_defaults=True):
     """One part of an answer. Part 0 has `status` and `headers`; the texts of all parts are the body; after the one with
-    `is_last` nothing comes. `is_waiting`: no part, but a sign that the point is at it; `sequence` is that of the next part."""
+    `is_last` nothing comes. `is_waiting`: no part, but a sign that the point is at it; `sequence` is that of the next part.
+    `is_broken`: what came before is not the whole answer, and no more of it comes; the text is a refusal, which says why."""
 
     sequence: int
     status: int = 0
@@ -53,6 +54,7 @@ class Answer(Struct, omit_defaults=True):
     body: str = ""
     is_last: bool = False
     is_waiting: bool = False
+    is_broken: bool = False
 
 
 class Hello(Struct):

@@ -294,5 +294,5 @@ def _refusal(status: HTTPStatus, code: str, message: str, sequence: int = 0) -> 
     """Behind parts of an answer that was begun, it is one more line."""
     body = msgspec.json.encode(Refusal(Failure(code, message))).decode()
     if sequence:
-        return Answer(sequence, body=body + "\n", is_last=True)
+        return Answer(sequence, body=body + "\n", is_last=True, is_broken=True)
     return Answer(0, status, {"Content-Type": "application/json"}, body, is_last=True)

@@ -16,10 +16,12 @@ from dpd.bus.connection import BusConnection
 from dpd.bus.messages import Answer, Ask, BusCaller
 from dpd.bus.subjects import Subjects
 from dpd.control.access import Caller
+from dpd.control.messages import Refusal
 from dpd.errors import BusError, Unavailable
 from dpd.site_server.points import Points
 
 JSON = "application/json"
+LINES = ("application/x-ndjson", "text/event-stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,12 @@ class Asker:
             BusCaller(caller.name, caller.role.value),
         )
         answers = ask(link, self._subjects.ask(point), request, timeout_s=self._timeout_s())
+        is_lines = False
         async with contextlib.aclosing(answers):
             async for part in answers:
+                is_lines = is_lines or (part.sequence == 0 and part.headers.get("Content-Type", "").startswith(LINES))
+                if part.is_broken and not is_lines:  # in lines it is one more of them
+                    raise BusError(f"point {point}: {_reason(part)}")
                 yield part
 
     async def whole(self, point: str, question: Question, caller: Caller) -> WholeAnswer:
@@ -97,3 +103,10 @@ class Asker:
         if first is None:
             raise BusError(f"point {point}: its answer has no beginning")
         return WholeAnswer(first.status, first.headers.get("Content-Type", JSON), "".join(body))
+
+
+def _reason(part: Answer) -> str:
+    try:
+        return msgspec.json.decode(part.body, type=Refusal).error.message
+    except msgspec.MsgspecError:
+        return "its answer broke off"

@@ -24,7 +24,7 @@ from dpd.control.messages import Failure
 from dpd.control.openapi import JSON, NDJSON, Route
 from dpd.control.refusals import RequestRefused, classify
 from dpd.errors import BusError, DpdError
-from dpd.site_server.asker import Asker, Question, WholeAnswer
+from dpd.site_server.asker import LINES, Asker, Question, WholeAnswer
 from dpd.site_server.messages import AtGroup, AtPoint, GroupAnswer, PointAnswer
 from dpd.site_server.points import Points
 
@@ -33,6 +33,7 @@ AT_ONCE = 64  # points of a group that are asked at the same time
 _ANSWER_HEADERS = ("Content-Type", "Allow", "Cache-Control")
 _REFUSALS = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
 _EVENTS = "text/event-stream"
+MAX_WHOLE_CHARACTERS = 64 << 20  # of an answer that does not come in lines
 
 
 class Asked(Protocol):
@@ -99,8 +100,8 @@ def _passing_on(route: Route) -> Any:
 
 async def _pass_back(request: web.Request, first: Answer, rest: Any) -> web.StreamResponse:
     headers = {name: first.headers[name] for name in _ANSWER_HEADERS if name in first.headers}
-    if first.is_last:
-        return web.Response(status=first.status, body=first.body.encode(), headers=headers)
+    if not headers.get("Content-Type", "").startswith(LINES):
+        return web.Response(status=first.status, body=await _whole(first, rest), headers=headers)
     response = web.StreamResponse(status=first.status, headers=headers)
     try:
         await response.prepare(request)
@@ -115,6 +116,19 @@ async def _pass_back(request: web.Request, first: Answer, rest: Any) -> web.Stre
         if request.transport is not None:  # there is no other way to say that an answer has no end
             request.transport.abort()
     return response
+
+
+async def _whole(first: Answer, rest: Any) -> bytes:
+    """Put together before anything is told, since there would be no way to say that the rest does not come. Raises BusError."""
+    texts, size = [first.body], len(first.body)
+    async for part in rest:
+        texts.append(part.body)
+        size += len(part.body)
+        if size > MAX_WHOLE_CHARACTERS:
+            raise BusError(
+                f"answer of the point: more than {MAX_WHOLE_CHARACTERS >> 20} MB in one; ask for less, such as by a limit or a name"
+            )
+    return "".join(texts).encode()
 
 
 async def _write(response: web.StreamResponse, part: Answer) -> None:
@@ -167,7 +181,8 @@ async def read_question(request: web.Request, route: Route) -> Question:
         raise RequestRefused(
             "body: content does not go over the bus; publish it at one point, and `dpd site content add PACKAGE --dp NAME` lets others fetch it from there"
         )
-    _, _, _, _, rest = request.raw_path.split("/", 4)  # /v1/points/NAME/rest
+    # /v1/points/NAME/rest: of the path alone, since a client may ask by a whole URL
+    _, _, _, _, rest = request.rel_url.raw_path_qs.split("/", 4)
     content_type = request.content_type if request.body_exists else JSON
     return Question(request.method, f"/v1/{rest}", await _read_text(request), content_type)
 
