@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.interop.tls_authority import TlsAuthority
 
 from dpd.bus_settings import ConsoleSettings
+from dpd.control import message_operations
 from dpd.control.access import Role
 from dpd.control.application import make_application
 from dpd.control.console import FOLDER, Console, is_own_host, names_of, read_files
@@ -22,6 +24,7 @@ from dpd.control.operations import Operations
 from dpd.control.roles_file import add_token
 from dpd.errors import SettingsError
 from dpd.settings import ControlSettings, parse_settings
+from dpd.telemetry.spool import Spool
 
 Open = Callable[..., Awaitable[aiohttp.ClientSession]]
 
@@ -268,3 +271,23 @@ def test_each_file_says_its_licence() -> None:
 def test_settings_with_which_nobody_could_look_are_refused(text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         parse_settings(text, "dpd.toml")
+
+
+async def test_readers_without_a_name_who_follow_in_crowds_leave_room_for_operators(
+    open_page: Open, operations: Operations, roles: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_operations, "MAX_FOLLOWERS", 4)
+    monkeypatch.setattr(message_operations, "KEPT_FOR_OPERATORS", 1)
+    operator, viewer = add_token(roles, "olga", Role.OPERATOR), add_token(roles, "vera", Role.VIEWER)
+    page = await open_page()
+    async with AsyncExitStack() as stack:
+
+        async def follow(**headers: str) -> int:
+            response = await stack.enter_async_context(page.get("/v1/events/stream", headers=headers))
+            if response.status == 200:
+                await response.content.readline()  # it has begun
+            return response.status
+
+        assert [await follow() for _ in range(5)] == [200, 200, 200, 503, 503]
+        assert await follow(**bearer(viewer)) == 503
+        assert [await follow(**bearer(operator)) for _ in range(2)] == [200, 503]

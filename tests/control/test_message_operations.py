@@ -176,12 +176,18 @@ async def test_a_follower_outlives_a_disk_that_gives_nothing_for_a_while(spool: 
 async def test_no_more_than_so_many_follow(
     spool: Spool, messages: MessageOperations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_operations, "MAX_FOLLOWERS", 1)
+    monkeypatch.setattr(message_operations, "MAX_FOLLOWERS", 2)
+    monkeypatch.setattr(message_operations, "KEPT_FOR_OPERATORS", 1)
     put(spool, 1)
     async with aclosing(messages.follow(messages.position("0"), Severity.INFO, 1)) as pages:
         await anext(pages)
-        with pytest.raises(Unavailable, match="follow"):
+        with pytest.raises(Unavailable, match=r"1 follow.* are for operators"):
             await anext(messages.follow(messages.position("0"), Severity.INFO, 1))
+        operator = messages.follow(messages.position("0"), Severity.INFO, 1, is_operator=True)
+        async with aclosing(operator) as places:
+            assert sequences(await anext(places)) == [1]
+            with pytest.raises(Unavailable, match="2 follow"):
+                messages.refuse_crowd(is_operator=True)
     async with aclosing(messages.follow(messages.position("0"), Severity.INFO, 1)) as pages:
         assert sequences(await anext(pages)) == [1]
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import json
 
-from dpd.control.access import Role, still_may
+from dpd.control.access import Role, caller_of, still_may
 from dpd.control.event_messages import MissedReply, StreamParameters, reply_of
 from dpd.control.message_operations import MessageOperations, Page, Position
 
@@ -39,9 +39,11 @@ async def stream_messages(
 ) -> web.StreamResponse:
     """Until the client goes, or reads no more, or is known no more, or dpd drains. Raises DpdError for a wrong position and for too many followers."""
     behind = api.messages.position(request.headers.get("Last-Event-ID") or parameters.after)
-    api.messages.refuse_crowd()  # while the answer can still have a status of its own
+    is_operator = caller_of(request).role.covers(Role.OPERATOR)
+    api.messages.refuse_crowd(is_operator=is_operator)  # while the answer can still have a status of its own
     response = web.StreamResponse(headers=_HEADERS)
-    async with aclosing(api.messages.follow(behind, parameters.severity, HEARTBEAT_S)) as pages:
+    following = api.messages.follow(behind, parameters.severity, HEARTBEAT_S, is_operator=is_operator)
+    async with aclosing(following) as pages:
         try:
             await response.prepare(request)
             await response.write(f"retry: {RECONNECT_MS}\nid: {behind}\n\n".encode())

@@ -19,6 +19,7 @@ from dpd.telemetry.status_messages import Severity, StatusMessage
 DRAIN_S = 0.5  # for what was noted at the drain to be on the disk, which a busy machine's writer needs
 PAGE = 500  # messages read at once by who follows
 MAX_FOLLOWERS = 200
+KEPT_FOR_OPERATORS = 50  # of these: a page that whoever reaches it may read is not to keep out who has to act
 
 _POSITION = re.compile(r"(?:([0-9a-f]{0,16})-)?([0-9]{1,18})")
 
@@ -115,15 +116,21 @@ class MessageOperations:
             return await self.newest(limit, severity)
         return Page(found, Position(epoch, max(latest, found[-1].sequence if found else 0)))
 
-    def refuse_crowd(self) -> None:
+    def refuse_crowd(self, *, is_operator: bool) -> None:
         """Raises Unavailable where as many follow as may."""
-        if self._followers >= MAX_FOLLOWERS:
-            raise Unavailable(f"{self._followers} follow the status messages already, as many as may; try again later")
+        places = MAX_FOLLOWERS if is_operator else MAX_FOLLOWERS - KEPT_FOR_OPERATORS
+        if self._followers >= places:
+            kept = "" if is_operator else "; the places that are left are for operators"
+            raise Unavailable(
+                f"{self._followers} follow the status messages already, as many as may{kept}; try again later"
+            )
 
-    async def follow(self, behind: Position, severity: Severity, heartbeat_s: float) -> AsyncGenerator[Page, None]:
+    async def follow(
+        self, behind: Position, severity: Severity, heartbeat_s: float, *, is_operator: bool = False
+    ) -> AsyncGenerator[Page, None]:
         """Pages behind a position as they come, an empty one where nothing came for a while; ends when dpd drains, with
         everything told. Raises Unavailable where too many follow."""
-        self.refuse_crowd()
+        self.refuse_crowd(is_operator=is_operator)
         self._followers += 1
         try:
             while True:
