@@ -193,6 +193,7 @@ class Daemon:
             multicast=services.multicast,
             opened=stores.distribution,
             deployments=stores.deployments,
+            sequences=stores.sequences,
             events=stores.events,
             config_path=self._config_path,
         )

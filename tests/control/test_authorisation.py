@@ -91,6 +91,8 @@ TABLE = {
         GET /v1/points
         GET /v1/points/{point}
         GET /v1/site/export
+        GET /v1/sequences
+        GET /v1/sequences/{sequence}
         GET /openapi.json
     """,
     Role.OPERATOR: """
@@ -123,8 +125,12 @@ TABLE = {
         POST /v1/pxe/pending/{machine}/deny
         DELETE /v1/pxe/verdicts/{machine}
         POST /v1/site/plan
+        POST /v1/sequences/check
+        GET /v1/sequences/{sequence}/text
     """,
     Role.ADMIN: """
+        POST /v1/sequences
+        DELETE /v1/sequences/{sequence}
         POST /v1/content JSON
         POST /v1/boot-images JSON
         POST /v1/roots/{root}/drain

@@ -32,6 +32,7 @@ from dpd.cli import (
     pxe_approval,
     receive,
     root,
+    sequence,
     serve,
     session,
     site,
@@ -64,6 +65,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(validation.app, name="validation")
 app.add_typer(job.app, name="job")
 app.add_typer(maintenance.app, name="maintenance")
+app.add_typer(sequence.app, name="sequence")
 app.add_typer(boot_file.app, name="boot-file")
 app.add_typer(boot_image.app, name="boot-image")
 app.add_typer(session.app, name="session")

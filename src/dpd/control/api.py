@@ -43,6 +43,7 @@ from dpd.control.openapi import Route, describe
 from dpd.control.operations import Operations, Status, normal_mac
 from dpd.control.refusals import MachineUnknown
 from dpd.control.root_api import ROUTES as ROOT_ROUTES
+from dpd.control.sequence_api import ROUTES as SEQUENCE_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
 from dpd.control.source_api import ROUTES as SOURCE_ROUTES
 from dpd.control.validation_api import ROUTES as VALIDATION_ROUTES
@@ -71,6 +72,7 @@ class Api:
         self.bundles = operations.bundles
         self.validation = operations.validation
         self.executions = operations.executions
+        self.sequences = operations.sequences
 
     async def status(self, request: web.Request, parameters: None, body: None) -> Status:
         return self._operations.status()
@@ -267,6 +269,7 @@ ROUTES = (
     *BUNDLE_ROUTES,
     *VALIDATION_ROUTES,
     *EXECUTION_ROUTES,
+    *SEQUENCE_ROUTES,
     *SITE_ROUTES,
     *DECLARATION_ROUTES,
     *COLLECTION_ROUTES,

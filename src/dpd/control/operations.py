@@ -32,6 +32,7 @@ from dpd.control.image_operations import ImageOperations
 from dpd.control.job_operations import JobOperations
 from dpd.control.message_operations import MessageOperations
 from dpd.control.root_operations import RootOperations
+from dpd.control.sequence_operations import SequenceOperations
 from dpd.control.site_operations import SiteOperations
 from dpd.control.source_operations import SourceOperations
 from dpd.control.state_operations import StateOperations
@@ -40,6 +41,7 @@ from dpd.control.validation_operations import ValidationOperations
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
 from dpd.deployment.opening import OpenDeployments
+from dpd.deployment.sequence_store import SequenceStore
 from dpd.distribution.distribution import Distribution
 from dpd.distribution.opening import OpenDistribution
 from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
@@ -144,6 +146,7 @@ class Operations:
         distribution: Distribution | None = None,
         opened: OpenDistribution | None = None,
         deployments: OpenDeployments | None = None,
+        sequences: SequenceStore | None = None,
         events: EventLog | None = None,
     ) -> None:
         self.settings = settings
@@ -185,6 +188,10 @@ class Operations:
         self.validation = ValidationOperations(opened, self._in_worker)
         self.sources = SourceOperations(opened.puller if opened is not None else None)
         self.executions = ExecutionOperations(deployments, self._in_worker, self.draining.is_set)
+        deployed = self.site.deployments
+        self.sequences = SequenceOperations(
+            sequences, library, lambda: [each.deployment for each in deployed()], self._events, self._in_worker
+        )
         self.now = StateOperations(self, self._in_worker)
 
     # ---- sessions

@@ -10,6 +10,7 @@ from msgspec import json
 
 from dpd.control.access import CallerUnknown, RoleMissing
 from dpd.control.messages import Failure, Refusal
+from dpd.deployment.sequence_store import SequenceDiskFull
 from dpd.errors import (
     BusError,
     BusUnavailable,
@@ -28,6 +29,7 @@ from dpd.errors import (
     SourceUnavailable,
     Unavailable,
 )
+from dpd.sequence.records import SequenceConflict, SequenceNotFound
 from dpd.site.records import NotConfirmed, SiteConflict, SiteNotFound
 from dpd.urls import without_secrets
 
@@ -60,6 +62,9 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (ExecutionNotFound, HTTPStatus.NOT_FOUND, "execution_not_found"),
     (DeploymentDiskFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk_full"),
     (DeploymentError, HTTPStatus.CONFLICT, "deployment_refused"),
+    (SequenceNotFound, HTTPStatus.NOT_FOUND, "sequence_not_found"),
+    (SequenceConflict, HTTPStatus.CONFLICT, "sequence_conflict"),
+    (SequenceDiskFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk_full"),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     (BusUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "bus_unavailable"),
     (BusError, HTTPStatus.BAD_GATEWAY, "bus_failed"),

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of task sequences over a real store and library."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpd.content.library import Library
+from dpd.control.sequence_operations import SequenceOperations
+from dpd.deployment.sequence_store import SequenceStore
+from dpd.errors import Unavailable
+from dpd.sequence.document import SequenceRefused
+from dpd.sequence.records import SequenceConflict, SequenceNotFound
+from dpd.site.records import Deployment, Purpose
+from dpd.telemetry.events import EventLog
+
+TEXT = """\
+name = "debian"
+description = "Debian on one disk"
+architectures = ["x64"]
+[[step]]
+name = "Prepare"
+continue_on_error = true
+[[step.step]]
+name = "Say %_DPDMachine%"
+do = "run_command_line"
+command = "echo %OSDDomain%"
+condition = { variable = "OSDDomain" }
+[[step]]
+name = "Restart"
+do = "restart"
+enabled = false
+"""
+CONTENT = TEXT + '[[step]]\nname = "Fetch"\ndo = "download_content"\npackage = "LAB00001"\n'
+
+
+class Place:
+    """Operations over everything that they ask."""
+
+    def __init__(self, library: Library, store: SequenceStore) -> None:
+        self.library = library
+        self.events = EventLog()
+        self.deployments: list[Deployment] = []
+        self.operations = SequenceOperations(
+            store, library, lambda: self.deployments, self.events, lambda work, *given: asyncio.to_thread(work, *given)
+        )
+
+    def deploy(self, id: int, sequence: str) -> None:
+        self.deployments.append(Deployment(id, "all", "", Purpose.REQUIRED, sequence=sequence))
+
+    async def told(self) -> list[tuple[str, Any, Any]]:
+        events = await self.events.wait(0, 0.0)
+        return [(each.event, each.fields["version"], each.fields["actor"]) for each in events]
+
+
+@pytest.fixture
+def place(library: Library, tmp_path: Path) -> Iterator[Place]:
+    with closing(SequenceStore(tmp_path / "sequences.db", library.public_key(), library.sign)) as store:
+        yield Place(library, store)
+
+
+async def test_a_document_is_published_once_and_told(place: Place) -> None:
+    published = await place.operations.publish(TEXT, 0, "anna")
+    assert (published.is_new, published.version.version, published.version.steps) == (True, 1, 2)
+    assert not (await place.operations.publish(TEXT, 0, "ben")).is_new
+    assert await place.told() == [("sequence.published", 1, "anna")]
+    assert await place.operations.newest() == [published.version]
+
+
+async def test_a_version_is_shown_with_what_it_is_made_of_and_who_deploys_it(place: Place) -> None:
+    await place.operations.publish(TEXT, 0, "anna")
+    await place.operations.publish(TEXT.replace("one disk", "any disk"), 0, "anna")
+    place.deploy(3, "Debian@1")
+    place.deploy(4, "debian")
+    place.deploy(5, "other")
+    place.deploy(6, "")
+    details = await place.operations.show("debian", 1)
+    assert (details.version.version, [each.version for each in details.versions]) == (1, [2, 1])
+    assert details.deployments == [3, 4]
+    outline = details.outline
+    assert (outline.description, outline.architectures, outline.firmware) == ("Debian on one disk", ["x64"], [])
+    assert outline.variables == ["OSDDomain"]
+    assert [(each.id, each.do, each.is_enabled) for each in outline.members] == [
+        ("1", "", True),
+        ("1.1", "run_command_line", True),
+        ("2", "restart", False),
+    ]
+    assert outline.members[0].continue_on_error
+    assert outline.members[1].is_conditional
+
+
+async def test_a_check_tells_what_publishing_would_and_keeps_nothing(place: Place, tmp_path: Path) -> None:
+    checked = await place.operations.check(CONTENT)
+    assert checked.outline is not None
+    assert checked.outline.packages == ["LAB00001"]
+    assert [(each.line, each.place) for each in checked.problems] == [(16, "step 3 (Fetch): package")]
+    assert (await place.operations.check("name: x")).outline is None
+    with pytest.raises(SequenceRefused, match="no package LAB00001 here"):
+        await place.operations.publish(CONTENT, 0, "anna")
+    assert await place.operations.newest() == []
+    image = tmp_path / "lab.img"
+    image.write_bytes(b"image" * 1000)
+    place.library.publish(image, "LAB00001")
+    assert (await place.operations.check(CONTENT)).problems == []
+    wrong = await place.operations.check(CONTENT + "version = 2\n")
+    assert "no package LAB00001 of version 2 here" in wrong.problems[0].message
+
+
+async def test_what_is_deployed_stays(place: Place) -> None:
+    for number in range(3):
+        await place.operations.publish(TEXT + f"# {number}\n", 0, "anna")
+    place.deploy(7, "debian@2")
+    with pytest.raises(SequenceConflict, match="debian@2 is deployed by deployment 7"):
+        await place.operations.remove("debian", 2, "ben")
+    with pytest.raises(SequenceConflict, match="deployment 7"):
+        await place.operations.remove("debian", 0, "ben")
+    await place.operations.remove("debian", 1, "ben")
+    place.deployments.clear()
+    place.deploy(8, "debian")
+    await place.operations.remove("debian", 3, "ben")
+    with pytest.raises(SequenceConflict, match="debian is deployed by deployment 8"):
+        await place.operations.remove("debian", 2, "ben")
+    place.deployments.clear()
+    assert [each.version for each in await place.operations.remove("debian", 0, "ben")] == [2]
+    assert [each for each in await place.told() if each[0] == "sequence.removed"] == [
+        ("sequence.removed", 1, "ben"),
+        ("sequence.removed", 3, "ben"),
+        ("sequence.removed", 2, "ben"),
+    ]
+    with pytest.raises(SequenceNotFound):
+        await place.operations.show("debian")
+
+
+async def test_a_daemon_that_keeps_none_says_so(library: Library) -> None:
+    operations = SequenceOperations(
+        None, library, list, EventLog(), lambda work, *given: asyncio.to_thread(work, *given)
+    )
+    with pytest.raises(Unavailable, match="keeps no task sequences"):
+        await operations.newest()
+    assert (await operations.check(TEXT)).problems == []
