@@ -6,7 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpd.bus.messages import SharedRun
+from dpd.control import bus_memory
 from dpd.control.bus_memory import KEPT_ASKS_S, BusMemory
+from dpd.database import Database
+from dpd.errors import BusError
 from dpd.site.records import Run
 
 
@@ -39,10 +42,36 @@ def test_a_clear_is_kept_until_the_bus_has_heard_of_it_or_of_a_later_one(tmp_pat
     memory = BusMemory(tmp_path / "bus.db")
     clear = SharedRun(1, "pc", "", 100.0, 150.0, is_cleared=True)
     assert sorted(memory.clears(), key=lambda each: each.machine)[1] == clear
-    memory.forget_clears([SharedRun(1, "pc", "", 90.0)])
+    memory.note_told([SharedRun(1, "pc", "", 90.0)])
     assert clear in memory.clears()
-    memory.forget_clears([SharedRun(1, "pc", "", 200.0)])
+    memory.note_told([SharedRun(1, "pc", "", 200.0)])
     assert [each.machine for each in memory.clears()] == ["other"]
+    memory.close()
+
+
+def test_when_what_was_cleared_had_begun_is_known_over_a_restart_whoever_cleared_it(tmp_path: Path) -> None:
+    memory = BusMemory(tmp_path / "bus.db")
+    memory.note_clears([Run(1, "pc", "m", 100.0), Run(2, "pc", "m", 70.0)])
+    memory.note_told([SharedRun(1, "pc", "", 100.0)])
+    memory.note_heard([SharedRun(1, "pc", "", 90.0), SharedRun(1, "other", "", 50.0, is_cleared=True)])
+    memory.close()
+    memory = BusMemory(tmp_path / "bus.db")
+    assert memory.cleared() == {(1, "pc"): 100.0, (1, "other"): 50.0, (2, "pc"): 70.0}
+    memory.note_heard([SharedRun(2, "pc", "", 80.0, is_cleared=True)])
+    assert memory.clears() == []  # a later clear than the one here is what holds
+    memory.note_clears([Run(3, "pc", "m", 60.0)])
+    memory.keep_clears_of([1])
+    assert memory.cleared() == {(1, "pc"): 100.0, (1, "other"): 50.0, (3, "pc"): 60.0}  # the bus has yet to hear of 3
+    memory.close()
+
+
+def test_a_file_of_before_is_taken_over_with_what_the_bus_has_not_heard(tmp_path: Path) -> None:
+    old = Database(tmp_path / "bus.db", [bus_memory._SCHEMA], error=BusError, full=BusError)
+    with old.transaction() as connection:
+        connection.execute("INSERT INTO clears VALUES (1, 'pc', 100.0, 0.0)")
+    old.close()
+    memory = BusMemory(tmp_path / "bus.db")
+    assert memory.clears() == [SharedRun(1, "pc", "", 100.0, is_cleared=True)]
     memory.close()
 
 

@@ -216,6 +216,30 @@ async def test_a_run_after_a_clear_holds_also_where_the_clock_was_put_back(site:
     assert other.store.runs.started_since(300.0) == 0  # the brake goes by the clock as it is
 
 
+@pytest.mark.parametrize("clearing", ["one", "other"])
+async def test_a_run_after_a_clear_holds_also_where_the_point_was_restarted_while_the_bus_was_away(
+    site: SiteSide, places: tuple[Place, Place], tmp_path: Path, hub: NatsServer, clearing: str
+) -> None:
+    """The clock was put back, and the bus that knows of the clear cannot be asked: else its word would take the run away."""
+    one, other = places
+    async with one.joined(), other.joined():
+        one.store.runs.start(Run(1, "pc-1", MAC, 9000.0))
+        await until(other.find, "the run at the other")
+        (one if clearing == "one" else other).store.runs.clear(1, "pc-1", "anna")
+        await until(lambda: one.find() is None and other.find() is None, "the clear at both")
+        await until(lambda: not one.memory.clears(), "the bus has heard")
+        await until(lambda: one.memory.cleared() == {(1, "pc-1"): 9000.0}, "and it is remembered")
+    hub.kill()
+    one.close()
+    again = Place(tmp_path, "one", hub.url)
+    again.store.runs.start(Run(1, "pc-1", MAC, 200.0))
+    hub.start()
+    async with again.joined(), other.joined():
+        given = await until(other.find, "the run at the other")
+        assert given == again.find()
+    again.close()
+
+
 async def test_another_run_holds_also_where_the_clock_was_put_back(site: SiteSide, places: tuple[Place, Place]) -> None:
     one, other = places
     async with one.joined(), other.joined():

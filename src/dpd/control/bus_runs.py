@@ -71,9 +71,8 @@ class SharedRuns:
         self._on_bus: dict[_Key, SharedRun] = {}
         self._revisions: dict[str, int] = {}  # by the bucket's keys
         self._heard = asyncio.Event()
-        self._cleared: dict[_Key, float] = {
-            (word.deployment, word.machine): word.started_at for word in memory.clears()
-        }
+        self._cleared = memory.cleared()
+        self._heard_clears: dict[_Key, SharedRun] = {}  # that memory on disk does not have yet
         store.runs.cleared_at = lambda deployment, machine: self._cleared.get((deployment, machine), 0.0)
         store.runs.before_clear = self._note_clears
 
@@ -93,6 +92,7 @@ class SharedRuns:
         self._on_bus, self._revisions = {}, {}
         async with link.watched(self._bucket) as entries:
             await self._hear_all(entries)
+            await asyncio.to_thread(self._memory.keep_clears_of, list(self._store.deployments))
             await run_together(self._hear(entries), self._keep_together(link))
 
     async def _keep_together(self, link: Link) -> None:
@@ -139,8 +139,9 @@ class SharedRuns:
             self._cleared.pop(key, None)
         else:
             self._on_bus[key] = run
-            if run.is_cleared:
+            if run.is_cleared and self._cleared.get(key, 0.0) < run.started_at:
                 self._cleared[key] = run.started_at
+                self._heard_clears[key] = run
 
     async def _put(self, link: Link, run: SharedRun) -> None:
         """Where somebody was quicker, the watch will tell what it is now, and it is compared once more."""
@@ -163,10 +164,17 @@ class SharedRuns:
     # ---- together
 
     async def _bring_together(self, link: Link) -> None:
+        await self._keep_heard_clears()
         steps = await asyncio.to_thread(self._compare)
         await asyncio.to_thread(self._follow, steps)
         for start in range(0, len(steps.puts), AT_ONCE):
             await asyncio.gather(*(self._put(link, run) for run in steps.puts[start : start + AT_ONCE]))
+
+    async def _keep_heard_clears(self) -> None:
+        heard = dict(self._heard_clears)
+        if heard:
+            await asyncio.to_thread(self._memory.note_heard, list(heard.values()))
+            self._heard_clears = {key: run for key, run in self._heard_clears.items() if heard.get(key) is not run}
 
     def _compare(self) -> _Steps:
         """What is to be done, by what store and bus have."""
@@ -208,7 +216,7 @@ class SharedRuns:
         if steps.drops:
             self._store.runs.drop(steps.drops)
         if steps.heard_clears:
-            self._memory.forget_clears(steps.heard_clears)
+            self._memory.note_told(steps.heard_clears)
         self.stats.heard += len(steps.takes) + len(steps.drops)
 
 
