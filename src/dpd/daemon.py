@@ -34,6 +34,7 @@ from dpd.deployment.sequence_store import SequenceStore
 from dpd.deployment.target_desk import Books, TargetDesk
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
+from dpd.sequence.reference import parse_reference
 from dpd.service.boot_desk import BootDesk
 from dpd.service.boot_tree import BootTree
 from dpd.service.conflict_watch import ConflictWatch
@@ -310,6 +311,7 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     stack.push_async_callback(asyncio.to_thread, sequences.close)
     resumes = ResumeBook(state_dir / "resumes.db")
     stack.push_async_callback(asyncio.to_thread, resumes.close)
+    policy.knows_sequence = lambda reference: sequences.has(*parse_reference(reference))
     books = Books(deployments.book, resumes, deployments.logs, deployments.captures)
     targets = TargetDesk(policy, sequences, books)
     return Stores(

@@ -116,6 +116,7 @@ class Api:
         for path, body in (
             ("/v1/computers", {"name": "PC-1", "macs": ["52:54:00:12:34:56"]}),
             ("/v1/collections", {"name": "lab"}),
+            ("/v1/variables", {"target": "collection:lab", "name": "Zone", "value": "Berlin"}),
             ("/v1/points", {"name": "p1", "groups": ["g1"]}),
             ("/v1/deployments", {"target": "collection:lab", "purpose": "available"}),
         ):

@@ -82,6 +82,8 @@ TABLE = {
         GET /v1/pxe/rules
         GET /v1/pxe/maintenance
         GET /v1/audit
+        GET /v1/variables
+        GET /v1/computers/{computer}/variables
         GET /v1/collections
         GET /v1/collections/{collection}
         GET /v1/collections/{collection}/members
@@ -149,6 +151,8 @@ TABLE = {
         POST /v1/pxe/rules
         DELETE /v1/pxe/rules/{rule}
         PATCH /v1/pxe/maintenance
+        POST /v1/variables
+        DELETE /v1/variables/{target}/{variable}
         POST /v1/collections
         PATCH /v1/collections/{collection}
         DELETE /v1/collections/{collection}

@@ -99,7 +99,7 @@ def test_a_model_with_too_many_or_twice_the_same_is_refused() -> None:
 def test_a_sequence_is_named_with_or_without_a_version() -> None:
     assert [check_sequence(each) for each in ("", " debian ", "win-11@3")] == ["", "debian", "win-11@3"]
     for wrong in ("debian@0", "debian@", "@3", "a b", "debian@latest"):
-        with pytest.raises(SiteError, match="expected a task sequence's name"):
+        with pytest.raises(SiteError, match="expected"):
             check_sequence(wrong)
 
 

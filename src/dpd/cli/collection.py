@@ -10,10 +10,12 @@ import typer
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, ConfirmOption, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
+from dpd.cli.variable import of_collection
 
 app = typer.Typer(
     help="Collections of computers: by name, by rule, of each other.", no_args_is_help=True, rich_markup_mode=None
 )
+app.add_typer(of_collection, name="variable")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The collection's name.")]
 ComputerOption = Annotated[

@@ -11,10 +11,12 @@ import typer
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
+from dpd.cli.variable import of_computer
 from dpd.errors import DpdError
 from dpd.site.import_formats import ImportFormat
 
 app = typer.Typer(help="Known computers: add, list, remove, import.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(of_computer, name="variable")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The computer's name.")]
 

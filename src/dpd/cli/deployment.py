@@ -39,6 +39,9 @@ def add(
     rerun: Annotated[
         Rerun, typer.Option(help="Whether a machine that was given it as required has it once more.")
     ] = Rerun.NEVER,
+    sequence: Annotated[
+        str, typer.Option(metavar="NAME[@VERSION]", help="The task sequence that the booted machine takes.")
+    ] = "",
     confirm: ConfirmOption = None,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
@@ -62,6 +65,7 @@ def add(
         "name": name,
         "audience": audience.value,
         "rerun": rerun.value,
+        "sequence": sequence,
         **({} if confirm is None else {"confirm": confirm}),
     }
     added = Client(socket).post("deployments", body=body)
@@ -76,7 +80,8 @@ def _sentence(status: dict[str, Any]) -> str:
     image = f"boot image {deployment['boot_image']}" if deployment["boot_image"] else "the default boot image"
     whom = {"all": "every known computer", "unknown": "every unknown computer"}.get(deployment["target"])
     whom = whom or deployment["target"].replace("collection:", "collection ")
-    return f"{image} is {deployment['purpose']} for {whom} ({status['state']})"
+    sequence = f", with task sequence {deployment['sequence']}," if deployment["sequence"] else ""
+    return f"{image}{sequence} is {deployment['purpose']} for {whom} ({status['state']})"
 
 
 @app.command("list", epilog="Example: dpd deployment list")
@@ -93,6 +98,7 @@ def list_deployments(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption 
             d["target"],
             each["reaches"] if d["target"] != "unknown" else "-",
             d["boot_image"] or "default",
+            d["sequence"] or "-",
             d["purpose"],
             d["priority"],
             _moment(d["available_from"]),
@@ -104,7 +110,20 @@ def list_deployments(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption 
         for d in [each["deployment"]]
     )
     print_table(
-        ("ID>", "NAME", "FOR", "REACHES>", "BOOT IMAGE", "PURPOSE", "PRIORITY>", "FROM", "UNTIL", "STATE", "RUNS>"),
+        (
+            "ID>",
+            "NAME",
+            "FOR",
+            "REACHES>",
+            "BOOT IMAGE",
+            "SEQUENCE",
+            "PURPOSE",
+            "PRIORITY>",
+            "FROM",
+            "UNTIL",
+            "STATE",
+            "RUNS>",
+        ),
         rows,
         empty="Nothing is deployed; `dpd deployment add --computer NAME --boot-image ID` deploys.",
     )
@@ -124,6 +143,7 @@ def show(id: IdArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOpt
             ("Name", deployment["name"] or "-"),
             ("Audience", deployment["audience"]),
             ("Rerun", deployment["rerun"]),
+            ("Sequence", deployment["sequence"] or "-"),
             ("From", _moment(deployment["available_from"])),
             ("Until", _moment(deployment["expires_at"])),
         ]

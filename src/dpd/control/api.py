@@ -47,6 +47,7 @@ from dpd.control.sequence_api import ROUTES as SEQUENCE_ROUTES
 from dpd.control.site_api import ROUTES as SITE_ROUTES
 from dpd.control.source_api import ROUTES as SOURCE_ROUTES
 from dpd.control.validation_api import ROUTES as VALIDATION_ROUTES
+from dpd.control.variable_api import ROUTES as VARIABLE_ROUTES
 from dpd.control.why_api import ROUTES as WHY_ROUTES
 from dpd.control.wim_api import ROUTES as WIM_ROUTES
 from dpd.service.cast import CastChanges
@@ -271,6 +272,7 @@ ROUTES = (
     *EXECUTION_ROUTES,
     *SEQUENCE_ROUTES,
     *SITE_ROUTES,
+    *VARIABLE_ROUTES,
     *DECLARATION_ROUTES,
     *COLLECTION_ROUTES,
     *BOUNDARY_ROUTES,

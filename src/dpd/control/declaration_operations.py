@@ -89,7 +89,7 @@ class DeclarationOperations:
 
     def _plan(self, text: str) -> tuple[ModelPlan, list[HighRisk]]:
         old = self._store.model()
-        plan = plan_model(old, read_declaration(text), self._policy.has_image)
+        plan = plan_model(old, read_declaration(text), self._policy.has_image, self._policy.has_sequence)
         return plan, [] if plan.problems else self._risks(plan.model)
 
     def _risks(self, new: SiteModel) -> list[HighRisk]:

@@ -99,6 +99,7 @@ async def add_deployment(
         name=body.name,
         audience=body.audience,
         rerun=body.rerun,
+        sequence=body.sequence,
     )
     return await asyncio.to_thread(api.site.add_deployment, wanted, actor_of(request), body.confirm)
 

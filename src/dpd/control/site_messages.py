@@ -24,6 +24,9 @@ MachineName = Annotated[
 Target = Annotated[
     str, Meta(min_length=1, max_length=75, description='A computer\'s name, "collection:NAME", "all" or "unknown"')
 ]
+SequenceReference = Annotated[
+    str, Meta(max_length=80, description='A task sequence, the newest of "NAME" or "NAME@VERSION"; "" for none')
+]
 Moment = Annotated[float, Meta(ge=0, le=2**40, description="Seconds since the epoch; 0 is no such moment")]
 
 
@@ -55,7 +58,7 @@ class DeploymentRequest(Request):
     """`target` is a computer's name, "collection:NAME", "all" for every known computer or "unknown" for every unknown one. A
     required deployment boots without a key, once or as `rerun` says; an available one asks. The higher priority wins.
     `expires_at` 0 is never. A required one that reaches many computers needs `confirm`, their number. `audience` clients is
-    not offered to network boots. `name` is "" or the only one of that name."""
+    not offered to network boots. `name` is "" or the only one of that name. The booted machine takes `sequence`, where there is one."""
 
     target: Target
     boot_image: BootImageId = ""
@@ -66,6 +69,7 @@ class DeploymentRequest(Request):
     name: Annotated[str, Meta(max_length=63)] = ""
     audience: Audience = Audience.ALL
     rerun: Rerun = Rerun.NEVER
+    sequence: SequenceReference = ""
     confirm: Confirm | None = None
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from dpd.control.declaration_operations import DeclarationOperations
 from dpd.control.model_operations import ModelOperations
+from dpd.control.variable_operations import VariableOperations
 from dpd.site.computer_csv import LineProblem, read_computers
 from dpd.site.high_risk import check_confirmed, risks_between
 from dpd.site.import_formats import ImportFormat
@@ -24,6 +25,7 @@ from dpd.site.records import (
     Run,
     SiteNotFound,
 )
+from dpd.site.variables import check_sequence
 from dpd.site.waiting_room import PendingMachine
 
 
@@ -101,6 +103,7 @@ class SiteOperations:
         self._clock = clock
         self.model = ModelOperations(policy)
         self.declaration = DeclarationOperations(policy)
+        self.variables = VariableOperations(policy)
 
     # ---- computers
 
@@ -171,6 +174,7 @@ class SiteOperations:
         """`confirm` is how many known computers it reaches, as whoever asks believes. Raises SiteError, SiteNotFound, SiteConflict,
         NotConfirmed where it is required, reaches many, and they were not counted right."""
         self._check_image(deployment.boot_image)
+        self._check_sequence(deployment.sequence)
         with self._store.changing():
             wanted = self._store.plan_deployment(deployment)
             reach, limit = self._store.reach(), self._policy.high_risk_computers
@@ -196,6 +200,11 @@ class SiteOperations:
     def _check_image(self, image: str) -> None:
         if not self._policy.has_image(image):
             raise SiteNotFound(_no_image(image))
+
+    def _check_sequence(self, sequence: str) -> None:
+        """Raises SiteError, SiteNotFound."""
+        if sequence and not self._policy.has_sequence(check_sequence(sequence)):
+            raise SiteNotFound(f"no task sequence {sequence[:80]}; `dpd sequence list` shows those there are")
 
     # ---- unknown machines
 

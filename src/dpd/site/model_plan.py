@@ -73,9 +73,14 @@ class ModelPlan:
     problems: tuple[DeclarationProblem, ...]
 
 
-def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[str], bool]) -> ModelPlan:
-    """What the declaration makes of a site. `has_image` tells whether there is a boot image; only where one is newly named it
-    has to be there."""
+def plan_model(
+    old: SiteModel,
+    declaration: Declaration,
+    has_image: Callable[[str], bool],
+    has_sequence: Callable[[str], bool] = lambda reference: True,
+) -> ModelPlan:
+    """What the declaration makes of a site. `has_image` tells whether there is a boot image, `has_sequence` whether there is a task
+    sequence; only where one is newly named it has to be there."""
     merged = _merge(old, declaration)
     problems = [*declaration.problems, *_dangling(old, merged, declaration)]
     new, others = examine(merged)
@@ -84,6 +89,7 @@ def plan_model(old: SiteModel, declaration: Declaration, has_image: Callable[[st
             key = key_of(records_of(merged, Kind(each.kind))[each.place])
             problems.append(declaration.problem(Kind(each.kind), key, (), each.message))
     problems += _missing_images(old, merged, declaration, has_image)
+    problems += _missing_sequences(old, merged, declaration, has_sequence)
     changes = compare_models(old, new)
     touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
     unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
@@ -224,6 +230,16 @@ def _missing_images(
             if before.get(key, "") != image and not has_image(image):
                 message = f"no boot image {image}; `dpd boot-image list` shows those there are"
                 yield declaration.problem(kind, key, ("boot_image",), message)
+
+
+def _missing_sequences(
+    old: SiteModel, new: SiteModel, declaration: Declaration, has_sequence: Callable[[str], bool]
+) -> Iterator[DeclarationProblem]:
+    named = {each.sequence for each in old.deployments} | {""}
+    for each in new.deployments:
+        if each.sequence not in named and not has_sequence(each.sequence):
+            message = f"no task sequence {each.sequence}; `dpd sequence list` shows those there are"
+            yield declaration.problem(Kind.DEPLOYMENT, key_of(each), ("sequence",), message)
 
 
 def _image(record: Record) -> str:

@@ -109,6 +109,7 @@ class BootPolicy:
         self._tickets = Tickets()
         self._grants: OrderedDict[str, _Grant] = OrderedDict()  # by MAC
         self._room = WaitingRoom(self.store.code_key)
+        self.knows_sequence: Callable[[str], bool] = lambda reference: True  # whoever has them tells it
         self._take_affinity_mode(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -343,6 +344,10 @@ class BootPolicy:
     def has_image(self, image: str) -> bool:
         """Whether there is such a boot image; "" is the default one, and without boot images any name will do."""
         return not image or self._archs_of is None or bool(self._archs_of(image))
+
+    def has_sequence(self, reference: str) -> bool:
+        """Whether there is such a task sequence; whoever has none to look at takes any."""
+        return self.knows_sequence(reference)
 
     def pending(self) -> list[PendingMachine]:
         """Who waits for approval, the first to come first."""

@@ -8,11 +8,12 @@ counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dpd.sequence import variables as rules
+from dpd.sequence.records import SequenceError
+from dpd.sequence.reference import parse_reference, write_reference
 from dpd.site.records import (
     ALL_COMPUTERS,
     COLLECTION_TARGET,
@@ -24,7 +25,6 @@ from dpd.site.records import (
 )
 
 MAX_VARIABLES = rules.MAX_VARIABLES  # of one target, and of one machine
-_SEQUENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}(@[1-9][0-9]{0,8})?")
 
 
 def check_variable_name(name: str) -> str:
@@ -46,11 +46,10 @@ def check_variable_value(name: str, value: str) -> str:
 def check_sequence(text: str) -> str:
     """ "NAME", "NAME@3" or "" for none. Raises SiteError."""
     text = text.strip()
-    if text and not _SEQUENCE.fullmatch(text):
-        raise SiteError(
-            f'sequence {text[:80]!r}: expected a task sequence\'s name such as "debian", or one version of it: "debian@3"'
-        )
-    return text
+    try:
+        return write_reference(*parse_reference(text)) if text else ""
+    except SequenceError as error:
+        raise SiteError(str(error)) from None
 
 
 def normal_variable(variable: Variable, targets: Mapping[str, str]) -> Variable:

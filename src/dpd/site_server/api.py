@@ -45,6 +45,7 @@ SHARED_PATHS = (
     "/v1/pxe/maintenance",
     "/v1/pxe/rules",
     "/v1/site/",
+    "/v1/variables",
 )
 
 
