@@ -20,6 +20,7 @@ from dpd.cli import (
     computer,
     content,
     demo,
+    deploy,
     deployment,
     distribution,
     events,
@@ -73,6 +74,7 @@ app.add_typer(pxe.app, name="pxe")
 pxe_approval.register(pxe.app)
 app.add_typer(computer.app, name="computer")
 app.add_typer(deployment.app, name="deployment")
+app.add_typer(deploy.app, name="deploy")
 app.add_typer(collection.app, name="collection")
 app.add_typer(boundary.app, name="boundary")
 app.add_typer(policy.app, name="policy")

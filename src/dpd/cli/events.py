@@ -20,7 +20,7 @@ LINES, LINES_BEFORE = 1000, 10  # that are shown without --lines, alone and befo
 PAGE = 1000
 RECONNECT_S = 1.0
 # What a daemon that is back will not take either.
-_FINAL = frozenset({"bad_request", "unauthorized", "forbidden", "no_json", "http_404", "http_405"})
+FINAL = frozenset({"bad_request", "unauthorized", "forbidden", "no_json", "http_404", "http_405"})
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Wait for what comes, until interrupted.")]
 AfterOption = Annotated[
@@ -122,7 +122,7 @@ def _follow(client: Client, position: str, wish: Wish) -> None:
     while True:
         why = "dpd ended the stream"
         try:
-            for kind, id, payload in _server_sent(
+            for kind, id, payload in server_sent(
                 client.stream("events", "stream", after=position, severity=wish.severity)
             ):
                 is_told = False
@@ -134,7 +134,7 @@ def _follow(client: Client, position: str, wish: Wish) -> None:
         except DaemonUnreachable as error:
             why = str(error)
         except RefusedByDaemon as error:
-            if error.code in _FINAL:
+            if error.code in FINAL:
                 raise
             why = str(error)
         if not is_told:
@@ -143,7 +143,7 @@ def _follow(client: Client, position: str, wish: Wish) -> None:
         time.sleep(RECONNECT_S)
 
 
-def _server_sent(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
+def server_sent(lines: Iterator[str]) -> Iterator[tuple[str, str, str]]:
     """Kind, id and data of each event that came whole; a heartbeat has no data."""
     kind = id = payload = ""
     for line in lines:
