@@ -97,6 +97,7 @@ def fill(repository: Repository) -> None:
         "grub2-common",
         {f"{libraries}/libicudata.so.72": "libicudata.so.72.1", f"{libraries}/libicudata.so.72.1": b"i" * 99_999},
     )
+    repository.add("grub-efi-amd64-bin", {"usr/lib/grub/x86_64-efi/normal.mod": b"module"})
     repository.add(
         "grub-pc-bin", {"usr/lib/grub/i386-pc/normal.mod": b"module", "usr/lib/grub/i386-pc/normal.module": b"symbols"}
     )

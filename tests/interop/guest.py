@@ -35,31 +35,57 @@ CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware pa
 class Guest:
     """A context manager: inside it the machine runs; `wait_for` reads its serial line."""
 
-    def __init__(self, lan: Lan, mac: str, *firmware: str | Path, program: str = QEMU) -> None:
+    def __init__(
+        self,
+        lan: Lan,
+        mac: str,
+        *firmware: str | Path,
+        program: str = QEMU,
+        disk: Path | None = None,
+        restarts: bool = False,
+    ) -> None:
+        """`disk`: a raw image, which firmware tries behind the network. `restarts`: a machine that restarts does so; else that
+        ends it."""
         self._mac = mac
         self.tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])  # its port of the switch
         self._command = [
-            *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic", "-no-reboot"),
+            *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic"),
+            *(() if restarts else ("-no-reboot",)),
             *("-serial", "stdio", "-device", "virtio-rng-pci"),  # newer EDK2 boots no network without a random source
             *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_OID, mac))),  # without it option 97 is all zeros
             *("-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no"),
             *map(str, firmware),
+            *(() if disk is None else ("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}")),
+            *(() if disk is None else ("-device", "virtio-blk-pci,drive=disk,bootindex=1")),
         ]
         self._switch = lan.switch
         self._received = bytearray()
 
     @classmethod
-    def bios(cls, lan: Lan, mac: str, card: str = "virtio-net-pci") -> Guest:
+    def bios(
+        cls, lan: Lan, mac: str, card: str = "virtio-net-pci", *, disk: Path | None = None, restarts: bool = False
+    ) -> Guest:
         """SeaBIOS, and the network card's boot ROM, which is iPXE; `graphics=off` brings both to the serial line."""
-        return cls(lan, mac, "-M", "pc,graphics=off", "-device", f"{card},netdev=lan,mac={mac},bootindex=0")
+        network = f"{card},netdev=lan,mac={mac},bootindex=0"
+        return cls(lan, mac, "-M", "pc,graphics=off", "-device", network, disk=disk, restarts=restarts)
 
     @classmethod
-    def uefi(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
+    def uefi(
+        cls,
+        lan: Lan,
+        mac: str,
+        directory: Path,
+        *options: str,
+        http: bool = False,
+        disk: Path | None = None,
+        restarts: bool = False,
+    ) -> Guest:
         """OVMF with EDK2's own network driver and PXE client (an empty romfile takes iPXE's ROM off the card), or its
         HTTP boot, which is what is left when PXE is switched off in the firmware."""
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
-        return cls(lan, mac, "-M", "q35", *_edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES), *switches, *options)
+        firmware = _edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES)
+        return cls(lan, mac, "-M", "q35", *firmware, *switches, *options, disk=disk, restarts=restarts)
 
     @classmethod
     def uefi_ipv6(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:

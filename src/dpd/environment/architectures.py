@@ -26,7 +26,7 @@ class Architecture:
 ARCHITECTURES = {
     "x64": Architecture(
         "x64", "amd64", "x86_64-linux-gnu", elf.X64, "linux-image-amd64",
-        ("grub-pc-bin",), ("i386-pc",),
+        ("grub-pc-bin", "grub-efi-amd64-bin"), ("i386-pc", "x86_64-efi"),
         (
             ("shim-signed", "usr/lib/shim/shimx64.efi.signed", "shimx64.efi"),
             ("grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grubx64.efi"),

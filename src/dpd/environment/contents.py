@@ -194,7 +194,8 @@ def put_programs(tree: FileTree, architecture: Architecture, *, with_grub: bool)
             tree.take(name)
         for folder in architecture.grub_folders:
             tree.take_folder(
-                f"usr/lib/grub/{folder}", lambda name: name.endswith((".mod", ".lst", ".img", "grub-bios-setup"))
+                f"usr/lib/grub/{folder}",
+                lambda name: name.endswith((".mod", ".lst", ".img", "modinfo.sh", "grub-bios-setup")),
             )
 
 
