@@ -11,16 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dpd.boot.winpe import boot_image_of
 from dpd.cli.boot_image_upload import upload
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import print_fields, print_json, progress_bar, size
-from dpd.environment import linux_image, winpe_image
-from dpd.environment.architectures import architecture
-from dpd.environment.packages import Packages, read_list
 from dpd.errors import BuildError
-from dpd.target import bundle
 
 COMMAND_LINE = "quiet panic=30 dpd.mac={mac}"
 CACHE = "~/.cache/dpd/packages"
@@ -68,6 +63,12 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build the deployment environment out of Debian's packages, or into your WinPE, and add it as a boot image."""
+    from dpd.boot.winpe import boot_image_of
+    from dpd.environment import linux_image, winpe_image
+    from dpd.environment.architectures import architecture
+    from dpd.environment.packages import Packages, read_list
+    from dpd.target import bundle
+
     if not image_id and output is None:
         raise typer.BadParameter("expected --id to add it as a boot image, or --output to keep its files, or both")
     client = Client(socket)
