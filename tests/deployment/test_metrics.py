@@ -46,7 +46,7 @@ def test_what_is_under_way_and_what_has_been_is_summed_without_naming_a_machine(
     assert found["dpd_deployment_executions", "running"] == 2
     assert found["dpd_deployment_executions", "silent"] == 1
     assert found["dpd_deployment_steps", "apply_os_image"] == 2
-    assert found["dpd_deployment_rate_bits_per_second", ""] == 1000
+    assert found["dpd_deployment_rate_bytes_per_second", ""] == 125
     assert found["dpd_deployment_oldest_seconds", ""] == 500
     assert found["dpd_deployment_ended_total", "failed"] == found["dpd_deployment_ended_total", "done"] == 1
     assert found["dpd_deployment_done_seconds_total", ""] == 60

@@ -22,6 +22,7 @@ from dpd.control.bus_desired import DesiredStats
 from dpd.control.bus_policy import FollowerStats
 from dpd.control.bus_runs import RunStats
 from dpd.control.bus_status import ShipperStats
+from dpd.deployment.metrics import DeploymentLevels, DeploymentStats
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.validation.validation import ValidationStats
@@ -62,6 +63,7 @@ STATS = {
     "bus_runs": RunStats,
     "bus_desired": DesiredStats,
     "site_archive": ArchiveStats,
+    "deployment": DeploymentStats,
 }
 
 
@@ -70,6 +72,7 @@ READ_WHEN_ASKED = {
     "validation": ValidationLevels,
     "distribution": DistributionLevels,
     "site": PointStats,
+    "deployment": DeploymentLevels,
 }
 
 
@@ -137,7 +140,21 @@ def test_rules_ask_only_for_metrics_that_exist(registry: MetricsRegistry) -> Non
 
 
 @pytest.mark.parametrize(
-    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "spool", "bus", "site"]
+    "part",
+    [
+        "pxe",
+        "tftp",
+        "http",
+        "multicast",
+        "library",
+        "distribution",
+        "pull",
+        "validation",
+        "spool",
+        "bus",
+        "site",
+        "deployment",
+    ],
 )
 def test_each_part_is_on_the_dashboard(part: str) -> None:
     assert any(f"dpd_{part}_" in query for query in queries())
@@ -167,7 +184,8 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "bus", "site"]
+    "part",
+    ["pxe", "tftp", "http", "multicast", "library", "distribution", "pull", "validation", "bus", "site", "deployment"],
 )
 def test_each_part_has_an_alert(part: str) -> None:
     assert any(f"dpd_{part}_" in expression for expression in expressions())
@@ -267,6 +285,17 @@ CASES = [
     ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "10+0x30"}, False),
     ("DpdSitePointsBehind", {"dpd_site_behind": "2+0x30"}, True),
     ("DpdSitePointsBehind", {"dpd_site_behind": "0+0x30"}, False),
+    ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="failed"}': "0+0x10 4+0x19"}, True),
+    ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="done"}': "0+1x30"}, False),
+    ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "1+0x30"}, True),
+    ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "0+0x20 1+0x9"}, False),
+    ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "14000+60x30"}, True),
+    ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "60+60x30"}, False),
+    (
+        "DpdCaptureStands",
+        {"dpd_deployment_captures_open": "1+0x30", "dpd_deployment_capture_bytes_kept": "5+1x30"},
+        False,
+    ),
 ]
 
 

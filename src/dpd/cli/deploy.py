@@ -134,7 +134,7 @@ def show_log(execution: ExecutionArgument, socket: SocketOption = DEFAULT_SOCKET
         print(reply["text"], end="" if reply["text"].endswith("\n") else "\n")
 
 
-@app.command(epilog='Example: dpd deploy cancel PC-017 --reason "wrong room"')
+@app.command(epilog="Example: dpd deploy cancel PC-017 --reason moved")
 def cancel(
     execution: ExecutionArgument,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Shown at the machine.")] = "",

@@ -47,7 +47,7 @@ class DeploymentLevels:
         "Executions that have not ended, by state; silent ones are in no other", "state"
     )
     steps: dict[str, float] = levels("Executions that have not ended, by what their step does", "kind")
-    rate_bits_per_second: float = gauge("What all machines say that they receive or write, together")
+    rate_bytes_per_second: float = gauge("What all machines say that they receive or write, together")
     oldest_seconds: float = gauge("Age of the oldest execution that has not ended")
     captures_open: int = gauge("Captured images on their way in")
     capture_bytes_kept: int = gauge("Bytes that are here of captured images on their way in")
@@ -93,7 +93,7 @@ def read_deployments(
     return DeploymentLevels(
         executions=states,
         steps=kinds,
-        rate_bits_per_second=rate,
+        rate_bytes_per_second=rate / 8,
         oldest_seconds=max((now - each.started_at for each in open_executions), default=0.0),
         captures_open=len(open_captures),
         capture_bytes_kept=sum(each.kept_bytes for each in open_captures),
