@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.daemon_process import DaemonProcess
 
-from dpd.cli.client import Client, DaemonUnreachable, RefusedByDaemon, plain_name
+from dpd.cli import client as cli_client
+from dpd.cli.client import AIM, Aim, Client, DaemonUnreachable, RefusedByDaemon, plain_name
 
 REFUSAL = b'{"error": {"code": "library_full", "message": "no room"}}'
 
@@ -135,3 +136,93 @@ def test_a_daemon_that_ends_before_it_answers_is_told(tmp_path: Path) -> None:
 )
 def test_names_are_sent_as_the_daemon_takes_them(name: str, sent: str) -> None:
     assert plain_name(Path(name)) == sent
+
+
+# ---- a site server that waits for a point
+
+STATUS = b'{"role": "site"}'
+
+
+@contextmanager
+def waiting_site(path: Path, probe: Callable[[int, socket.socket], bool]) -> Iterator[tuple[Client, list[int]]]:
+    """A site server that answers a question for a point when `probe`, which is called with each further connection, has said
+    True; the client that asks, and the probes."""
+    probes: list[int] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            asking, _ = listener.accept()
+            with asking:
+                asking.recv(1)
+                while True:
+                    probing, _ = listener.accept()
+                    with probing:
+                        probing.recv(1)
+                        probes.append(len(probes) + 1)
+                        is_over = probe(probes[-1], probing)
+                    if is_over:
+                        break
+                with suppress(BrokenPipeError):  # who asks may have given up
+                    asking.sendall(reply("200 OK", b'{"done": true}'))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        token = AIM.set(Aim(str(path), "branch-1"))
+        try:
+            yield Client(""), probes
+        finally:
+            AIM.reset(token)
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_a_command_waits_as_long_as_the_site_server_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bus.ask_timeout_s may be ten minutes, which is more than a command waits for its own daemon."""
+    monkeypatch.setattr(cli_client, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(cli_client, "PROBE_S", 0.3)
+
+    def probe(number: int, connection: socket.socket) -> bool:
+        connection.sendall(reply("200 OK", STATUS))
+        return number == 4
+
+    with waiting_site(tmp_path / "s", probe) as (client, probes):
+        assert client.get("status") == {"done": True}
+    assert probes == [1, 2, 3, 4]
+
+
+def test_a_command_does_not_wait_for_a_site_server_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_client, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(cli_client, "PROBE_S", 0.1)
+    told = threading.Event()
+
+    def probe(number: int, connection: socket.socket) -> bool:
+        return told.wait(30)
+
+    with waiting_site(tmp_path / "s", probe) as (client, _):
+        with pytest.raises(DaemonUnreachable, match="no answer in time; `journalctl -u dpd-site`"):
+            client.post("sessions", body={})
+        told.set()
+
+
+def test_a_command_hears_at_once_of_a_site_server_that_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_client, "PROBE_S", 60.0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def go() -> None:
+            connection, _ = listener.accept()
+            connection.recv(1)
+            connection.close()
+
+        thread = threading.Thread(target=go)
+        thread.start()
+        token = AIM.set(Aim(str(tmp_path / "s"), "branch-1"))
+        try:
+            with pytest.raises(DaemonUnreachable, match="the connection broke off"):
+                Client("").get("status")
+        finally:
+            AIM.reset(token)
+        thread.join(30)

@@ -20,6 +20,7 @@ from dpd.errors import DpdError
 CHUNK_BYTES = 1 << 20
 SITE_SOCKET = "/run/dpd-site/control.sock"
 TIMEOUT_S = 30.0
+PROBE_S = 10.0  # a site server that waits for a point is asked meanwhile whether it is there
 STREAM_TIMEOUT_S = 45.0  # between two lines of a stream, which has a heartbeat each 15 s
 LONG_TIMEOUT_S = 600.0  # between two lines of a long job; a slow disk may take its time with one slab
 
@@ -90,7 +91,7 @@ class Client:
         connection = self._connection(LONG_TIMEOUT_S)
         try:
             connection.request("POST", self._target(parts, query), encoded, {"Content-Type": "application/json"})
-            yield from _lines(connection.getresponse())
+            yield from _lines(self._response(connection))
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
@@ -102,7 +103,7 @@ class Client:
         connection = self._connection(STREAM_TIMEOUT_S)
         try:
             connection.request("GET", self._target(parts, query))
-            response = connection.getresponse()
+            response = self._response(connection)
             if response.status != 200:
                 _checked(response.status, response.read())
             for line in response:
@@ -127,7 +128,7 @@ class Client:
                 connection.putheader("Content-Length", str(size_bytes))
             connection.endheaders()
             _send_body(connection, file, sent, in_chunks=size_bytes is None)
-            yield from _lines(connection.getresponse())
+            yield from _lines(self._response(connection))
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
@@ -139,7 +140,7 @@ class Client:
         connection = self._connection(LONG_TIMEOUT_S)
         try:
             connection.request("POST", self._target(parts, query), body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
+            response = self._response(connection)
             if response.status != 200:
                 _checked(response.status, response.read())
             total, done = int(response.headers["Content-Length"]), 0
@@ -167,13 +168,25 @@ class Client:
         connection = self._connection(timeout_s)
         try:
             connection.request(method, target, body, {"Content-Type": content_type} if body else {})
-            response = connection.getresponse()
+            response = self._response(connection)
             content = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._explain(error) from None
         finally:
             connection.close()
         return _checked(response.status, content)
+
+    def _response(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        """A site server waits for a point as long as its settings say (bus.ask_timeout_s), and on as long as the point says that it
+        is at it; then so does the command, while the site server itself is there."""
+        while self._of_site and not select.select([connection.sock], [], [], PROBE_S)[0]:
+            probe = self._connection(TIMEOUT_S)
+            try:
+                probe.request("GET", "/v1/status")
+                probe.getresponse().read()
+            finally:
+                probe.close()
+        return connection.getresponse()
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         return _UnixConnection(self._path, timeout_s)
