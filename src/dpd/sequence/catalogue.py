@@ -105,7 +105,7 @@ _PARTITION = (
 _PARTITION_DISK = Kind(
     "Makes a new partition table and file systems; everything on the disk is lost.",
     (
-        Key("disk", _TEXT, 'first, largest, or a device such as "/dev/sda"', "first"),
+        Key("disk", _TEXT, 'first, largest, a number from 0, or a device such as "/dev/sda"', "first"),
         Key("table", KeyType.CHOICE, "auto is gpt on UEFI and mbr on BIOS", "auto", ("auto", "gpt", "mbr")),
         Key("partitions", KeyType.TABLES, "in their order on the disk", keys=_PARTITION),
     ),
