@@ -64,6 +64,7 @@ def run(*command: str | Path, given: str = "") -> str:
 def loop_disk(folder: Path, size_bytes: int = 256 * MIB, name: str = "disk.img") -> Iterator[str]:
     """A disk of zeros; what is mounted from it goes with it."""
     need("losetup", "partx")
+    folder.mkdir(parents=True, exist_ok=True)
     image = folder / name
     with image.open("wb") as file:
         file.truncate(size_bytes)

@@ -49,3 +49,16 @@ def test_a_kernel_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
 
 def test_other_words_are_options_too() -> None:
     assert options("root=/dev/sda dpd.shell=1 dpd.empty") == {"shell": "1", "empty": ""}
+
+
+@pytest.mark.parametrize(
+    ("word", "mac"),
+    [
+        ("BOOTIF=01-52-54-00-AB-cd-56", "52:54:00:ab:cd:56"),
+        ("BOOTIF=52:54:00:12:34:56", "52:54:00:12:34:56"),
+        ("BOOTIF=nonsense", ""),
+        ("", ""),
+    ],
+)
+def test_the_interface_that_it_booted_by_is_told_where_the_loader_knows(word: str, mac: str) -> None:
+    assert parse(f"dpd.server=http://a dpd.proof={PROOF} {word}").mac == mac

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver as one file, for a machine that has Python's standard library and nothing else.
+"""What runs on a machine that is being deployed, as one file that needs Python's standard library and nothing else.
 
-    python -m dpd.target.bundle dpd-receive.pyz
-    python3 dpd-receive.pyz http://dp:8080 LAB00001 -o install.wim
-    python3 dpd-receive.pyz mc-test http://dp:8080
+    python -m dpd.target.bundle dpd-target.pyz
+    python3 dpd-target.pyz deploy
+    python3 dpd-target.pyz http://dp:8080 LAB00001 -o install.wim
+    python3 dpd-target.pyz mc-test http://dp:8080
 
-What goes in is found by following the imports of the two commands, also those inside functions; so it is never more
+What goes in is found by following the imports of the three commands, also those inside functions; so it is never more
 than is needed, and never less. Equal sources give equal bytes: times are fixed, members are sorted.
 """
 
@@ -19,10 +20,13 @@ from pathlib import Path
 
 import dpd
 
-ENTRIES = "dpd.target.receive", "dpd.target.mc_test"
+ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy"
 START = """import sys
 if sys.argv[1:2] == ["mc-test"]:
     from dpd.target.mc_test import main
+    sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["deploy"]:
+    from dpd.target.deploy import main
     sys.exit(main(sys.argv[2:]))
 from dpd.target.receive import main
 sys.exit(main())

@@ -11,6 +11,7 @@ from dpd.errors import DpdError
 
 PLACE = Path("/proc/cmdline")
 PREFIX = "dpd."
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROOF = re.compile(r"[0-9a-fA-F]{16,128}")
 
 
@@ -20,10 +21,12 @@ class NotBooted(DpdError):
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """`proof` is worth the machine's policy: it is never shown."""
+    """`proof` is worth the machine's policy: it is never shown. `mac` is the address that the machine booted by, "" where its loader
+    does not tell."""
 
     server: str
     proof: str
+    mac: str = ""
 
     def __repr__(self) -> str:
         return f"Boot({self.server})"
@@ -47,7 +50,14 @@ def parse(line: str) -> Boot:
             "the kernel's command line has no dpd.proof, which dpd makes anew for each boot: boot this machine over the "
             "network by dpd, with a boot image and not with a kernel entered by hand"
         )
-    return Boot(words["server"], words["proof"].lower())
+    return Boot(words["server"], words["proof"].lower(), _mac(line))
+
+
+def _mac(line: str) -> str:
+    """Of BOOTIF=01-52-54-00-12-34-56, as PXELINUX, GRUB and iPXE scripts pass it; 01 is Ethernet."""
+    found = [word.removeprefix("BOOTIF=") for word in line.split() if word.startswith("BOOTIF=")]
+    told = found[-1].lower().replace("-", ":").removeprefix("01:") if found else ""
+    return told if _MAC.fullmatch(told) else ""
 
 
 def options(line: str) -> dict[str, str]:

@@ -100,7 +100,8 @@ class Programs:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ProgramFailed(f"{words[0]}: cannot be started: {error.strerror}") from None
+            place = f" in {folder}" if folder else ""
+            raise ProgramFailed(f"{words[0]}: cannot be started{place}: {error.strerror}") from None
 
     def _pump(self, process: subprocess.Popen[bytes], reading: _Reading, feed: Iterator[bytes | memoryview]) -> None:
         try:

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Applies an image of a WIM to a folder of a partition that may hold something already."""
+
+from __future__ import annotations
+
+from dpd.target.applying import Goal, apply
+from dpd.target.volumes import inside
+from dpd.target.work import Work
+
+
+def run(work: Work) -> str:
+    volume = work.volumes.find(work.text("volume"))
+    folder = inside(work.volumes.folder(volume.name), work.text("folder"))
+    folder.mkdir(parents=True, exist_ok=True)
+    goal = Goal(str(folder), is_folder=True, volume=volume.name, has_unix_metadata=volume.format in ("ext4", "btrfs"))
+    return f"{apply(work, goal, work.text('package'))} to {volume.name}:/{work.text('folder').strip('/')}"
