@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import dpd
 from dpd.content.signatures.document import canonical, join_signature
 from dpd.sequence.document import read_document
 from dpd.sequence.records import SequenceError, TaskSequence
 from dpd.sequence.signed import read_signed, write_signed
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SOURCES = Path(dpd.__path__[0]).parent
 PUBLIC = KEY.public_key().public_bytes_raw()
 TEXT = """\
 name = "debian"
@@ -90,3 +95,20 @@ def test_a_signed_body_of_another_form_is_refused(sequence: TaskSequence, change
 def test_what_is_no_document_is_refused(document: str) -> None:
     with pytest.raises(SequenceError):
         read_signed(document, None)
+
+
+def test_a_target_reads_it_with_the_standard_library_alone(sequence: TaskSequence) -> None:
+    look = (
+        f"import sys; sys.path.insert(0, {str(SOURCES)!r})\n"
+        "import dpd.sequence.conditions, dpd.sequence.exchange\n"
+        "from dpd.sequence.signed import read_signed\n"
+        "from dpd.sequence.variables import Variables\n"
+        f"sequence, signer = read_signed(sys.stdin.read(), bytes.fromhex({PUBLIC.hex()!r}))\n"
+        "print(sequence.name, sequence.version, *(step.id for step in sequence.steps()))\n"
+    )
+    document = write_signed(sequence, PUBLIC, KEY.sign)
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", look], input=document, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "debian 3 1 2.1\n"
