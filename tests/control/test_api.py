@@ -195,7 +195,7 @@ async def _events(api: aiohttp.ClientSession, query: str) -> Any:
 async def test_a_drain_releases_who_waits_for_events(api: aiohttp.ClientSession, operations: Operations) -> None:
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(_events(api, "after=0&wait_s=30"))
-        while not operations._multicast.events._waiting:  # type: ignore[union-attr]
+        while not operations._multicast.events._news._waiting:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)
         operations.drain()
     assert waiting.result()["events"] == []

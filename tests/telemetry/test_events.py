@@ -68,7 +68,7 @@ async def test_a_follower_gets_what_is_there_at_once_and_nothing_when_its_time_i
     assert await events.wait(0, 30) == [noted]
     assert await events.wait(noted.id, 0.01) == []
     assert await events.wait(noted.id, 0) == []
-    assert events._waiting == {}, "nobody is left behind"
+    assert events._news._waiting == {}, "nobody is left behind"
 
 
 async def test_followers_are_released_without_an_event() -> None:

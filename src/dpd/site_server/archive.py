@@ -9,8 +9,6 @@ own, as a point's spool is one.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import msgspec
 from dpd.bus.messages import StatusReport
 from dpd.database import Database
 from dpd.site_server.gaps import Missing, forget_series, note_gaps, settle_gaps
+from dpd.telemetry.news import News
 from dpd.telemetry.stats import counter, gauge
 from dpd.telemetry.status_messages import SEVERITIES, Severity, StatusMessage, Value
 
@@ -56,8 +55,7 @@ class Archive:
         self.keep_days = keep_days
         self._database = database
         self._clock = clock
-        self._lock = threading.Lock()  # of who waits; never held while the disk works
-        self._news: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._news = News()
         self.epoch = str(database.rows("SELECT value FROM facts WHERE name = 'epoch'")[0][0])
         self.stats.kept = int(database.rows("SELECT count(*) FROM messages")[0][0])
         given = database.rows("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'")
@@ -85,8 +83,7 @@ class Archive:
         self.stats.known += len(reports) - new
         self.stats.kept += new
         if new:
-            with self._lock:
-                self._latest = int(latest)
+            self._latest = int(latest)
             self.release()
         return new
 
@@ -131,27 +128,11 @@ class Archive:
 
     async def news(self, sequence: int, wait_s: float) -> bool:
         """Wait for a message above this sequence. False: the time is over, or `release` was called."""
-        news = asyncio.Event()
-        with self._lock:
-            if self._latest > sequence or wait_s <= 0:
-                return self._latest > sequence
-            self._news[news] = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(wait_s):
-                await news.wait()
-        except TimeoutError:
-            pass
-        finally:
-            with self._lock:
-                self._news.pop(news, None)
-        return self._latest > sequence
+        return await self._news.wait(lambda: self._latest > sequence, wait_s)
 
     def release(self) -> None:
         """Let those who wait for news go on, also where there are none."""
-        with self._lock:
-            waiting, self._news = self._news, {}
-        for news, loop in waiting.items():
-            loop.call_soon_threadsafe(news.set)
+        self._news.release()
 
 
 def _row(report: StatusReport, came_at: float) -> tuple[Any, ...]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dpd.telemetry.log import LEVELS
+from dpd.telemetry.news import News
 from dpd.telemetry.spool import Spool
 from dpd.telemetry.status_messages import Value as Value
 from dpd.telemetry.status_messages import definition_of
@@ -45,7 +45,7 @@ class EventLog:
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=capacity)
         self._latest = int(clock() * 1000)  # a restarted daemon goes on above where the one before can have ended
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._news = News()
 
     @property
     def latest(self) -> int:
@@ -67,20 +67,14 @@ class EventLog:
             self._events.append(kept)
             if self.spool is not None:  # under the lock, so that both have one order
                 self.spool.put(event, fields, kept.at)
-        self._wake()
+        self._news.release()
         return kept
 
     def release(self) -> None:
         """Let those who wait have their answer, also where there is nothing to tell."""
-        self._wake()
+        self._news.release()
         if self.spool is not None:
             self.spool.release()
-
-    def _wake(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for news, loop in waiting.items():
-            loop.call_soon_threadsafe(news.set)
 
     def after(self, id: int, limit: int = MAX_EVENTS) -> list[Event]:
         """The events with higher ids, oldest first, at most `limit`. Older ones than are kept are missing without a mark."""
@@ -97,17 +91,5 @@ class EventLog:
 
     async def wait(self, after: int, wait_s: float) -> list[Event]:
         """As `after`, but where there is nothing yet, wait for it."""
-        news = asyncio.Event()
-        with self._lock:
-            if (found := self._newer(after)) or wait_s <= 0:
-                return found[:MAX_EVENTS]
-            self._waiting[news] = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(wait_s):
-                await news.wait()
-        except TimeoutError:
-            return []
-        finally:
-            with self._lock:
-                self._waiting.pop(news, None)
+        await self._news.wait(lambda: bool(self.after(after, 1)), wait_s)
         return self.after(after)

@@ -15,17 +15,16 @@ dpd runs, where the file is found damaged; sequences then begin at 1 again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from dpd.telemetry.news import News
 from dpd.telemetry.spool_file import (
     Put,
     SpoolError,
@@ -104,7 +103,7 @@ class Spool:
         self._file: SpoolFile | None = None
         self._epoch = ""
         self._dropped_before = 0  # from files that are not open any more
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._news = News()
         self._try_to_open()
         self._writer = threading.Thread(target=self._write_on, name="spool", daemon=True)
         self._writer.start()
@@ -196,28 +195,11 @@ class Spool:
 
     async def news(self, sequence: int, wait_s: float) -> bool:
         """Wait for a message above this sequence. False: the time is over, or `release` was called."""
-        news = asyncio.Event()
-        with self._changed:
-            if self.latest > sequence or wait_s <= 0:
-                return self.latest > sequence
-            self._waiting[news] = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(wait_s):
-                await news.wait()
-        except TimeoutError:
-            pass
-        finally:
-            with self._changed:
-                self._waiting.pop(news, None)
-        return self.latest > sequence
+        return await self._news.wait(lambda: self.latest > sequence, wait_s)
 
     def release(self) -> None:
         """Let those who wait for news go on, also where there are none."""
-        with self._changed:
-            waiting, self._waiting = self._waiting, {}
-            for news, loop in waiting.items():
-                with suppress(RuntimeError):  # a loop that is closed
-                    loop.call_soon_threadsafe(news.set)
+        self._news.release()
 
     def close(self) -> None:
         """Write what is left, where the disk takes it within CLOSE_S, and close the file; idempotent. Blocks."""
