@@ -35,7 +35,7 @@ of_collection = typer.Typer(
 )
 
 
-@of_computer.command("set", epilog="Example: dpd computer variable set PC-017 AdminPassword --secret < password.txt")
+@of_computer.command("set", epilog="Example: dpd computer variable set PC-017 AdminPassword --secret")
 def set_of_computer(
     computer: ComputerArgument,
     name: NameArgument,
