@@ -119,6 +119,11 @@ def test_a_machine_that_has_begun_anew_is_told_to_stop_what_it_ran_before() -> N
     assert cancel_told(take_report(lost, said(2, "2.1", "done"), 2100.0)) == "PC-1 began anew"
 
 
+def test_what_a_terminal_would_obey_does_not_get_into_the_book() -> None:
+    execution = after(said(1, "1", "failed", "no\x1b[2J disk\r\nat all"))
+    assert execution.error == execution.message == "no [2J disk  at all"
+
+
 def test_progress_of_a_step_that_does_not_run_changes_no_step() -> None:
     execution = after(said(1, "1", "done"), said(0, "1", "progress", "late", done_bytes=5))
     step = execution.find_step("1")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.deployment.executions import Ears, begin, open_book, said
 from dpd.deployment.execution import ExecutionState, StepState
 from dpd.deployment.execution_book import KEPT_S, MAX_REPORTS, RESTART_S, RUN_TIME_S, SILENT_S
 from dpd.deployment.execution_table import Wanted
-from dpd.errors import DeploymentError, ExecutionNotFound
+from dpd.errors import DeploymentDiskFull, DeploymentError, ExecutionNotFound
 from dpd.sequence.exchange import Receipt
 
 PATIENCE_S = 60.0
@@ -263,6 +264,44 @@ def test_nobody_fills_the_disk_with_reports(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="more than 20000 reports"):
         book.take_reports(id, [said(MAX_REPORTS + 1, "1", "progress")], 1011.0)
     assert book.find(id).reported == MAX_REPORTS
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("missing: root, to mount a small tmpfs")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_full_disk_is_told_and_what_it_did_not_take_is_taken_when_there_is_room(small_disk: Path) -> None:
+    book = open_book(small_disk)
+    id = begin(book)
+    somebody = small_disk / "somebody"
+    status = os.statvfs(small_disk)
+    somebody.write_bytes(bytes(status.f_bavail * status.f_frsize - 40 * 4096))
+    number = 1
+
+    def fill() -> None:
+        nonlocal number
+        while number < 1000:
+            book.take_reports(id, [said(number, "1", "progress", "x" * 1000)], 1010.0)
+            number += 1
+
+    with pytest.raises(DeploymentDiskFull, match="the disk is full"):
+        fill()
+    assert book.write_failures == 1
+    assert book.find(id).reported == number - 1
+    assert book.take_reports(id, [said(0, "1", "progress")], 1011.0) == Receipt(number)
+    somebody.unlink()
+    assert book.take_reports(id, [said(number, "1", "progress", "at last")], 1012.0) == Receipt(number + 1)
+    again = open_book(small_disk)
+    assert [each.number for each in again.reports(id)] == list(range(1, number + 1))
+    for each in (book, again):
+        each._database.close()
 
 
 def test_reports_of_nobody_known_are_refused(tmp_path: Path) -> None:

@@ -289,6 +289,8 @@ CASES = [
     ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="done"}': "0+1x30"}, False),
     ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "1+0x30"}, True),
     ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "0+0x20 1+0x9"}, False),
+    ("DpdDeploymentsNotWritten", {"dpd_deployment_write_failures_total": "0+0x20 1+0x9"}, True),
+    ("DpdDeploymentsNotWritten", {"dpd_deployment_write_failures_total": "1+0x30"}, False),
     ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "14000+60x30"}, True),
     ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "60+60x30"}, False),
     (

@@ -147,7 +147,7 @@ def take_report(execution: Execution, report: Report, heard_at: float) -> Execut
         return replace(counted, heard_at=heard_at)
     state = report.state
     at = _plausible(report.at, execution.started_at, heard_at)
-    message = report.message
+    message = words_of(report)
     if state in _ENDS:
         return _end(counted, _ENDS[state], message, at)
     counted = replace(
@@ -164,7 +164,7 @@ def take_progress(execution: Execution, report: Report, heard_at: float) -> Exec
     """The execution after a report that may be lost; one that has ended, or a step that does not run, is left as it is."""
     if not execution.is_open:
         return execution
-    message = report.message
+    message = words_of(report)
     execution = hear(execution, heard_at)
     step = execution.find_step(report.step)
     if step is None or step.state is not StepState.RUNNING:
@@ -177,6 +177,11 @@ def lose(execution: Execution, reason: str, at: float, *, is_final: bool) -> Exe
     """Given up. Where it is final, its machine is told to stop, should it be heard again."""
     lost = replace(execution, state=ExecutionState.LOST, ended_at=at, error=reason, message=reason, is_silent=False)
     return replace(lost, cancel_reason=lost.cancel_reason or reason) if is_final else lost
+
+
+def words_of(report: Report) -> str:
+    """What it says, on one line and with nothing that a terminal would obey."""
+    return "".join(each if each.isprintable() else " " for each in report.message)
 
 
 def cancel_told(execution: Execution) -> str:

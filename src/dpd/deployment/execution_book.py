@@ -32,6 +32,7 @@ from dpd.deployment.execution import (
     plan_steps,
     take_progress,
     take_report,
+    words_of,
 )
 from dpd.deployment.execution_events import (
     Tell,
@@ -179,6 +180,11 @@ class ExecutionBook:
         return table.list_reports(self._database, id, after, limit)
 
     @property
+    def write_failures(self) -> int:
+        """How often the disk did not take what it was to keep."""
+        return self._commit.failures
+
+    @property
     def revision(self) -> int:
         """Of the last change."""
         return self._revision
@@ -299,7 +305,7 @@ def _take(draft: _Draft, id: str, reports: Sequence[Report], at: float) -> Recei
                 )
             after = take_report(execution, report, at)
             told += told_of_report(execution, after, report)
-            kept.append(KeptReport(report.number, report.at, at, report.step, report.state, report.message))
+            kept.append(KeptReport(report.number, report.at, at, report.step, report.state, words_of(report)))
             execution = after
         elif report.number == 0:
             execution = take_progress(execution, report, at)

@@ -37,6 +37,7 @@ class GroupCommit(Generic[_Draft]):
         begin: Callable[[sqlite3.Connection], _Draft],
         publish: Callable[[_Draft], object],
     ) -> None:
+        self.failures = 0  # transactions that the file did not take
         self._database = database
         self._begin, self._publish = begin, publish
         self._lock = threading.Lock()
@@ -65,6 +66,7 @@ class GroupCommit(Generic[_Draft]):
                 for turn in turns:
                     _try(turn, draft)
         except BaseException as error:  # such as a full disk: nothing of it was written, for nobody
+            self.failures += 1
             for turn in turns:
                 turn.error, turn.is_done = turn.error or error, True
             return

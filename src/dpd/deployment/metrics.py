@@ -51,6 +51,7 @@ class DeploymentLevels:
     oldest_seconds: float = gauge("Age of the oldest execution that has not ended")
     captures_open: int = gauge("Captured images on their way in")
     capture_bytes_kept: int = gauge("Bytes that are here of captured images on their way in")
+    write_failures: int = counter("Times that the disk did not take what machines said; they say it again")
 
 
 def counting(tell: Tell, stats: DeploymentStats) -> Tell:
@@ -79,7 +80,7 @@ def _count(stats: DeploymentStats, event: str, fields: Mapping[str, Value]) -> N
 
 
 def read_deployments(
-    open_executions: Sequence[Execution], open_captures: Sequence[Capture], now: float
+    open_executions: Sequence[Execution], open_captures: Sequence[Capture], now: float, *, write_failures: int = 0
 ) -> DeploymentLevels:
     """Sums over what is open."""
     states = dict.fromkeys((*sorted(OPEN), "silent"), 0.0)
@@ -97,6 +98,7 @@ def read_deployments(
         oldest_seconds=max((now - each.started_at for each in open_executions), default=0.0),
         captures_open=len(open_captures),
         capture_bytes_kept=sum(each.kept_bytes for each in open_captures),
+        write_failures=write_failures,
     )
 
 

@@ -94,7 +94,12 @@ class OpenDeployments:
         self.captures.look_over(now)
 
     def _levels(self) -> DeploymentLevels:
-        return read_deployments(self.book.open_executions(), self.captures.open_captures(), self._clock())
+        return read_deployments(
+            self.book.open_executions(),
+            self.captures.open_captures(),
+            self._clock(),
+            write_failures=self.book.write_failures,
+        )
 
     def _look_on(self) -> None:
         while not self._stopping.wait(self._look_s):
