@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from bench.netns import missing
 from playwright.sync_api import Locator, Page, expect
+from tests.deployment.executions import begin, said
 from tests.interop.daemon import DPD
 from tests.interop.page_orders import PageOrders
 from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, alone_staged, check_looks
 
 from dpd.control.access import Role
+from dpd.deployment.database import open_database
+from dpd.deployment.execution_book import ExecutionBook
 from dpd_probe.steps import ProbeError
 
 APPROVE = re.compile("^Approve ")
@@ -376,6 +381,44 @@ def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
         card(page, code).get_by_role("button", name=APPROVE).click()
         expect(page.locator("#announcements")).to_contain_text(f"{mac} approved")
         expect(page.locator("#messages")).to_contain_text(mac)  # the stream goes on, too
+
+
+def test_a_deployment_under_way_is_shown_step_by_step_and_is_stopped_by_the_button(stage: Stage) -> None:
+    stage.dpd.kill()
+    now = time.time()
+    with closing(open_database(stage.dpd.state / "deployment.db")) as database:
+        book = ExecutionBook(database)
+        running = begin(book, "pc-201", at=now - 60)
+        book.take_reports(running, [said(1, "1", "started"), said(2, "1", "done"), said(3, "2.1", "started")], now)
+        moving = said(4, "2.1", "progress", done_bytes=300 << 20, total_bytes=1 << 30, rate_bit_s=400_000_000)
+        book.take_reports(running, [moving], now)
+        failed = begin(book, "pc-202", at=now - 90)
+        told = [
+            said(1, "1", "started"),
+            said(2, "1", "failed", "the disk is too small"),
+            said(3, "", "sequence_failed", "the disk is too small"),
+        ]
+        book.take_reports(failed, told, now - 30)
+    stage.dpd.restart()
+    with stage.page(Role.OPERATOR) as page:
+        rows = page.locator("#executions li.execution")
+        row = rows.filter(has_text="PC-201")
+        expect(row.locator(".badge")).to_have_text("Running")
+        expect(row).to_contain_text("now Apply the image · 300 MiB of 1.0 GiB · 400 Mbit/s")
+        row.get_by_role("button", name="PC-201, Running: its steps").click()
+        expect(row.locator(".run-steps li")).to_have_count(4)
+        expect(row.locator(".run-steps li").first).to_contain_text("Done1 Partition the disk")
+        over = rows.filter(has_text="PC-202")
+        expect(over.locator(".badge")).to_have_text("Failed")
+        expect(over).to_contain_text("the disk is too small")
+        expect(over).to_contain_text("What to do: Give the volume more room")
+        check_looks(page)
+        row.get_by_role("button", name="Stop deploying PC-201").click()
+        page.get_by_role("dialog").get_by_label("Reason").fill("another room")
+        page.keyboard.press("Enter")
+        expect(row).to_contain_text("told to stop: another room")
+    told_back = [each for each in stage.ask("/v1/executions")["executions"] if each["id"] == running]
+    assert [each["cancel_reason"] for each in told_back] == ["another room"]
 
 
 def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:

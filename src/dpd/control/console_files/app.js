@@ -7,6 +7,7 @@ import { Approvals } from "./approvals.js";
 import { Assignments } from "./assignments.js";
 import { Deployments } from "./deployments.js";
 import { announce, el, setAttribute, setSentence, setText, show } from "./dom.js";
+import { Executions } from "./executions.js";
 import { Jobs } from "./jobs.js";
 import { Live } from "./live.js";
 import { Machines } from "./machines.js";
@@ -19,7 +20,7 @@ import { Standing } from "./standing.js";
 import { keepClocks, plain, sentence, timeOfDay } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const FIGURES = ["approvals", "machines", "machines-failed", "points", "points-away", "sessions", "jobs", "deployments", "packages", "packages-failed"];
+const FIGURES = ["approvals", "machines", "machines-failed", "executions-running", "executions-failed", "points", "points-away", "sessions", "jobs", "deployments", "packages", "packages-failed"];
 
 /** What the parts share: who looks, the questions' timing, the figures at the top. */
 class Desk {
@@ -107,10 +108,10 @@ class Desk {
     const approvals = new Approvals(byId("approvals"), this);
     const both = [approvals, new Sessions(byId("sessions"), this), new Deployments(byId("deployments"), this), new Policy(byId("policy"), this), this.messages];
     const ofSite = () => [new Points(byId("points"), this), new Assignments(byId("assignments"), this)];
-    const ofPoint = () => [new Machines(byId("machines"), this), new Jobs(byId("jobs"), this), new Packages(byId("packages"), this)];
+    const ofPoint = () => [new Machines(byId("machines"), this), new Executions(byId("executions"), this), new Jobs(byId("jobs"), this), new Packages(byId("packages"), this)];
     const parts = [...both, ...(this.isSite ? ofSite() : ofPoint())];
     for (const section of document.querySelectorAll("#panels section")) {
-      show(section, parts.some((part) => part.panel.section === section));
+      if (!parts.some((part) => part.panel.section === section)) show(section, false);
     }
     document.body.classList.toggle("site", this.isSite);
     if (this.isSite) byId("panels").append(byId("messages")); // of all points together: long

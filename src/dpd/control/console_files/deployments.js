@@ -69,12 +69,16 @@ export class Deployments {
 
   #ask() {
     const isFor = (kind) => (values) => values.kind === kind;
-    const names = (path, list, name) => async () => (await get(path))[list].map((each) => each[name]);
+    const known = (path, pick) => ({ suggestions: async () => [...new Set(pick(await get(path)))] });
+    const { isSite } = this.desk; // a site server has neither boot images nor task sequences
+    const images = isSite ? {} : known("/v1/boot-images", (reply) => reply.boot_images.map((each) => each.image_id));
+    const sequences = isSite ? {} : known("/v1/sequences", (reply) => reply.sequences.map((each) => each.name));
     const fields = [
       { name: "kind", label: "For", kind: "choice", options: [["computer", "One computer"], ["collection", "A collection"], ["all", "All known computers"], ["unknown", "Unknown machines"]] },
-      { name: "computer", label: "Computer", required: true, maxlength: 63, when: isFor("computer"), suggestions: names("/v1/computers", "computers", "name") },
-      { name: "collection", label: "Collection", required: true, maxlength: 63, when: isFor("collection"), suggestions: async () => (await get("/v1/collections")).collections.map((each) => each.collection.name) },
-      { name: "boot_image", label: "Boot image", maxlength: 64, placeholder: "The default one", ...(this.desk.isSite ? {} : { suggestions: async () => [...new Set((await get("/v1/boot-images")).boot_images.map((each) => each.image_id))] }) },
+      { name: "computer", label: "Computer", required: true, maxlength: 63, when: isFor("computer"), ...known("/v1/computers", (reply) => reply.computers.map((each) => each.name)) },
+      { name: "collection", label: "Collection", required: true, maxlength: 63, when: isFor("collection"), ...known("/v1/collections", (reply) => reply.collections.map((each) => each.collection.name)) },
+      { name: "boot_image", label: "Boot image", maxlength: 64, placeholder: "The default one", ...images },
+      { name: "sequence", label: "Task sequence", maxlength: 80, placeholder: "None", help: "What the booted machine does; NAME@3 for a version.", ...sequences },
       { name: "purpose", label: "Purpose", kind: "choice", options: PURPOSES },
       { name: "priority", label: "Priority", kind: "number", value: 0, min: -1000, max: 1000, required: true, isRare: true, help: "The higher one wins." },
       { name: "available_from", label: "From", kind: "moment", isRare: true },
@@ -129,7 +133,8 @@ function whom(target) {
 }
 
 function wordsOf(deployment) {
-  const image = deployment.boot_image ? `boot image ${plain(deployment.boot_image, 64)}` : "the default boot image";
+  const name = deployment.boot_image ? `boot image ${plain(deployment.boot_image, 64)}` : "the default boot image";
+  const image = deployment.sequence ? `${name} with task sequence ${plain(deployment.sequence, 80)}` : name;
   return [plain(deployment.name, 63), `${image} for ${whom(deployment.target)}`].filter(Boolean).join(": ");
 }
 
@@ -141,6 +146,9 @@ class Deployment {
     this.badge = badge();
     const cell = (name, ...children) => el("td", { "data-name": name }, ...children);
     this.cells = Object.fromEntries(["Boot image", "Purpose", "Priority", "From", "Until", "Reaches", "Given to"].map((name) => [name, cell(name)]));
+    this.image = el("span");
+    this.sequence = el("span", { class: "quiet" });
+    this.cells["Boot image"].append(this.image, this.sequence);
     this.cells["Boot image"].classList.add("break");
     this.clear = tool("Clear…", () => part.askToClear(this.deployment), "small");
     this.remove = tool("Remove…", () => part.askToRemove(this.deployment), "small");
@@ -154,7 +162,6 @@ class Deployment {
     setBadge(this.badge, ...(STATES[state] ?? ["idle", plain(state, 20)]));
     const isRequired = deployment.purpose === "required";
     const texts = {
-      "Boot image": plain(deployment.boot_image, 64) || "default",
       Purpose: deployment.purpose,
       Priority: deployment.priority,
       From: moment(deployment.available_from),
@@ -162,6 +169,8 @@ class Deployment {
       Reaches: deployment.target === "unknown" ? "–" : reaches,
       "Given to": isRequired ? runs : "–",
     };
+    setText(this.image, plain(deployment.boot_image, 64) || "default");
+    setText(this.sequence, deployment.sequence ? ` then ${plain(deployment.sequence, 80)}` : "");
     for (const [name, text] of Object.entries(texts)) setText(this.cells[name], text);
     show(this.clear, isRequired && runs > 0 && this.part.desk.mayOperate);
     show(this.remove, this.part.mayChange);
