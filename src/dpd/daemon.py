@@ -313,7 +313,7 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
     stack.push_async_callback(asyncio.to_thread, resumes.close)
     policy.knows_sequence = lambda reference: sequences.has(*parse_reference(reference))
     books = Books(deployments.book, resumes, deployments.logs, deployments.captures)
-    targets = TargetDesk(policy, sequences, books)
+    targets = TargetDesk(policy, sequences, books, journal=journal)
     return Stores(
         library,
         boot_files,

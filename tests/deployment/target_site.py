@@ -21,6 +21,7 @@ from dpd.site.decision import BootRequest, Decision
 from dpd.site.policy import BootPolicy
 from dpd.site.records import Computer, Deployment, Purpose, Rerun
 from dpd.site.store import SiteStore
+from dpd.telemetry.journal import BootJournal
 
 MAC, OTHER, ADDRESS = "52:54:00:00:00:01", "52:54:00:00:00:02", "192.0.2.7"
 T = 1_800_000_000.0
@@ -76,6 +77,7 @@ class TargetSite:
     def _open(self) -> None:
         self.store = SiteStore(self._folder / "site.db", clock=self.clock)
         self._inner.callback(self.store.close)
+        self.journal = BootJournal(clock=self.clock)
         self.policy = BootPolicy(self._settings, store=self.store, clock=self.clock)
         database = open_database(self._folder / "deployment.db")
         self._inner.callback(database.close)
@@ -91,7 +93,7 @@ class TargetSite:
         )
         self._inner.callback(self.sequences.close)
         books = Books(self.book, resumes, self.logs, captures)
-        self.desk = TargetDesk(self.policy, self.sequences, books, clock=self.clock)
+        self.desk = TargetDesk(self.policy, self.sequences, books, journal=self.journal, clock=self.clock)
 
     def publish(self, text: str, version: int = 0) -> None:
         self.sequences.publish(text, "test", lambda package, version: False, version)

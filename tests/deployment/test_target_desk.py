@@ -156,6 +156,19 @@ def test_an_unknown_machine_takes_what_unknown_ones_may(tmp_path: Path) -> None:
         assert run.finished_at
 
 
+def test_the_story_of_a_boot_goes_on_with_what_became_of_its_proof(site: TargetSite) -> None:
+    site.deploy()
+    proof = site.boot()
+    refusal(site.hello, "00" * 16)
+    welcome = site.hello(proof)
+    site.desk.take(welcome.session, Take(welcome.offers[0].deployment), is_secure=False)
+    told = [dict(each.fields) for each in site.journal.story(MAC) if each.event == "target"]
+    assert [each["step"] for each in told] == ["refused", "hello", "taken"]
+    assert (told[0]["reason"], told[1]["offers"], told[2]["sequence"]) == ("proof_wrong", 1, "debian")
+    assert proof not in str(told) + welcome.session
+    assert site.journal.story(OTHER) == []
+
+
 # ---- take
 
 

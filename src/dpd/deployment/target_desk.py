@@ -48,6 +48,7 @@ from dpd.sequence.variables import Variable
 from dpd.site.policy import BootPolicy, GrantedBoot
 from dpd.site.records import Deployment, SiteError
 from dpd.site.run_book import Work
+from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts
 
 log = logging.getLogger(__name__)
@@ -81,13 +82,20 @@ class TargetDesk:
     """A `TargetDoor`. Any thread; blocks for the disk."""
 
     def __init__(
-        self, policy: BootPolicy, sequences: SequenceStore, books: Books, *, clock: Callable[[], float] = time.time
+        self,
+        policy: BootPolicy,
+        sequences: SequenceStore,
+        books: Books,
+        *,
+        journal: BootJournal | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.stats = TargetStats()
         self._policy = policy
         self._runs = policy.store.runs
         self._sequences = sequences
         self._books = books
+        self._journal = journal or BootJournal()
         self._clock = clock
         self._sessions = TargetSessions()
         self._catch_up()
@@ -103,6 +111,8 @@ class TargetDesk:
             bump(self.stats.refused, error.code)
             macs = " ".join(hello.macs[:MAX_SHOWN])
             log.warning("a machine that booted is refused", extra={"peer": address, "macs": macs, "cause": error.code})
+            for mac in [each for each in hello.macs if self._policy.boot_of(each) is not None][:1]:
+                self._journal.note(mac, "target", step="refused", reason=error.code, detail=str(error))
             raise
 
     def _welcome(self, hello: Hello, address: str) -> Welcome:
@@ -124,6 +134,7 @@ class TargetDesk:
         )
         secret = self._sessions.open_once(boot.ticket.id, session)
         self.stats.welcomed += 1
+        self._journal.note(boot.ticket.mac, "target", step="hello", offers=len(offers))
         log.info("a machine that booted has shown its proof", extra={"mac": boot.ticket.mac, "computer": boot.computer, "peer": address, "offers": len(offers)})  # fmt: skip
         return Welcome(secret, boot.computer, boot.machine, now, offers)
 
@@ -254,6 +265,7 @@ class TargetDesk:
         holder.deployment, holder.execution, holder.ends_by = id, execution, now + limit_s
         holder.taken = Taken(execution, published.document, variables, resume)
         self.stats.taken += 1
+        self._journal.note(holder.mac, "target", step="taken", sequence=published.name, version=published.version, execution=execution)  # fmt: skip
 
     def _variables(self, holder: TargetSession, is_secure: bool) -> tuple[Variable, ...]:
         """Raises TargetRefused."""

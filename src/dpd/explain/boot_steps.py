@@ -146,6 +146,15 @@ def _send_failed(fields: Fields) -> str:
     return "the answer could not be sent" + _said(fields, "destination", " to ")
 
 
+def _target(fields: Fields) -> str:
+    match fields.get("step"):
+        case "refused":
+            return f"is refused a task sequence ({fields.get('reason', '?')})" + _said(fields, "detail", ": ")
+        case "taken":
+            return f"takes task sequence {fields.get('sequence', '?')} version {fields.get('version', '?')}" + _said(fields, "execution", ", execution ")  # fmt: skip
+    return f"has booted and shown its proof; task sequences for it: {fields.get('offers', '?')}"
+
+
 _WRITERS: dict[str, Callable[[Fields], str]] = {
     "discover": _discover,
     "boot_request": _boot_request,
@@ -160,6 +169,7 @@ _WRITERS: dict[str, Callable[[Fields], str]] = {
     "refused_file": _refused_file,
     "loader_fault": _loader_fault,
     "approval": _approval,
+    "target": _target,
     "foreign_offer": _foreign_offer,
     "wire_request": _wire_request,
     "conflict": _conflict,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dpd.telemetry.journal import BootEvent
 
 SILENCE_S = 60.0  # more than the longest pause between two DISCOVERs, 36 s with its jitter
-REMARKS = ("conflict", "approval")  # may come at any time, and begin nothing
+REMARKS = ("conflict", "approval", "target")  # may come at any time, and begin nothing
 
 
 @dataclass(frozen=True, slots=True)

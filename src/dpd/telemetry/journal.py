@@ -22,6 +22,8 @@ send_failed              destination
 approval                 state: pending, approved, denied; by
 foreign_offer            another server's answer to this machine: server, flags (file, next_server, option60, proxy, lease), loader
 wire_request             a TFTP request of this machine that reached the network card: file, server
+target                   the booted machine asked for its task sequence: step (hello, refused, taken), offers, reason, detail, sequence,
+                         version, execution
 conflict                 kind: duplicate_guid (guid, others)
 """
 
