@@ -38,11 +38,11 @@ TOKEN = "0123456789abcdef"
 @pytest.mark.parametrize(
     ("content", "mode", "problem"),
     [
-        (None, 0, "No such file or directory; `openssl rand -hex 32` makes a token"),
+        (None, 0, "No such file or directory; `openssl rand -hex 32` makes one"),
         (TOKEN, 0o644, "readable by everyone; `chmod o= {path}`"),
         ("short", 0o600, "expected one line of at least 16 characters without blanks; `openssl rand -hex 32` makes one"),
         (f"{TOKEN}\n{TOKEN}", 0o600, "expected one line of at least 16 characters without blanks; `openssl rand -hex 32` makes one"),
-        ("é" * 16, 0o600, "expected one line of ASCII"),
+        ("é" * 16, 0o600, "expected one line of ASCII; `openssl rand -hex 32` makes one"),
     ],
 )  # fmt: skip
 def test_a_token_file_that_cannot_be_used_is_told(tmp_path: Path, content: str | None, mode: int, problem: str) -> None:

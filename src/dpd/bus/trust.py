@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
 from pathlib import Path
 from typing import Any
 
 from dpd.bus.credentials import read_credentials
 from dpd.bus_settings import BusSettings
 from dpd.errors import SettingsError
+from dpd.token_file import read_token_file
 
 
 def demands_tls(settings: BusSettings) -> bool:
@@ -60,21 +60,7 @@ def read_secrets(settings: BusSettings) -> dict[str, Any]:
         credentials = read_credentials(Path(settings.credentials_file))
         options |= {"user_jwt_cb": credentials.jwt, "signature_cb": credentials.sign}
     if settings.token_file:
-        secret = _read_token(Path(settings.token_file))
+        hint = "it holds the token of the NATS server, or the user's password"
+        secret = read_token_file(Path(settings.token_file), "bus.token_file", hint=hint)
         options |= {"user": settings.user, "password": secret} if settings.user else {"token": secret}
     return options
-
-
-def _read_token(path: Path) -> str:
-    wrong = f'bus.token_file = "{path}"'
-    try:
-        if path.stat().st_mode & stat.S_IROTH:
-            raise SettingsError(f"{wrong}: readable by everyone; `chmod o= {path}`")
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SettingsError(f"{wrong}: {error.strerror}; it holds the token of the NATS server in one line") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{wrong}: expected one line of ASCII") from None
-    if not token or not token.isprintable() or " " in token:
-        raise SettingsError(f"{wrong}: expected one line with the token of the NATS server")
-    return token

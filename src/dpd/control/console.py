@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import html
 import ipaddress
-import logging
 import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
@@ -25,15 +24,12 @@ from aiohttp.typedefs import Handler
 
 from dpd.bus_settings import ConsoleSettings
 from dpd.control.access import Caller, CallerUnknown, Door, Role
-from dpd.control.listener import bind_tcp, serve
+from dpd.control.listener import TcpDoor
 from dpd.control.messages import Failure
 from dpd.control.network_door import NetworkDoor
 from dpd.control.refusals import refuse
-from dpd.errors import SettingsError
 from dpd.service.certificate import Certificate
 from dpd.settings import ControlSettings
-
-log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).with_name("console_files")
 DOOR = "console"
@@ -77,8 +73,7 @@ class Console:
         self._settings = settings
         self._control = control
         self._make = make
-        self._known: NetworkDoor | None = None
-        self._certificate: Certificate | None = None
+        self._door: TcpDoor | None = None
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
@@ -96,27 +91,20 @@ class Console:
         await self._open.aclose()
 
     def read_again(self) -> None:
-        """At a reload: the certificate, and whose tokens count. What cannot be read is told, and stays as it was."""
-        if self._known is not None:
-            self._known.read_again()
-        try:
-            if self._certificate is not None:
-                self._certificate.read_again()
-        except SettingsError as error:
-            log.error("certificate kept as it was", extra={"error": str(error)})
+        """At a reload: the certificate, and whose tokens count."""
+        if self._door is not None:
+            self._door.read_again()
 
     async def _listen(self) -> None:
-        settings = self._settings
-        self._known = NetworkDoor(self._control, DOOR)
+        settings, certificate = self._settings, None
+        known = NetworkDoor(self._control, DOOR)
         if settings.certificate:
-            self._certificate = Certificate("console", settings.certificate, settings.private_key)
-        application = self._make(ConsoleDoor(self._known, anonymous=settings.anonymous))
+            certificate = Certificate("console", settings.certificate, settings.private_key)
+        application = self._make(ConsoleDoor(known, anonymous=settings.anonymous))
         dress(application, names_of(settings))
-        sock = bind_tcp(settings.listen, "page")
-        self._open.callback(sock.close)
-        self.ports["tcp"] = sock.getsockname()[1]
-        tls = self._certificate.context if self._certificate is not None else None
-        await serve(self._open, application, sock, tls)
+        door = TcpDoor(known, certificate)
+        self.ports["tcp"] = await door.serve(self._open, application, settings.listen, "page")
+        self._door = door
 
 
 class ConsoleDoor:

@@ -45,8 +45,7 @@ class ControlListener:
         self.ports: dict[str, int] = {}
         self._settings = settings
         self._make = make
-        self._door: NetworkDoor | None = None
-        self._certificate: Certificate | None = None
+        self._door: TcpDoor | None = None
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
@@ -64,15 +63,9 @@ class ControlListener:
         await self._open.aclose()
 
     def read_again(self) -> None:
-        """At a reload: the certificate, the authority of clients' and who may ask. Open connections go on; what cannot be
-        read is told, and stays as it was."""
+        """At a reload, as `TcpDoor` has it."""
         if self._door is not None:
             self._door.read_again()
-        try:
-            if self._certificate is not None:
-                self._certificate.read_again()
-        except SettingsError as error:
-            log.error("certificate kept as it was", extra={"error": str(error)})
 
     async def _open_unix(self) -> None:
         path = Path(self._settings.socket)
@@ -82,18 +75,40 @@ class ControlListener:
         await serve(self._open, self._make(local_user), sock)
 
     async def _open_tcp(self) -> None:
-        settings = self._settings
-        door = NetworkDoor(settings)
+        settings, certificate = self._settings, None
+        known = NetworkDoor(settings)
         if settings.certificate:
-            self._certificate = Certificate(
-                "control", settings.certificate, settings.private_key, settings.client_ca_file
-            )
-        sock = bind_tcp(self._settings.listen, "control API")
-        self._open.callback(sock.close)
-        self.ports["tcp"] = sock.getsockname()[1]
-        tls = self._certificate.context if self._certificate is not None else None
-        await serve(self._open, self._make(door), sock, tls)
+            certificate = Certificate("control", settings.certificate, settings.private_key, settings.client_ca_file)
+        door = TcpDoor(known, certificate)
+        self.ports["tcp"] = await door.serve(self._open, self._make(known), settings.listen, "control API")
         self._door = door
+
+
+class TcpDoor:
+    """An address, over TLS where there is a certificate, and who is known there."""
+
+    def __init__(self, known: NetworkDoor, certificate: Certificate | None) -> None:
+        self._known = known
+        self._certificate = certificate
+
+    async def serve(self, stack: AsyncExitStack, application: web.Application, endpoint: str, purpose: str) -> int:
+        """The port at which it is served until the stack unwinds. Raises ServiceError."""
+        sock = bind_tcp(endpoint, purpose)
+        stack.callback(sock.close)
+        port = int(sock.getsockname()[1])
+        tls = self._certificate.context if self._certificate is not None else None
+        await serve(stack, application, sock, tls)
+        return port
+
+    def read_again(self) -> None:
+        """At a reload: the certificate, the authority of clients' and who may ask. Open connections go on; what cannot be
+        read is told, and stays as it was."""
+        self._known.read_again()
+        try:
+            if self._certificate is not None:
+                self._certificate.read_again()
+        except SettingsError as error:
+            log.error("certificate kept as it was", extra={"error": str(error)})
 
 
 async def serve(

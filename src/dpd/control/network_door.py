@@ -6,7 +6,6 @@ from __future__ import annotations
 import hmac
 import logging
 import ssl
-import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from dpd.control.access import Caller, CallerUnknown, Role
 from dpd.control.roles_file import Roles, RolesFile
 from dpd.errors import SettingsError
 from dpd.settings import ControlSettings
+from dpd.token_file import read_token_file
 
 log = logging.getLogger(__name__)
 
@@ -109,17 +109,5 @@ def _common_name(request: web.Request) -> str:
 
 def read_token(path: Path) -> str:
     """The token of TCP clients. Raises SettingsError if the file is missing, open to others or too short."""
-    setting = f'control.token_file = "{path}"'
-    try:
-        if path.stat().st_mode & stat.S_IROTH:
-            raise SettingsError(f"{setting}: readable by everyone; `chmod o= {path}`")
-        token = path.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SettingsError(f"{setting}: {error.strerror}; `openssl rand -hex 32` makes a token") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{setting}: expected one line of ASCII") from None
-    if len(token) < MIN_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
-        raise SettingsError(
-            f"{setting}: expected one line of at least {MIN_TOKEN_CHARACTERS} characters without blanks; `openssl rand -hex 32` makes one"
-        )
-    return token
+    hint = "`openssl rand -hex 32` makes one"
+    return read_token_file(path, "control.token_file", hint=hint, min_characters=MIN_TOKEN_CHARACTERS)

@@ -33,6 +33,7 @@ from dpd.control.job_operations import JobOperations
 from dpd.control.message_operations import MessageOperations
 from dpd.control.root_operations import RootOperations
 from dpd.control.sequence_operations import SequenceOperations
+from dpd.control.settings_reload import read_settings_again, reloading
 from dpd.control.site_operations import SiteOperations
 from dpd.control.source_operations import SourceOperations
 from dpd.control.state_operations import StateOperations
@@ -48,12 +49,10 @@ from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, U
 from dpd.service.cast import CastChanges
 from dpd.service.roster import MemberStatus
 from dpd.service.session_status import SessionStatus
-from dpd.settings import Settings, compare_settings, load_settings
+from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.telemetry.events import Event, EventLog
 from dpd.telemetry.journal import BootEvent, BootJournal
-from dpd.telemetry.log import set_level
-from dpd.telemetry.systemd import sd_notify
 
 log = logging.getLogger(__name__)
 
@@ -299,23 +298,14 @@ class Operations:
 
     def reload(self) -> bool:
         """Read settings and boot files again. False: the file is broken and the old settings stay."""
-        sd_notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
+        with reloading():
             return self._reload()
-        finally:
-            sd_notify("READY=1")
 
     def _reload(self) -> bool:
-        try:
-            new = load_settings(self._config_path) if self._config_path else self.settings
-        except SettingsError as error:
-            log.error("settings kept as they were", extra={"error": str(error)})
+        new = read_settings_again(self.settings, self._config_path)
+        if new is None:
             return False
-        for change in compare_settings(self.settings, new):
-            takes_effect = "now" if change.live else "at restart"
-            log.info("setting changed", extra={"key": change.key, "old": change.old, "new": change.new, "takes_effect": takes_effect})  # fmt: skip
         self.settings = new
-        set_level(new.daemon.log_level)
         files = self._boot_files.refresh()
         sound = self._check_chain()
         for service in self._services:

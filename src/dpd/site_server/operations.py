@@ -14,9 +14,9 @@ from pathlib import Path
 from dpd import __version__
 from dpd.bus.connection import BusConnection
 from dpd.control.message_operations import MessageOperations
+from dpd.control.settings_reload import read_settings_again, reloading
 from dpd.control.site_operations import SiteOperations
-from dpd.errors import SettingsError
-from dpd.settings import Settings, compare_settings, load_settings
+from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore
 from dpd.site_server.archive import Archive
@@ -26,8 +26,6 @@ from dpd.site_server.lease import Lease, LeaseState
 from dpd.site_server.messages import BusStatus, SiteStatus
 from dpd.site_server.points import Points, PointStatus
 from dpd.site_server.publisher import Publisher
-from dpd.telemetry.log import set_level
-from dpd.telemetry.systemd import sd_notify
 
 log = logging.getLogger(__name__)
 
@@ -121,23 +119,14 @@ class SiteServerOperations:
 
     def reload(self) -> bool:
         """Read the settings again. False: the file is broken and the old settings stay."""
-        sd_notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
+        with reloading():
             return self._reload()
-        finally:
-            sd_notify("READY=1")
 
     def _reload(self) -> bool:
-        try:
-            new = load_settings(self._config_path) if self._config_path else self.settings
-        except SettingsError as error:
-            log.error("settings kept as they were", extra={"error": str(error)})
+        new = read_settings_again(self.settings, self._config_path)
+        if new is None:
             return False
-        for change in compare_settings(self.settings, new):
-            takes_effect = "now" if change.live else "at restart"
-            log.info("setting changed", extra={"key": change.key, "old": change.old, "new": change.new, "takes_effect": takes_effect})  # fmt: skip
         self.settings = new
-        set_level(new.daemon.log_level)
         self.archive.keep_days = new.site.keep_events_days
         self._parts.policy.apply(new)
         for follow in self.at_reload:
