@@ -52,13 +52,15 @@ class NatsServer:
         host: str = "127.0.0.1",
         port: int | None = None,
         leaf_port: int | None = None,
+        leaf_by: int | None = None,
         domain: str = "",
         leaf_of: str = "",
         extra: str = "",
         jetstream: bool = True,
         wrapper: Sequence[str] = (),
     ) -> None:
-        """`leaf_of`: a hub's `leaf_url`. `extra`: more of the settings file, such as authorization or tls."""
+        """`leaf_of`: a hub's `leaf_url`. `leaf_by`: the port by which leaf nodes come, where that is a line to `leaf_port`: a hub tells
+        them where it is, and they would come past the line. `extra`: more of the settings file, such as authorization or tls."""
         folder.mkdir(parents=True, exist_ok=True)
         self.name, self.host, self.domain = name, host, domain
         self.program = NATS_SERVER  # another release from the next start on, where a test says so
@@ -67,6 +69,7 @@ class NatsServer:
         self.config, self.log = folder / f"{name}.conf", folder / f"{name}.log"
         self._store = folder / f"{name}-jetstream"
         self._leaf_of = leaf_of
+        self._advertise = f', advertise: "{host}:{leaf_by}"' if leaf_by else ""
         self._jetstream = jetstream
         self._wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +88,7 @@ class NatsServer:
         """Other settings from the next start on."""
         leaf = f'leafnodes {{ remotes: [{{ url: "{self._leaf_of}" }}], reconnect: 1 }}'
         if not self._leaf_of:
-            leaf = f'leafnodes {{ listen: "{self.host}:{self.leaf_port}" }}'
+            leaf = f'leafnodes {{ listen: "{self.host}:{self.leaf_port}" {self._advertise} }}'
         domain = f', domain: "{self.domain}"' if self.domain else ""
         jetstream = f'jetstream {{ store_dir: "{self._store}" {domain} }}' if self._jetstream else ""
         text = SETTINGS.format(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.line import Line
-from tests.nats_server import HUB_DOMAIN, NatsServer
+from tests.nats_server import HUB_DOMAIN, NatsServer, free_port
 from tests.site_process import SITE, LoopbackSite, PointProcess, SiteServerProcess
 
 from dpd.cli.client import Client
@@ -122,8 +122,10 @@ def branch_site(home: Path, *, metrics_port: int = 0, quiet: bool = False) -> It
     """Started, and both points heard. `quiet`: their log stays within what a pipe holds that nobody reads. `metrics_port` is of the
     branch's point."""
     with ExitStack() as stack:
-        hub = stack.enter_context(NatsServer(home / "nats", domain=HUB_DOMAIN))
-        line = stack.enter_context(Line(("127.0.0.1", hub.leaf_port)))
+        leaf_port = free_port()
+        line = stack.enter_context(Line(("127.0.0.1", leaf_port)))
+        hub = NatsServer(home / "nats", domain=HUB_DOMAIN, leaf_port=leaf_port, leaf_by=line.port)
+        stack.enter_context(hub)
         hq_line = stack.enter_context(Line(("127.0.0.1", hub.port)))
         leaf_of = f"nats-leaf://127.0.0.1:{line.port}"
         leaf = stack.enter_context(
