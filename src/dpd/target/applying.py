@@ -17,8 +17,8 @@ from dpd.content.wim.xml import ImageSummary, read_images
 from dpd.errors import ContentCorrupt
 from dpd.target import keeping
 from dpd.target.state import Received
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps.check_readiness import shown
-from dpd.target.volumes import StepFailed
 from dpd.target.wimlib import progress_of
 from dpd.target.work import Work
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dpd.target.state import Volume
-from dpd.target.volumes import StepFailed
+from dpd.target.step_failure import StepFailed
 
 TIMEOUT_S = 3
 _KERNEL = re.compile(r"vmlinuz(-.+)?")

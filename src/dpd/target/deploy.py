@@ -178,6 +178,7 @@ class Deployment:
             restarting.uninstall(Path("/"))
         else:
             shutil.rmtree(self._work / "content", ignore_errors=True)
+            (self._work / BOOT_FILE).unlink(missing_ok=True)  # what this boot was granted has been used
 
     def _restart(self, programs: Programs) -> int:
         if self._options.no_restart:

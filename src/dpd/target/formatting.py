@@ -7,7 +7,7 @@ import uuid
 
 from dpd.target.program import Programs
 from dpd.target.state import Volume
-from dpd.target.volumes import StepFailed
+from dpd.target.step_failure import StepFailed
 
 MAX_LABEL = {"fat32": 11, "ext4": 16, "btrfs": 255, "ntfs": 32, "swap": 15}
 

@@ -11,7 +11,8 @@ from dpd.content.description import Description
 from dpd.errors import DpdError
 from dpd.target.facts import memory
 from dpd.target.state import Received
-from dpd.target.volumes import MOUNTABLE, StepFailed
+from dpd.target.step_failure import StepFailed
+from dpd.target.volumes import MOUNTABLE
 from dpd.target.work import Work
 
 FOLDER = ".dpd-content"  # at the root of a volume; a capture leaves it out

@@ -17,7 +17,7 @@ from pathlib import Path
 from dpd.target.execution_log import ExecutionLog
 from dpd.target.program import ProgramFailed, Programs
 from dpd.target.state import NAME, State, StateFile
-from dpd.target.volumes import StepFailed
+from dpd.target.step_failure import StepFailed
 
 HOME = "var/lib/dpd-target"
 UNIT = "etc/systemd/system/dpd-target.service"

@@ -96,13 +96,12 @@ class Run:
         assert restart is not None
         try:
             volume = self._volumes.find(restart.resume_volume)
-            self._reporter.flush(0.0)
-            self._state.root_volume = volume.name
             if volume.name == self._running_volume:
                 self._keep()
                 return End.RESTART  # it is there already
-            program = Path(sys.argv[0])
-            restarting.install(self._volumes.folder(volume.name), self._state, self.log, self._home, program)
+            root = self._volumes.folder(volume.name)
+            self._state.root_volume = volume.name  # from here on that is what runs
+            restarting.install(root, self._state, self.log, self._home, Path(sys.argv[0]))
             self._file.remove()
         except (DpdError, OSError) as error:
             self._state.root_volume = self._running_volume

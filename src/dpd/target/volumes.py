@@ -7,18 +7,15 @@ import contextlib
 import os
 from pathlib import Path
 
-from dpd.errors import DpdError
+from dpd.target.file_system import existing_volume
 from dpd.target.program import ProgramFailed, Programs
 from dpd.target.state import State, Volume
+from dpd.target.step_failure import StepFailed
 
 BY_PARTITION = Path("/dev/disk/by-partuuid")
 MOUNTABLE = ("ext4", "btrfs", "fat32", "ntfs")
 _KERNEL_TYPE = {"fat32": "vfat"}
 INTO_SYSTEM = ("proc", "sys", "dev", "run")  # what a program inside the new system expects
-
-
-class StepFailed(DpdError):
-    """A step cannot do what it is there for: what, where, and the next thing to try."""
 
 
 class Volumes:
@@ -36,10 +33,14 @@ class Volumes:
         return tuple(self._state.volumes)
 
     def find(self, name: str) -> Volume:
-        """Raises StepFailed."""
+        """By its name, or an existing partition by its device. Raises StepFailed."""
         for volume in self._state.volumes:
             if volume.name.lower() == name.lower():
                 return volume
+        if name.startswith("/dev/"):
+            volume = existing_volume(name)
+            self._state.volumes.append(volume)
+            return volume
         known = (
             ", ".join(volume.name for volume in self._state.volumes) or "none: is there a partition_disk step before?"
         )
@@ -67,7 +68,7 @@ class Volumes:
             return self._mounted[volume.name]
         if volume.format not in MOUNTABLE:
             raise StepFailed(f"volume {volume.name!r}: is {volume.format or 'not formatted'}, which has no files")
-        place = self._home / volume.name
+        place = self._home / volume.name.replace("/", "-").lstrip("-")
         place.mkdir(parents=True, exist_ok=True)
         device = device_of(volume)
         if volume.format == "ntfs":

@@ -16,8 +16,8 @@ from tests.target.stage import MIB, Stage, capture_tree, make_tree, need, run, s
 
 from dpd.errors import ContentCorrupt
 from dpd.target import keeping
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps import apply_os_image, download_content, join_multicast
-from dpd.target.volumes import StepFailed
 
 ROOT = '{ name = "root", size = "rest", format = "ext4" }'
 SYSTEM = bytes.fromhex("010100000000000512000000")  # S-1-5-18

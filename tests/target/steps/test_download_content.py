@@ -11,8 +11,8 @@ from tests.target.point import opened_point
 from tests.target.stage import Stage
 
 from dpd.target import keeping
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps import download_content
-from dpd.target.volumes import StepFailed
 
 DO = 'do = "download_content"\npackage = "LAB00001"\n'
 

@@ -11,6 +11,7 @@ from tests.target.point import opened_point
 from tests.target.stage import Stage
 
 from dpd.errors import DpdError
+from dpd.service.receiver import open_group
 from dpd.target import reception
 from dpd.target.content import MulticastMissing
 from dpd.target.steps import join_multicast
@@ -47,10 +48,9 @@ async def test_where_no_session_can_be_joined_http_is_taken_after_the_patience(
 
 async def test_by_multicast_alone_nothing_is_taken_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the group arrives here: its socket listens elsewhere."""
-    real = reception.open_group
 
     def deaf(group: str, port: int, address: str, source: str) -> object:
-        return real("239.255.77.77", 9, address, source)
+        return open_group("239.255.77.77", 9, address, source)
 
     monkeypatch.setattr(reception, "open_group", deaf)
     async with opened_point(tmp_path) as point:

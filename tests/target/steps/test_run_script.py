@@ -12,8 +12,8 @@ from tests.target.stage import Stage
 
 from dpd.errors import DpdError
 from dpd.target.program import ProgramFailed
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps import run_script
-from dpd.target.volumes import StepFailed
 
 DO = 'do = "run_script"\n'
 

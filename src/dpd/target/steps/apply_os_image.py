@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dpd.target.applying import Goal, apply
 from dpd.target.formatting import make_file_system
-from dpd.target.volumes import StepFailed
+from dpd.target.step_failure import StepFailed
 from dpd.target.work import Work
 
 

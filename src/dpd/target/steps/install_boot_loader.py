@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dpd.target.boot_menu import file_systems, menu, stub
 from dpd.target.state import Volume
-from dpd.target.volumes import StepFailed, inside
+from dpd.target.step_failure import StepFailed
+from dpd.target.volumes import inside
 from dpd.target.work import Work
 
 EFI_NAMES = {"x64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}

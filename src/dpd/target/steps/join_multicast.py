@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dpd.errors import ContentError, DpdError
 from dpd.target.reception import Kicked
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps import download_content
-from dpd.target.volumes import StepFailed
 from dpd.target.work import RunEnded, Work
 
 

@@ -16,8 +16,8 @@ from dpd.target.block_device import Extent, announce, forget, partition_device, 
 from dpd.target.formatting import check_label, make_file_system, new_uuid
 from dpd.target.program import ProgramFailed
 from dpd.target.state import Volume
+from dpd.target.step_failure import StepFailed
 from dpd.target.steps.check_readiness import shown
-from dpd.target.volumes import StepFailed
 from dpd.target.work import Work
 
 MIB = 1 << 20  # where partitions begin and end

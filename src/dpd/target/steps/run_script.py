@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from dpd.target.inside import run_inside
-from dpd.target.volumes import StepFailed, inside
+from dpd.target.step_failure import StepFailed
+from dpd.target.volumes import inside
 from dpd.target.work import Work
 
 NAME = "script"

@@ -9,7 +9,8 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from dpd.sequence.variables import Variable, Variables
-from dpd.target.volumes import StepFailed, inside
+from dpd.target.step_failure import StepFailed
+from dpd.target.volumes import inside
 from dpd.target.work import Work
 
 _DEFAULT_PATHS = {
