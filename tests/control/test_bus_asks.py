@@ -19,7 +19,7 @@ from tests.nats_server import NatsServer, needs_nats
 
 from dpd.bus.asking import ask
 from dpd.bus.connection import BusConnection
-from dpd.bus.messages import Answer, Ask, decode, encode
+from dpd.bus.messages import Answer, Ask, BusCaller, decode, encode
 from dpd.bus.subjects import SITE_SERVER
 from dpd.bus_settings import BusSettings
 from dpd.control import bus_asks
@@ -281,6 +281,24 @@ async def test_more_than_may_be_done_at_once_is_told_to_ask_again(place: Place, 
         place.api.go_on.set()
         await asyncio.gather(*waiting)
         assert (await place.ask("POST", "/v1/do", id="the-third-one"))[0] == 200  # it was never begun
+
+
+async def test_who_only_looks_on_keeps_no_operator_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_asks, "MAX_OPEN", 4)
+    monkeypatch.setattr(bus_asks, "KEPT_FOR_OPERATORS", 2)
+    viewer = BusCaller("anonymous", "viewer")
+    async with place.served():
+        looking = [
+            asyncio.create_task(place.ask("GET", "/v1/stream?count=100000&slow=1", caller=viewer)) for _ in range(2)
+        ]
+        await until(lambda: place.api.streams == 2, "both streams")
+        status, text = await place.ask("GET", "/v1/large", caller=viewer)
+        assert (status, json.loads(text)["error"]["code"]) == (503, "unavailable")
+        assert (await place.ask("GET", "/v1/large", caller=BusCaller("bob", "operator")))[0] == 200
+        assert (await place.ask("POST", "/v1/do", caller=BusCaller("bob", "operator")))[0] == 200
+        for task in looking:
+            task.cancel()
+        await asyncio.wait(looking)
 
 
 async def test_rubbish_is_answered_with_what_is_wrong(place: Place) -> None:

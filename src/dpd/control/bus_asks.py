@@ -29,6 +29,7 @@ from dpd.bus.messages import MAX_ASK_BYTES, PART_BYTES, Answer, Ask, decode, enc
 from dpd.bus.stats import BusStats
 from dpd.bus.subjects import SITE_SERVER, Subjects
 from dpd.bus.together import end_all
+from dpd.control.access import Role
 from dpd.control.bus_door import BusDoor
 from dpd.control.bus_memory import BusMemory
 from dpd.control.messages import Failure, Refusal
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 METHODS = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"
 MAX_OPEN = 64  # asks that are being done
+KEPT_FOR_OPERATORS = (
+    16  # of them: whoever may look at the site's page could open streams until nothing else gets through
+)
 MAX_ASKERS = 3  # of one ask: the same one on another connection, or in another process
 KEPT_S = 600.0  # an answer that is whole
 KEPT_BYTES = 32 << 20  # of all answers that are whole
@@ -156,7 +160,7 @@ class AskDesk:
     # ---- once
 
     async def _begin(self, ask: Ask, reply: str) -> None:
-        if len(self._tasks) >= MAX_OPEN:
+        if len(self._tasks) >= (MAX_OPEN - KEPT_FOR_OPERATORS if _only_looks(ask) else MAX_OPEN):
             bump(self._stats.asks, "busy")
             busy = f"{len(self._tasks)} requests over the bus are being done, as many as may; ask again"
             await self._send(reply, _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", busy))
@@ -284,6 +288,12 @@ def _cut(text: str) -> list[str]:
     """A character is four bytes at most."""
     size = PART_BYTES // 4
     return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _only_looks(ask: Ask) -> bool:
+    """What somebody asks who may do nothing else."""
+    may_act = ask.caller is not None and ask.caller.role in (Role.OPERATOR, Role.ADMIN)
+    return ask.method in ("GET", "HEAD") and not may_act
 
 
 def _is_text(content_type: str) -> bool:
