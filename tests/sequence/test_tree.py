@@ -145,3 +145,30 @@ def test_groups_are_inside_each_other_at_most_eight_deep() -> None:
 
 def test_no_tables_at_all_are_told() -> None:
     assert "expected a table" in tell(read_tree([], lambda path: 0)[1][0])
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["restart", "esp"]),
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "step", "do", "condition", "any", "none", "variable", "equals", "partitions", "variables"]
+            ),
+            inside,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=80)
+@given(_JSON)
+def test_whatever_tables_say_is_a_sequence_or_told(tree: Any) -> None:
+    sequence, problems = read_tree(tree, lambda path: 0)
+    assert (sequence is None) == bool(problems)
+    inside, told = read_tree(
+        {"name": "x", "step": [{"name": "y", "do": "restart", "condition": tree}, tree]}, lambda path: 0
+    )
+    assert (inside is None) == bool(told)
