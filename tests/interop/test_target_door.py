@@ -61,11 +61,11 @@ class Point:
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         return ran.stdout + ran.stderr
 
-    def boot(self) -> dict[str, str]:
+    def boot(self, mac: str = MAC) -> dict[str, str]:
         """iPXE asks by DHCP and fetches its script: the words for a target on the kernel's command line; none where it is told to go
         on with its next boot device."""
         ports = {service["name"]: service["ports"] for service in self.api.get("status")["services"]}["pxe"]
-        client = PxeClient(MAC, 7, ClientClass.IPXE, relay=SERVER)
+        client = PxeClient(mac, 7, ClientClass.IPXE, relay=SERVER)
         if not self._ask(client, ports["port"], client.discover).loader:
             return {}
         self._ask(client, ports["boot_port"], lambda xid: client.boot_request(xid, SERVER))
@@ -86,8 +86,8 @@ class Point:
         url = f"http://{SERVER}:{self.http_port}/boot/{name}"
         return subprocess.run(["curl", "-sSf", "-m", "60", url], capture_output=True, text=True, check=True).stdout
 
-    def hello(self, desk: Desk, proof: str, boot: str = "0" * 16) -> Any:
-        return desk.hello(Hello(proof, (MAC,), "", "x64", "uefi", "test", boot))
+    def hello(self, desk: Desk, proof: str, boot: str = "0" * 16, mac: str = MAC) -> Any:
+        return desk.hello(Hello(proof, (mac,), "", "x64", "uefi", "test", boot))
 
 
 def free_port() -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from dpd.deployment.capture_table import Capture
@@ -17,6 +16,7 @@ from dpd.deployment.execution import Execution
 from dpd.deployment.execution_book import ExecutionBook
 from dpd.deployment.execution_table import KeptReport, Wanted
 from dpd.errors import Unavailable
+from dpd.telemetry.news import News
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ class ExecutionOperations:
         self._opened = opened
         self._in_worker = in_worker
         self._is_draining = is_draining
-        self._lock = threading.Lock()
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._news = News()
         self._followers = 0
         if opened is not None:
             opened.book.at_change = self.release
@@ -108,7 +107,7 @@ class ExecutionOperations:
             revision = book.revision
             yield await self._in_worker(_first, book, wanted)
             while not self._is_draining():
-                if not await self._news(revision, heartbeat_s):
+                if not await self._news.wait(partial(_has_news, book, revision), heartbeat_s):
                     yield ()
                     continue
                 revision, changed = await self._in_worker(book.changed, revision)
@@ -120,28 +119,11 @@ class ExecutionOperations:
 
     def release(self) -> None:
         """Let those who wait look again. Any thread."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for news, loop in waiting.items():
-            with suppress(RuntimeError):  # a loop that is closed
-                loop.call_soon_threadsafe(news.set)
+        self._news.release()
 
-    async def _news(self, revision: int, wait_s: float) -> bool:
-        """Whether there is a later one; waits for it."""
-        news = asyncio.Event()
-        with self._lock:
-            self._waiting[news] = asyncio.get_running_loop()
-        try:
-            if self.opened.book.revision > revision or self._is_draining():
-                return self.opened.book.revision > revision
-            async with asyncio.timeout(wait_s):
-                await news.wait()
-        except TimeoutError:
-            pass
-        finally:
-            with self._lock:
-                self._waiting.pop(news, None)
-        return self.opened.book.revision > revision
+
+def _has_news(book: ExecutionBook, behind: int) -> bool:
+    return book.revision > behind
 
 
 def _first(book: ExecutionBook, wanted: Wanted) -> Sequence[Execution]:
