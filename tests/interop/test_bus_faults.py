@@ -21,7 +21,7 @@ from tests.bus.site_side import CALLER, SITE, SiteSide, until
 from tests.bus.test_trust import Files
 from tests.daemon_process import DaemonProcess
 from tests.line import Line
-from tests.nats_server import HUB_DOMAIN, NatsServer, needs_nats
+from tests.nats_server import HUB_DOMAIN, NatsServer, free_port, needs_nats
 
 from dpd.bus.documents import pack_policy
 from dpd.bus.messages import encode
@@ -125,10 +125,10 @@ class Point:
         """Each message of the point is in the hub's stream, and none twice."""
         await until(self._nothing_waits, "all shipped")
         own = await self.own_messages()
-        names = [each.name for each in await site.statuses()]
-        assert len(names) == len(set(names)), "a message came twice"
+        came = [(each.epoch, each.sequence) for each in await site.statuses()]
+        assert len(came) == len(set(came)), "a message came twice"
         epoch = (await self.bus())["status_epoch"]
-        assert {f"{epoch}-{sequence}" for sequence in own} <= set(names), "a message was lost"
+        assert {(epoch, sequence) for sequence in own} <= set(came), "a message was lost"
         assert own == list(range(1, own[-1] + 1))
 
     async def _nothing_waits(self) -> bool:
@@ -183,8 +183,9 @@ async def test_a_branch_whose_line_is_cut_boots_and_keeps_its_messages_at_the_le
     """The line swallows everything and says nothing, as a wide-area line does."""
     with ExitStack() as stack:
         folder = tmp_path / "nats"
-        hub = stack.enter_context(NatsServer(folder, domain=HUB_DOMAIN))
-        line = stack.enter_context(Line(("127.0.0.1", hub.leaf_port)))
+        leaf_port = free_port()
+        line = stack.enter_context(Line(("127.0.0.1", leaf_port)))
+        hub = stack.enter_context(NatsServer(folder, domain=HUB_DOMAIN, leaf_port=leaf_port, leaf_by=line.port))
         leaf_url = f"nats-leaf://127.0.0.1:{line.port}"
         leaf = stack.enter_context(
             NatsServer(folder, name="branch", domain="branch", leaf_of=leaf_url, extra=QUICK_PINGS)
