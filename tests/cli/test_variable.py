@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Dpd
@@ -49,6 +50,13 @@ def test_a_value_comes_from_standard_input_where_no_command_line_shows_it(
     monkeypatch.setattr(sys, "stdin", io.StringIO("hunter2 \n"))
     lab("computer", "variable", "set", "PC-1", "Pass", "--secret")
     assert site.policy.store.variables.map.find("PC-1", "Pass").value == "hunter2 "
+
+
+def test_an_import_of_computers_brings_their_variables(lab: Dpd, site: SiteDoor, tmp_path: Path) -> None:
+    file = tmp_path / "room.csv"
+    file.write_text("name,mac,variable:Zone\nPC-2,52:54:00:00:00:0b,Rome\n")
+    assert "1 new, 0 changed, 0 as they were, variables set: 1" in lab("computer", "import", str(file)).out
+    assert site.policy.store.variables.map.find("PC-2", "Zone").value == "Rome"
 
 
 def test_what_cannot_be_is_told_with_the_next_step(lab: Dpd) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dpd.site.computer_csv import CsvReading, read_computers
 from dpd.site.known_computers import KnownComputers
-from dpd.site.records import Computer
+from dpd.site.records import Computer, Variable
 
 A, B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 GUID = "4c4c4544-0044-3510-8052-b4c04f4e4d31"
@@ -33,6 +33,28 @@ def test_columns_stand_in_any_order_and_identities_in_any_form() -> None:
 )
 def test_several_macs_stand_in_one_cell_or_in_a_line_each(text: str) -> None:
     assert read_computers(text, NOBODY).computers == (Computer("PC1", (A, B)),)
+
+
+def test_a_column_of_a_variable_sets_it_where_there_is_something_in_it() -> None:
+    reading = read_computers(f"name,mac,Variable: TimeZone ,variable:x_1\nPC1,{A},Europe/Berlin,\nPC1,{B},,2\n", NOBODY)
+    assert reading.computers == (Computer("PC1", (A, B)),)
+    assert reading.variables == (Variable("PC1", "TimeZone", "Europe/Berlin"), Variable("PC1", "x_1", "2"))
+    assert read_computers(f"name,mac\nPC1,{A}\n", NOBODY).variables == ()
+
+
+def test_variables_that_cannot_be_are_told() -> None:
+    for header, words in (
+        ("variable:", "beginning with a letter"),
+        ("variable:_x", "read-only"),
+        ("variable:a,variable:A", "a column is there twice"),
+    ):
+        ((line, message),) = problems(read_computers(f"name,mac,{header}\n", NOBODY))
+        assert (line, words in message) == (1, True)
+    text = f"name,mac,variable:Zone\nPC1,{A},a\npc1,{B},b\nPC2,{A[:-1]}c,{'x' * 4001}\n"
+    assert [(line, message.partition(";")[0]) for line, message in problems(read_computers(text, NOBODY))] == [
+        (3, "computer pc1: variable Zone has another value in an earlier line"),
+        (4, "variable Zone: 4001 characters, expected at most 4000"),
+    ]
 
 
 def test_a_column_that_is_not_there_leaves_what_is_known() -> None:

@@ -74,6 +74,20 @@ def test_no_target_has_more_than_the_limit(store: SiteStore) -> None:
         store.set_variable(ZONE.__class__("all", "B", ""), "alice")
 
 
+def test_an_import_sets_variables_with_the_computers_or_nothing(store: SiteStore, tmp_path: Path) -> None:
+    pc2 = Computer("PC-2", ("52:54:00:00:00:0b",))
+    store.carry_out([pc2], "alice", variables=[Variable("pc-2", "Zone", "Rome"), ZONE])
+    assert store.audit(1)[0].detail == "1 added, 0 changed: PC-2; variables set: 1"
+    version = store.policy_version
+    store.carry_out([pc2], "alice", variables=[Variable("PC-2", "Zone", "Rome")])
+    assert store.policy_version == version
+    with pytest.raises(SiteNotFound, match="no computer PC-9"):
+        store.carry_out([Computer("PC-3", ("52:54:00:00:00:0c",))], "alice", variables=[Variable("PC-9", "Zone", "x")])
+    again = reopened(store, tmp_path)
+    assert [each.name for each in again.model().computers] == ["PC-1", "PC-2"]
+    assert again.variables_for("PC-2") == (Variable("PC-2", "Zone", "Rome"),)
+
+
 def test_a_point_mirrors_what_is_secret_too_and_changes_nothing_of_it(store: SiteStore, tmp_path: Path) -> None:
     point = SiteStore(tmp_path / "point.db")
     assert point.mirror("hq", 7, decode_model(encode_model(store.model())), 1.0)

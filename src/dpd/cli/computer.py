@@ -108,7 +108,10 @@ def remove(name: NameArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: J
 @app.command("import", epilog="Example: dpd computer import room12.csv --dry-run")
 def import_computers(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", help="Columns name, mac, guid, boot_image; a first line names them.")
+        Path,
+        typer.Argument(
+            metavar="FILE.csv", help="Columns name, mac, guid, boot_image, variable:NAME; a first line names them."
+        ),
     ],
     form: Annotated[
         ImportFormat,
@@ -149,6 +152,7 @@ def _print_report(report: dict[str, Any], dry_run: bool) -> None:
         print(f"- {_line(change['old'])}")
         print(f"+ {_line(change['new'])}")
     counts = f"{len(report['added'])} new, {len(report['changed'])} changed, {report['unchanged']} as they were"
+    counts += f", variables set: {report['variables']}" if report["variables"] else ""
     print(f"{counts}; nothing was done, since this is a dry run" if dry_run else counts)
 
 

@@ -77,13 +77,14 @@ class ComputerChange:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did, or would do: nothing where there are problems."""
+    """What an import did, or would do: nothing where there are problems. `variables` counts those that it sets."""
 
     done: bool
     added: list[Computer]
     changed: list[ComputerChange]
     unchanged: int
     problems: list[LineProblem]
+    variables: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,10 @@ class SiteOperations:
         if problems:
             return ImportReport(False, [], [], 0, problems)
         if not dry_run:
-            plan = self._store.carry_out(reading.computers, actor)
+            plan = self._store.carry_out(reading.computers, actor, variables=reading.variables)
         changed = [ComputerChange(old, new) for old, new in plan.changed]
-        return ImportReport(not dry_run, list(plan.added), changed, len(plan.unchanged), [])
+        added, count = list(plan.added), len(reading.variables)
+        return ImportReport(not dry_run, added, changed, len(plan.unchanged), [], count)
 
     def _image_problems(self, computers: tuple[Computer, ...], lines: tuple[int, ...]) -> list[LineProblem]:
         unknown = {each.boot_image for each in computers if not self._policy.has_image(each.boot_image)}

@@ -2,7 +2,8 @@
 """Computers out of a CSV file: name, mac, guid, boot_image, in any order, under a line that names them.
 
 A computer with several MACs has them in one cell, parted by blanks or semicolons, or a line for each. A column that is not
-there leaves what is known as it is; an empty cell of one that is there says that there is none. Files of other systems are read
+there leaves what is known as it is; an empty cell of one that is there says that there is none. A column `variable:NAME` sets
+that variable of the computers that have something in it. Files of other systems are read
 as `import_formats` says.
 """
 
@@ -16,9 +17,11 @@ from dataclasses import dataclass, replace
 
 from dpd.site.import_formats import ImportFormat, Rows, configmgr_cells, fog_cells
 from dpd.site.known_computers import KnownComputers
-from dpd.site.records import Computer, SiteError, check_name, normal_guid, normal_mac_prefix
+from dpd.site.records import Computer, SiteError, Variable, check_name, normal_guid, normal_mac_prefix
+from dpd.site.variables import check_variable_name, check_variable_value, variable_key
 
 COLUMNS = ("name", "mac", "guid", "boot_image")
+VARIABLE = "variable:"  # and a name: a column too
 MAX_PROBLEMS = 100
 
 
@@ -32,11 +35,13 @@ class LineProblem:
 
 @dataclass(frozen=True, slots=True)
 class CsvReading:
-    """Computers in the order of the file, the first line of each, and what is wrong; with problems nothing is to be done."""
+    """Computers in the order of the file, the first line of each, what is wrong, and the computers' variables; with problems
+    nothing is to be done."""
 
     computers: tuple[Computer, ...] = ()
     lines: tuple[int, ...] = ()
     problems: tuple[LineProblem, ...] = ()
+    variables: tuple[Variable, ...] = ()
 
 
 def read_computers(text: str, known: KnownComputers, form: ImportFormat = ImportFormat.DPD) -> CsvReading:
@@ -64,7 +69,7 @@ def _dialect(text: str) -> type[csv.Dialect]:
 
 
 def _read_own(rows: Rows, known: KnownComputers) -> CsvReading:
-    header = [cell.strip().lower() for cell in next(rows, [])]
+    header = [_column(cell.strip()) for cell in next(rows, [])]
     if wrong := _wrong_header(header):
         return CsvReading(problems=(LineProblem(1, wrong),))
     problems: list[LineProblem] = []
@@ -86,9 +91,11 @@ def _read(
     lines: Iterable[tuple[int, dict[str, str]]], known: KnownComputers, problems: list[LineProblem]
 ) -> CsvReading:
     found: dict[str, tuple[int, Computer]] = {}
+    variables: dict[tuple[str, str], Variable] = {}
     for line, cells in lines:
         try:
             _take(cells, line, found, known)
+            _take_variables(cells, variables)
         except SiteError as error:
             problems.append(LineProblem(line, str(error)))
     for line, computer in found.values():
@@ -96,16 +103,39 @@ def _read(
             problems.append(LineProblem(line, f"computer {computer.name}: expected a MAC or a GUID to know it by"))
     problems.sort(key=lambda each: each.line)
     computers = tuple(computer for _, computer in found.values())
-    return CsvReading(computers, tuple(line for line, _ in found.values()), tuple(problems[:MAX_PROBLEMS]))
+    first_lines = tuple(line for line, _ in found.values())
+    return CsvReading(computers, first_lines, tuple(problems[:MAX_PROBLEMS]), tuple(variables.values()))
+
+
+def _column(text: str) -> str:
+    """A column's name in one case, but for a variable's."""
+    is_variable = text[: len(VARIABLE)].lower() == VARIABLE
+    return VARIABLE + text[len(VARIABLE) :].strip() if is_variable else text.lower()
 
 
 def _wrong_header(header: list[str]) -> str:
-    allowed = f"expected a first line with name and mac or guid, of {', '.join(COLUMNS)}"
-    if unknown := [each for each in header if each not in COLUMNS]:
+    allowed = f"expected a first line with name and mac or guid, of {', '.join(COLUMNS)} and {VARIABLE}NAME"
+    if unknown := [each for each in header if each not in COLUMNS and not each.startswith(VARIABLE)]:
         return f"unknown column {unknown[0][:40]!r}; {allowed}"
-    if len(set(header)) != len(header):
+    try:
+        for each in header:
+            if each.startswith(VARIABLE):
+                check_variable_name(each[len(VARIABLE) :])
+    except SiteError as error:
+        return str(error)
+    if len({each.lower() for each in header}) != len(header):
         return f"a column is there twice; {allowed}"
     return "" if "name" in header and ("mac" in header or "guid" in header) else allowed
+
+
+def _take_variables(cells: dict[str, str], variables: dict[tuple[str, str], Variable]) -> None:
+    """Raises SiteError."""
+    for column, value in cells.items():
+        if column.startswith(VARIABLE) and value:
+            name = column[len(VARIABLE) :]
+            variable = Variable(cells["name"], name, check_variable_value(name, value))
+            if variables.setdefault(variable_key(variable), variable).value != value:
+                raise SiteError(f"computer {cells['name']}: variable {name} has another value in an earlier line")
 
 
 def _take(cells: dict[str, str], line: int, found: dict[str, tuple[int, Computer]], known: KnownComputers) -> None:

@@ -27,6 +27,7 @@ from dpd.site.model_rows import (
     write_computers,
     write_deployment,
     write_model,
+    write_variable,
 )
 from dpd.site.place_store import PlaceStore
 from dpd.site.records import (
@@ -121,18 +122,33 @@ class SiteStore(PlaceStore):
         normal = [normal_computer(c.name, c.macs, c.guid, c.boot_image, c.added_at or now) for c in computers]
         return plan_changes(self.computers, normal)
 
-    def carry_out(self, computers: Sequence[Computer], actor: str, action: str = "computers imported") -> Plan:
-        """Add or change all of these or none. Raises SiteConflict."""
+    def carry_out(
+        self,
+        computers: Sequence[Computer],
+        actor: str,
+        action: str = "computers imported",
+        variables: Sequence[Variable] = (),
+    ) -> Plan:
+        """Add or change all of these or none, and set these variables of theirs. Raises SiteConflict."""
         with self._database.own():
             plan = self.plan(computers)
             if plan.problems:
                 raise SiteConflict(plan.problems[0].message)
             written = [*plan.added, *(new for _, new in plan.changed)]
-            if not written:
+            known = (*(each.name for each in self.computers.by_name.values()), *(each.name for each in plan.added))
+            fresh = self.variables.fresh(variables, targets_of(known, ()))
+            if not written and not fresh:
                 return plan
             names = ", ".join(each.name for each in written[:NAMED_IN_AUDIT])
             detail = f"{len(plan.added)} added, {len(plan.changed)} changed: {names}"
-            self._database.change(actor, action, detail, lambda c: write_computers(c, written), self._load_computers)
+            detail += f"; variables set: {len(fresh)}" if fresh else ""
+
+            def work(connection: sqlite3.Connection) -> None:
+                write_computers(connection, written)
+                for variable in fresh:
+                    write_variable(connection, variable)
+
+            self._database.change(actor, action, detail, work, self._load_known)
             return plan
 
     def add_computer(self, computer: Computer, actor: str) -> Computer:

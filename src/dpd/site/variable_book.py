@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dpd.site.database import SiteDatabase
 from dpd.site.model_checks import too_many_variables
 from dpd.site.model_rows import read_variables, write_variable
 from dpd.site.records import Variable
-from dpd.site.variables import MAX_VARIABLES, VariableMap, normal_variable
+from dpd.site.variables import MAX_VARIABLES, VariableMap, normal_variable, variable_key
 
 
 class VariableBook:
@@ -26,6 +27,17 @@ class VariableBook:
     def all(self) -> tuple[Variable, ...]:
         """By target and name."""
         return self.map.all()
+
+    def fresh(self, variables: Sequence[Variable], targets: Mapping[str, str]) -> list[Variable]:
+        """Those of these that say something new, in their normal form. Raises SiteError, SiteNotFound, SiteConflict."""
+        wanted = [normal_variable(each, targets) for each in variables]
+        known = {variable_key(each): each for each in self.map.all()} if wanted else {}
+        fresh = [each for each in wanted if known.get(variable_key(each)) != each]
+        counted = Counter(target for target, _ in {*known, *map(variable_key, fresh)})
+        for each in fresh:
+            if counted[each.target.lower()] > MAX_VARIABLES:
+                raise too_many_variables(each.target)
+        return fresh
 
     def set(self, variable: Variable, targets: Mapping[str, str], actor: str) -> Variable:
         """A new one, or in the place of the one of that name; `targets` as `normal_variable` takes them. Raises SiteError,
