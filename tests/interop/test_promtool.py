@@ -34,6 +34,7 @@ from dpd.service.pxe import PxeStats
 from dpd.service.querier import QuerierStats
 from dpd.service.tftp_reading import TftpStats
 from dpd.site_server.archive import ArchiveStats
+from dpd.site_server.lease import LeaseStats
 from dpd.site_server.points import PointStats
 from dpd.telemetry.metrics import LoopLag, MetricsRegistry
 from dpd.telemetry.spool import SpoolStats
@@ -63,6 +64,7 @@ STATS = {
     "bus_runs": RunStats,
     "bus_desired": DesiredStats,
     "site_archive": ArchiveStats,
+    "site_lease": LeaseStats,
     "deployment": DeploymentStats,
 }
 
@@ -283,6 +285,16 @@ CASES = [
     ("DpdBusWorkFails", {"dpd_bus_failures_total": "0+4x30"}, False),  # for how long is not known yet
     ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "0+60x30"}, True),
     ("DpdSitePointAway", {'dpd_site_last_seen_age_seconds{point="b1"}': "10+0x30"}, False),
+    ("DpdSiteNotSteered", {"dpd_site_lease_held": "0+0x30"}, True),
+    (
+        "DpdSiteNotSteered",
+        {'dpd_site_lease_held{instance="a"}': "0+0x30", 'dpd_site_lease_held{instance="b"}': "1+0x30"},
+        False,  # one of two does
+    ),
+    ("DpdSiteSteeringMoves", {"dpd_site_lease_lost_total": "0+1x30"}, True),
+    ("DpdSiteSteeringMoves", {"dpd_site_lease_lost_total": "0+0x20 1+0x9"}, False),  # once, as at a restart of the hub
+    ("DpdSiteMessagesMissing", {"dpd_site_archive_missing_total": "0+0x20 5+0x9"}, True),
+    ("DpdSiteMessagesMissing", {"dpd_site_archive_missing_total": "5+0x30"}, False),  # known for long
     ("DpdSitePointsBehind", {"dpd_site_behind": "2+0x30"}, True),
     ("DpdSitePointsBehind", {"dpd_site_behind": "0+0x30"}, False),
     ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="failed"}': "0+0x10 4+0x19"}, True),
