@@ -278,11 +278,13 @@ async def test_while_the_site_is_away_it_goes_on_and_tells_afterwards(tmp_path: 
 
 async def test_cancelled_at_the_site_it_stops_and_leaves_its_log(tmp_path: Path, program: Path) -> None:
     async with serving(tmp_path, program) as served:
-        served.offer(command("First", f"touch {tmp_path}/begun; sleep 600") + command("Second", "true"))
+        gate = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/gate ]; do sleep 0.1; done"
+        served.offer(command("First", gate) + command("Second", "sleep 600"))
         served.boot()
         process = served.begin()
         await wait_for((tmp_path / "begun").exists)
         served.site.book.cancel(served.execution.id, "wrong room", "admin")
+        (tmp_path / "gate").touch()
         code, out = await served.end_of(process)
         assert code == EXIT_FAILED, out
         assert served.state() is ExecutionState.CANCELLED
