@@ -212,9 +212,19 @@ def ask_examples(api: Api, cases: Any, names: st.SearchStrategy[frozenset[str]],
         for place in (case.path_parameters, case.query, case.body):
             if isinstance(place, dict):
                 place.update({name: THERE[name] for name in there if name in place})
-        api.send(case)
+        if not _is_mended(case, there):
+            api.send(case)
 
     ask()
+
+
+def _is_mended(case: Case[Any], there: frozenset[str]) -> bool:
+    """Whether all that was wrong with the request was in the place of what is there."""
+    if case.meta is None:
+        return False
+    data = case.meta.phase.data
+    wrong = {data.parameter, *(each.parameter for each in data.mutations)} - {None}
+    return bool(wrong) and wrong <= there
 
 
 def hold_to_document(api: Api, route: Route, examples: int = EXAMPLES, always: frozenset[str] = frozenset()) -> None:
