@@ -13,9 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,8 +109,8 @@ def work(machine: Machine, kill: Kill) -> None:
     machine.say("1", StepState.DONE)
     machine.say("2", StepState.STARTED)
     while len(machine.said) < ALL - 2:
-        machine.progress(10 * len(machine.said))
         machine.say("2", StepState.PROGRESS, f"word {len(machine.said)}")
+        machine.progress(10 * len(machine.said))
         if len(machine.said) == BEFORE:
             kill.await_half_way()
         if len(machine.said) == ALL - 3:
@@ -140,15 +140,43 @@ def capture(machine: Machine, image: bytes, kill: Kill) -> tuple[str, int]:
     return captured.package_id, captured.source_version
 
 
-@contextmanager
-def watching(point: Point) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "dpd", "deploy", "watch", "--until-done", "--json"]
-    command += ["--socket", point.daemon.control_socket]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watcher:
-        try:
-            yield watcher
-        finally:
-            watcher.kill()
+class Watch:
+    """`dpd deploy watch` as a process of its own, and what it has shown."""
+
+    def __init__(self, point: Point) -> None:
+        command = [sys.executable, "-m", "dpd", "deploy", "watch", "--until-done", "--json"]
+        command += ["--socket", point.daemon.control_socket]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.shown: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Watch:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self._reader.join()
+        self.process.communicate()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.shown.append(json.loads(line))
+                self._changed.notify_all()
+
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Until it has shown such a change."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(map(wanted, self.shown)), PATIENCE_S), self.shown
+
+    def wait_ended(self) -> int:
+        """The exit code, with all shown."""
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
 
 
 def deployed(point: Point, folder: Path) -> None:
@@ -176,11 +204,12 @@ def test_machines_are_watched_through_a_kill_of_dpd_and_nothing_said_is_lost_or_
         with point.daemon.ready():
             deployed(point, tmp_path)
             machines = [Machine(point, number) for number in range(1, 7)]
-            watcher = stack.enter_context(watching(point))
+            watch = stack.enter_context(Watch(point))
             running = [threads.submit(work, machine, kill) for machine in machines[:3]]
             capturing = threads.submit(capture, machines[3], image, kill)
             _fail(machines[4], "grub-install: no EFI partition")
             _cancel(point, machines[5])
+            watch.wait_for(lambda shown: shown["done_bytes"] and shown["rate_bit_s"] == 8_000_000)
             kill.await_half_way()
             point.daemon.signal(signal.SIGKILL)
             point.daemon.wait_ended()
@@ -189,8 +218,8 @@ def test_machines_are_watched_through_a_kill_of_dpd_and_nothing_said_is_lost_or_
             for each in running:
                 each.result(PATIENCE_S)
             assert capturing.result(PATIENCE_S) == ("CAP00001", 1)
-            shown = [json.loads(line) for line in watcher.communicate(timeout=PATIENCE_S)[0].splitlines()]
-            _look(point, machines, shown, watcher.returncode)
+            assert watch.wait_ended() == 1  # not all were done
+            _look(point, machines, watch.shown)
             assert point.api.get("content", "CAP00001")["sha256"] == hashlib.sha256(image).hexdigest()
     for machine in machines:
         machine.desk.close()
@@ -210,7 +239,7 @@ def _cancel(point: Point, machine: Machine) -> None:
     assert machine.say("", StepState.CANCELLED).cancel == ""
 
 
-def _look(point: Point, machines: list[Machine], shown: list[dict[str, Any]], code: int) -> None:
+def _look(point: Point, machines: list[Machine], shown: list[dict[str, Any]]) -> None:
     """The book, the watch, the messages and the log tell the same."""
     ends = ["done", "done", "done", "done", "failed", "cancelled"]
     assert [point.api.get("executions", each.execution)["execution"]["state"] for each in machines] == ends
@@ -221,8 +250,6 @@ def _look(point: Point, machines: list[Machine], shown: list[dict[str, Any]], co
         ]
     last = {each["computer"]: each["state"] for each in shown}
     assert last == dict(zip((each.name for each in machines), ends, strict=True))
-    assert code == 1
-    assert any(each["done_bytes"] and each["rate_bit_s"] == 8_000_000 for each in shown)
     done = [each["fields"]["computer"] for each in messages(point.api, "deployment.done")]
     assert sorted(done) == ["PC-1", "PC-2", "PC-3", "PC-4"]
     (failed,) = messages(point.api, "deployment.failed")
