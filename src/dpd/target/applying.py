@@ -16,9 +16,9 @@ from dpd.content.wim.header import HEADER_BYTES, MAGIC, PIPABLE_MAGIC, parse_hea
 from dpd.content.wim.xml import ImageSummary, read_images
 from dpd.errors import ContentCorrupt
 from dpd.target import keeping
+from dpd.target.size_text import shown
 from dpd.target.state import Received
 from dpd.target.step_failure import StepFailed
-from dpd.target.steps.check_readiness import shown
 from dpd.target.wimlib import progress_of
 from dpd.target.work import Work
 

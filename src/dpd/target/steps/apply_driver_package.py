@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dpd.target.steps.check_readiness import shown
+from dpd.target.size_text import shown
 from dpd.target.volumes import inside
 from dpd.target.work import Work
 

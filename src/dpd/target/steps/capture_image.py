@@ -17,8 +17,8 @@ from dpd.target import keeping
 from dpd.target.applying import images_of
 from dpd.target.connection import Unreachable
 from dpd.target.patience import Patience
+from dpd.target.size_text import shown
 from dpd.target.step_failure import StepFailed
-from dpd.target.steps.check_readiness import shown
 from dpd.target.wimlib import progress_of
 from dpd.target.work import Work
 

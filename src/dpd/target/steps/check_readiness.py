@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpd.sequence.sizes import parse_bytes
+from dpd.target.size_text import shown
 from dpd.target.step_failure import StepFailed
 from dpd.target.work import Work
 
@@ -48,11 +49,3 @@ def _troubles(work: Work) -> Iterator[str]:
 def _size(work: Work, key: str) -> int:
     text = work.text(key)
     return parse_bytes(text) if text else 0
-
-
-def shown(size_bytes: int) -> str:
-    """A size for people: 3.8 GiB."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} bytes"

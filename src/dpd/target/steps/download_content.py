@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from dpd.target import keeping
+from dpd.target.size_text import shown
 from dpd.target.step_failure import StepFailed
-from dpd.target.steps.check_readiness import shown
 from dpd.target.work import Work
 
 

@@ -15,9 +15,9 @@ from dpd.sequence.sizes import parse_share
 from dpd.target.block_device import Extent, announce, forget, partition_device, size_of
 from dpd.target.formatting import check_label, make_file_system, new_uuid
 from dpd.target.program import ProgramFailed
+from dpd.target.size_text import shown
 from dpd.target.state import Volume
 from dpd.target.step_failure import StepFailed
-from dpd.target.steps.check_readiness import shown
 from dpd.target.work import Work
 
 MIB = 1 << 20  # where partitions begin and end
