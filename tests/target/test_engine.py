@@ -82,7 +82,9 @@ class Play:
         if command.startswith("fail"):
             raise DpdError(f"{command} did not work")
         if command.startswith("restart"):
-            raise RestartAsked("disk", command.partition(" ")[2])
+            to, _, volume = command.removeprefix("restart").strip().rpartition(" ")
+            is_network = "network" in command
+            raise RestartAsked("network" if is_network else "disk", volume.replace("network", ""))
         if command == "bug":
             raise ZeroDivisionError
         if command == "disk full":
@@ -295,6 +297,14 @@ def test_a_restart_with_nothing_behind_it_ends_the_sequence(tmp_path: Path) -> N
     assert play.run(command("a") + command("restart")) is End.DONE
     assert play.engine.restart is not None
     assert play.stage.desk.states()[-2:] == [("2", "done"), ("", "sequence_done")]
+
+
+@pytest.mark.parametrize("restart", ["restart", "restart network", "restart network root"])
+def test_a_restart_behind_which_steps_would_wait_for_ever_is_a_failure(tmp_path: Path, restart: str) -> None:
+    play = Play(tmp_path)
+    assert play.run(command(restart) + command("b")) is End.FAILED
+    assert play.done == [restart]
+    assert "resume_volume" in play.stage.desk.message("1", StepState.FAILED)
 
 
 def test_a_restart_that_cannot_go_on_fails_its_step(tmp_path: Path) -> None:

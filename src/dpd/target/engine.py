@@ -279,6 +279,16 @@ class Engine:
             self._deadline = None
 
     def _prepare_restart(self, step: Step, restart: RestartAsked) -> None:
+        """Raises DpdError where steps wait behind it that nobody would run."""
+        is_last = self._places[step.id] == len(self._places)
+        if restart.to != "disk" and (restart.resume_volume or not is_last):
+            raise DpdError(
+                'a run goes on from its disk alone: set to = "disk" and resume_volume, or make this the last step'
+            )
+        if not restart.resume_volume and not is_last:
+            raise DpdError(
+                "steps wait behind this restart; set resume_volume to the partition whose system is to run them"
+            )
         self._log.write(f"{step.id} {step.name}: restarts the machine to {restart.to}")
         if restart.resume_volume:
             self._reporter.tell(step.id, StepState.RESTARTING, f"to {restart.to}")
