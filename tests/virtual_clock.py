@@ -5,6 +5,7 @@ timer of asyncio. What C code reads by itself, such as a wait for a lock or a so
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 
@@ -27,11 +28,11 @@ sys.modules["uvloop"] = None  # its timers go by a clock of their own; asyncio's
 
 
 class VirtualClock:
-    """Processes follow it that are started with `folder` in PYTHONPATH."""
+    """Processes follow it that are started with `python_path` as PYTHONPATH."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.folder = folder
+        self.python_path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         self.ahead_s = 0.0
         path = folder / "ahead"
         path.write_bytes(struct.pack("d", 0.0))

@@ -29,7 +29,7 @@ pytestmark = needs_nats
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
     clock = VirtualClock(tmp_path / "clock")
-    monkeypatch.setenv("PYTHONPATH", str(clock.folder))
+    monkeypatch.setenv("PYTHONPATH", clock.python_path)
     return clock
 
 

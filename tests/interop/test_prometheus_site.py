@@ -75,7 +75,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             text = daemon.config.read_text()  # its log must stay within what a pipe holds that nobody reads
             daemon.config.write_text(text.replace("[daemon]", '[daemon]\nlog_level = "error"'))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("PYTHONPATH", str(clock.folder))
+                patch.setenv("PYTHONPATH", clock.python_path)
                 stack.enter_context(daemon.ready())
         site = LoopbackSite(hub, server, {WATCHED: point})
         for name in (WATCHED, SILENT):
