@@ -19,7 +19,7 @@ from tests.deployment.executions import Ears, begin, said
 from dpd.content.library import Library
 from dpd.database import Database
 from dpd.deployment.capture_table import CaptureState
-from dpd.deployment.captures import ABANDONED_S, Captures, Place
+from dpd.deployment.captures import ABANDONED_S, ENDED_S, Captures, Place
 from dpd.deployment.database import open_database
 from dpd.deployment.execution import StepName
 from dpd.deployment.execution_book import ExecutionBook
@@ -260,6 +260,26 @@ def test_one_that_nobody_sends_anything_of_is_given_up(room: Room) -> None:
     room.captures.look_over(room.now + ABANDONED_S + 1.0)
     assert [each.state for each in room.captures.list()] == [CaptureState.FAILED]
     assert list((room.folder / "captures").iterdir()) == []
+
+
+def test_one_whose_machine_has_ended_is_given_up_sooner(room: Room) -> None:
+    room.captures.begin(room.execution, "CAP00001", 100)
+    room.captures.look_over(room.now + ENDED_S + 1.0)
+    assert [each.state for each in room.captures.list()] == [CaptureState.OPEN]
+    room.book.take_reports(room.execution, [said(1, "", "sequence_failed")], 1100.0)
+    room.captures.look_over(room.now + ENDED_S)
+    assert [each.state for each in room.captures.list()] == [CaptureState.OPEN]
+    room.captures.look_over(room.now + ENDED_S + 1.0)
+    assert [each.error for each in room.captures.list()] == ["its machine's task sequence has ended"]
+
+
+def test_an_image_that_is_made_anew_takes_the_place_of_the_one_before(room: Room) -> None:
+    first = room.captures.begin(room.execution, "CAP00001", 100).id
+    other = room.captures.begin(room.execution, "CAP00002", 70).id
+    second = room.captures.begin(room.execution, "CAP00001", 101).id
+    assert {each.id for each in room.captures.open_captures()} == {other, second}
+    with pytest.raises(CaptureNotFound, match="has made the image anew"):
+        room.captures.write(first, 0, b"x")
 
 
 def test_the_list_has_the_newest_first_and_what_is_here_until_now(room: Room) -> None:

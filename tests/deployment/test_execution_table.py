@@ -75,7 +75,8 @@ def test_lists_are_newest_first_and_narrowed_by_what_is_wanted(database: Databas
     assert ids(Wanted(), 2) == ["e3", "e2"]
     assert ids(Wanted(before="e2")) == ["e1", "e0"]
     assert ids(Wanted(machine="PC-1")) == ["e3", "e1"]
-    assert ids(Wanted(machine="52:54:00:00:00:02")) == ["e2"]
+    for mac in ("52:54:00:00:00:02", "52-54-00-00-00-02", "525400000002"):
+        assert ids(Wanted(machine=mac)) == ["e2"]
     assert ids(Wanted(deployment=0)) == ["e1", "e0"]
     assert ids(Wanted(states=frozenset({ExecutionState.DONE, ExecutionState.RUNNING}))) == ["e2", "e0"]
     assert ids(Wanted("pc-1", 1, frozenset({ExecutionState.RESTARTING}), "")) == ["e3"]

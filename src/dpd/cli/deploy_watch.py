@@ -217,4 +217,4 @@ def view_of(board: Board, now: float) -> Group:
         style = STYLES.get(shown_state(execution), "")
         table.add_row(*(Text(cell) for cell in row_of(execution, now)), style=style)
     wrong = [f"{who(each)}: {each['next_step']}" for each in board.rows() if each["next_step"]]
-    return Group(table, Text("\n".join(["", board.summary(), *wrong])))
+    return Group(Text(board.summary(), style="bold"), table, Text("\n".join(["", *wrong]) if wrong else ""))

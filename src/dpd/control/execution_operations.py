@@ -133,6 +133,6 @@ def _first(book: ExecutionBook, wanted: Wanted) -> Sequence[Execution]:
 
 
 def _matches(execution: Execution, wanted: Wanted) -> bool:
-    is_machine = not wanted.machine or wanted.machine.lower() in (execution.machine, execution.mac)
+    is_machine = not wanted.machine or wanted.machine_key in (execution.machine, execution.mac)
     is_deployment = wanted.deployment in (None, execution.deployment)
     return is_machine and is_deployment and (not wanted.states or execution.state in wanted.states)

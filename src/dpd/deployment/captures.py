@@ -16,7 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -28,11 +28,19 @@ from dpd.deployment import capture_table as table
 from dpd.deployment.capture_table import Capture, CaptureState
 from dpd.deployment.execution import Execution
 from dpd.deployment.execution_events import Tell, execution_fields
-from dpd.errors import CaptureNotFound, ContentCorrupt, ContentNotFound, DeploymentDiskFull, DeploymentError
+from dpd.errors import (
+    CaptureNotFound,
+    ContentCorrupt,
+    ContentNotFound,
+    DeploymentDiskFull,
+    DeploymentError,
+    ExecutionNotFound,
+)
 from dpd.sequence.exchange import Captured
 from dpd.sequence.records import StepKind
 
 ABANDONED_S = 86400.0  # without a byte
+ENDED_S = 3600.0  # the same, of a machine whose task sequence has ended
 KEPT_S = 90 * 86400.0  # the row of one that has ended
 SPARE_BYTES = 64 << 20  # left free on the disk
 SETTLE_BYTES = 64 << 20  # a power cut costs no more
@@ -106,6 +114,7 @@ class Captures:
                 f"task sequence {running.sequence} version {running.version} has no step capture_image"
             )
         self._refuse_new_content()
+        self._end_others(execution, package_id, size_bytes)
         with self._lock:
             for capture in self._open.values():
                 if (capture.execution, capture.package_id, capture.size_bytes) == (execution, package_id, size_bytes):
@@ -202,13 +211,36 @@ class Captures:
     def look_over(self, now: float) -> None:
         """Give up those that nobody has sent anything of for long, and forget what ended long ago."""
         with self._lock:
-            old = [each.id for each in self._open.values() if each.changed_at < now - ABANDONED_S]
-        for id in old:
-            with self._one(id) as capture:
-                self._end(replace(capture, state=CaptureState.FAILED, error="nothing of it came for a day"))
+            quiet = [each for each in self._open.values() if each.changed_at < now - ENDED_S]
+        for capture in quiet:
+            if capture.changed_at < now - ABANDONED_S:
+                self._give_up(capture.id, "nothing of it came for a day")
+            elif not self._is_running(capture.execution):
+                self._give_up(capture.id, "its machine's task sequence has ended")
         table.forget_captures(self._database, now - KEPT_S)
 
     # ---- inside
+
+    def _end_others(self, execution: str, package_id: str, size_bytes: int) -> None:
+        """A machine that captures once more for the same package has made its image anew."""
+        with self._lock:
+            others = [
+                each.id
+                for each in self._open.values()
+                if (each.execution, each.package_id) == (execution, package_id) and each.size_bytes != size_bytes
+            ]
+        for id in others:
+            self._give_up(id, "its machine has made the image anew")
+
+    def _give_up(self, id: str, error: str) -> None:
+        with suppress(CaptureNotFound), self._one(id) as capture:
+            self._end(replace(capture, state=CaptureState.FAILED, error=error))
+
+    def _is_running(self, execution: str) -> bool:
+        try:
+            return self._find_execution(execution).is_open
+        except ExecutionNotFound:
+            return False
 
     @contextmanager
     def _one(self, id: str) -> Iterator[Capture]:

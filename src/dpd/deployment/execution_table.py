@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from dpd.deployment.execution import OPEN, Execution, ExecutionState, StepRun, S
 _COLUMNS = tuple(each.name for each in fields(Execution) if each.name != "steps")
 _STEP_COLUMNS = tuple(each.name for each in fields(StepRun))
 _STEP_STATE = _STEP_COLUMNS.index("state")
+_MAC = re.compile("[0-9a-f]{12}")
 _OPEN = ", ".join(f"'{state}'" for state in sorted(OPEN))
 _CHANGE = f"UPDATE execution SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?"
 _INSERT = f"INSERT INTO execution ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -34,12 +36,20 @@ class KeptReport:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which executions: "" and None are all. `machine` is a computer's name or a MAC, `before` the last one of the page before."""
+    """Which executions: "" and None are all. `machine` is a computer's name or a MAC in any of its forms, `before` the last one of
+    the page before."""
 
     machine: str = ""
     deployment: int | None = None
     states: frozenset[ExecutionState] = frozenset()
     before: str = ""
+
+    @property
+    def machine_key(self) -> str:
+        """As executions have it."""
+        plain = self.machine.lower()
+        digits = re.sub("[:-]", "", plain)
+        return ":".join(digits[at : at + 2] for at in range(0, 12, 2)) if _MAC.fullmatch(digits) else plain
 
 
 def insert_execution(connection: sqlite3.Connection, execution: Execution) -> None:
@@ -74,7 +84,7 @@ def list_executions(database: Database, wanted: Wanted, limit: int) -> list[Exec
     conditions, values = ["1"], list[Any]()
     if wanted.machine:
         conditions.append("(machine = ?1 OR mac = ?1)")
-        values.append(wanted.machine.lower())
+        values.append(wanted.machine_key)
     if wanted.deployment is not None:
         conditions.append(f"deployment = ?{len(values) + 1}")
         values.append(wanted.deployment)

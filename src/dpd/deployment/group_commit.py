@@ -70,9 +70,11 @@ class GroupCommit(Generic[_Draft]):
             for turn in turns:
                 turn.error, turn.is_done = turn.error or error, True
             return
-        self._publish(draft)
-        for turn in turns:
-            turn.is_done = True
+        try:
+            self._publish(draft)
+        finally:
+            for turn in turns:
+                turn.is_done = True
 
 
 def _try(turn: _Turn[_Draft], draft: _Draft) -> None:
