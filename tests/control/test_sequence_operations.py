@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
 from dpd.control.sequence_operations import SequenceOperations
@@ -47,9 +48,7 @@ class Place:
         self.library = library
         self.events = EventLog()
         self.deployments: list[Deployment] = []
-        self.operations = SequenceOperations(
-            store, library, lambda: self.deployments, self.events, lambda work, *given: asyncio.to_thread(work, *given)
-        )
+        self.operations = SequenceOperations(store, library, lambda: self.deployments, self.events, asyncio.to_thread)
 
     def deploy(self, id: int, sequence: str) -> None:
         self.deployments.append(Deployment(id, "all", "", Purpose.REQUIRED, sequence=sequence))
@@ -104,12 +103,20 @@ async def test_a_check_tells_what_publishing_would_and_keeps_nothing(place: Plac
     with pytest.raises(SequenceRefused, match="no package LAB00001 here"):
         await place.operations.publish(CONTENT, 0, "anna")
     assert await place.operations.newest() == []
-    image = tmp_path / "lab.img"
-    image.write_bytes(b"image" * 1000)
-    place.library.publish(image, "LAB00001")
+    raw = tmp_path / "lab.img"
+    raw.write_bytes(b"image" * 1000)
+    place.library.publish(raw, "LAB00001")
     assert (await place.operations.check(CONTENT)).problems == []
-    wrong = await place.operations.check(CONTENT + "version = 2\n")
-    assert "no package LAB00001 of version 2 here" in wrong.problems[0].message
+    apply = CONTENT.replace("download_content", "apply_os_image") + 'volume = "/dev/sda1"\n'
+    told = [each.message for each in (await place.operations.check(apply)).problems]
+    assert "LAB00001 is no WIM in one file; publish the image as one" in told
+    wim = tmp_path / "one.wim"
+    wim.write_bytes(make_wim())
+    place.library.publish(wim, "LAB00001")
+    told = [each.message for each in (await place.operations.check(apply + "index = 2\n")).problems]
+    assert any(each.startswith("2, and LAB00001 has 1 image;") for each in told)
+    wrong = await place.operations.check(CONTENT + "version = 3\n")
+    assert "no package LAB00001 of version 3 here" in wrong.problems[0].message
 
 
 async def test_what_is_deployed_stays(place: Place) -> None:
@@ -138,9 +145,7 @@ async def test_what_is_deployed_stays(place: Place) -> None:
 
 
 async def test_a_daemon_that_keeps_none_says_so(library: Library) -> None:
-    operations = SequenceOperations(
-        None, library, list, EventLog(), lambda work, *given: asyncio.to_thread(work, *given)
-    )
+    operations = SequenceOperations(None, library, list, EventLog(), asyncio.to_thread)
     with pytest.raises(Unavailable, match="keeps no task sequences"):
         await operations.newest()
     assert (await operations.check(TEXT)).problems == []

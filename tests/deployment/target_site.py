@@ -96,7 +96,7 @@ class TargetSite:
         self.desk = TargetDesk(self.policy, self.sequences, books, journal=self.journal, clock=self.clock)
 
     def publish(self, text: str, version: int = 0) -> None:
-        self.sequences.publish(text, "test", lambda package, version: False, version)
+        self.sequences.publish(text, "test", None, version)
 
     def reopen(self) -> None:
         self._inner.close()

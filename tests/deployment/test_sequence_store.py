@@ -32,8 +32,8 @@ command = "{command}"
 """
 
 
-def nothing(package: str, version: int) -> bool:
-    return True
+def nothing(package: str, version: int) -> None:
+    return None
 
 
 def opened(path: Path, key: Ed25519PrivateKey = KEY) -> SequenceStore:
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_refused_and_nothing_kept(store: SequenceStore) -> None
     with pytest.raises(SequenceRefused, match="no package LAB00001 here"):
         store.publish(text() + image, "anna", nothing)
     assert store.newest() == []
-    store.publish(text() + image, "anna", lambda package, version: False)
+    store.publish(text() + image, "anna", None)
 
 
 def test_it_is_all_there_after_a_restart_and_more_than_memory_holds(store: SequenceStore, path: Path) -> None:

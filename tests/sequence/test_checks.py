@@ -7,6 +7,7 @@ import pytest
 
 from dpd.sequence.checks import check_sequence, enabled, wanted_variables
 from dpd.sequence.document import read_document, tell
+from dpd.sequence.package_checks import KnownPackage
 from dpd.sequence.records import TaskSequence
 
 HEAD = 'name = "x"\n'
@@ -35,8 +36,8 @@ def sequence_of(text: str) -> TaskSequence:
 
 
 def problems_of(text: str) -> list[str]:
-    there = {("LAB00001", 0), ("LAB00001", 2)}
-    return [tell(each) for each in check_sequence(sequence_of(text), lambda *package: package not in there)]
+    there = {("LAB00001", 0): KnownPackage(True, ("x64",)), ("LAB00001", 2): KnownPackage(True, ("x64",))}
+    return [tell(each) for each in check_sequence(sequence_of(text), lambda *package: there.get(package))]
 
 
 def test_a_whole_one_is_right() -> None:

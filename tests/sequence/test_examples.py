@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
+from dpd.control.sequence_operations import SequenceOperations
 from dpd.deployment.sequence_store import SequenceStore
 from dpd.sequence.catalogue import CATALOGUE, Key
 from dpd.sequence.document import read_document, tell
 from dpd.sequence.records import HardwareFact, Operator, StepKind
 from dpd.sequence.tree import FOR_BOTH, FOR_STEPS, HEAD
 from dpd.sequence.variables import BUILT_IN
+from dpd.telemetry.events import EventLog
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = sorted((ROOT / "config" / "sequences").glob("*.toml"))
@@ -23,19 +27,18 @@ MANUAL = (ROOT / "docs" / "task-sequences.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_published_where_its_packages_are(path: Path, tmp_path: Path) -> None:
+async def test_an_example_is_published_where_its_packages_are(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     sequence = read_document(text).sequence
     assert sequence is not None, [*map(tell, read_document(text).problems)]
     assert sequence.name == path.stem
-    (tmp_path / "image").write_bytes(b"image" * 1000)
+    (tmp_path / "image.wim").write_bytes(make_wim())
     with Library(tmp_path / "library", slab_bytes=1 << 20) as library:
         for package in sequence.packages():
-            library.publish(tmp_path / "image", package)
-        there = {package for package, _ in library.versions()}
+            library.publish(tmp_path / "image.wim", package)
         with closing(SequenceStore(tmp_path / "sequences.db", library.public_key(), library.sign)) as store:
-            published, is_new = store.publish(text, "anna", lambda package, version: package not in there)
-    assert (published.name, published.version, is_new) == (path.stem, 1, True)
+            operations = SequenceOperations(store, library, list, EventLog(), asyncio.to_thread)
+            assert (await operations.publish(text, 0, "anna")).version.name == path.stem
 
 
 def test_there_are_examples() -> None:

@@ -187,7 +187,7 @@ def _check_here(text: bytes) -> dict[str, Any]:
         raise SequenceUnusable(f"not UTF-8 text: byte {error.start}; save the file as UTF-8") from None
     if read.sequence is None:
         return asdict(SequenceCheck(None, list(read.problems)))
-    problems = check_sequence(read.sequence, lambda package, version: False)
+    problems = check_sequence(read.sequence, None)
     return asdict(SequenceCheck(outline(read.sequence), list(problems)))
 
 

@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from dpd.content.kinds import ContentFormat
+from dpd.content.records import Content
 from dpd.deployment.sequence_store import PublishedSequence, PublishedVersion, SequenceStore
 from dpd.errors import ContentNotFound, Unavailable
 from dpd.sequence.checks import check_sequence, wanted_variables
 from dpd.sequence.document import read_document
+from dpd.sequence.package_checks import KnownPackage
 from dpd.sequence.records import Group, SequenceConflict, SequenceProblem, Step, TaskSequence
 from dpd.sequence.reference import parse_reference
 from dpd.site.records import Deployment
@@ -22,7 +25,7 @@ InWorker: TypeAlias = Callable[..., Awaitable[Any]]
 class Packages(Protocol):
     """What is asked of the content library."""
 
-    def find(self, package_id: str, source_version: int | None = None) -> object: ...
+    def find(self, package_id: str, source_version: int | None = None) -> Content: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class SequenceOperations:
 
     async def publish(self, text: str, version: int, actor: str) -> SequencePublished:
         """A new version, unless the newest one says the same. Raises SequenceRefused, SequenceConflict."""
-        published, is_new = await self._in_worker(self._store.publish, text, actor, self._is_missing, version)
+        published, is_new = await self._in_worker(self._store.publish, text, actor, self._look, version)
         if is_new:
             self._events.note("sequence.published", sequence=published.name, version=published.version, actor=actor)
         return SequencePublished(published.head, is_new)
@@ -145,7 +148,7 @@ class SequenceOperations:
         read = read_document(text)
         if read.sequence is None:
             return SequenceCheck(None, list(read.problems))
-        return SequenceCheck(outline(read.sequence), list(check_sequence(read.sequence, self._is_missing)))
+        return SequenceCheck(outline(read.sequence), list(check_sequence(read.sequence, self._look)))
 
     def _remove(self, name: str, version: int) -> list[PublishedVersion]:
         there = [each.version for each in self._store.versions(name)]
@@ -162,12 +165,12 @@ class SequenceOperations:
         parsed = [(each, *parse_reference(each.sequence)) for each in self._deployments() if each.sequence]
         return [(each, version) for each, called, version in parsed if called.lower() == name.lower()]
 
-    def _is_missing(self, package: str, version: int) -> bool:
+    def _look(self, package: str, version: int) -> KnownPackage | None:
         try:
-            self._packages.find(package, version or None)
+            found = self._packages.find(package, version or None)
         except ContentNotFound:
-            return True
-        return False
+            return None
+        return KnownPackage(found.format is ContentFormat.WIM, tuple(each.architecture for each in found.images))
 
 
 def outline(sequence: TaskSequence) -> SequenceOutline:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from dpd.database import Database
-from dpd.sequence.checks import Missing, check_sequence
+from dpd.sequence.checks import check_sequence
 from dpd.sequence.document import SequenceRefused, read_document
+from dpd.sequence.package_checks import Look
 from dpd.sequence.records import SequenceConflict, SequenceError, SequenceNotFound, TaskSequence
 from dpd.sequence.reference import MAX_VERSION, write_reference
 from dpd.sequence.signed import Sign, read_signed, write_signed
@@ -134,13 +135,13 @@ class SequenceStore:
 
     # ---- changing
 
-    def publish(self, text: str, actor: str, missing: Missing, version: int = 0) -> tuple[PublishedSequence, bool]:
+    def publish(self, text: str, actor: str, look: Look | None, version: int = 0) -> tuple[PublishedSequence, bool]:
         """A document as a new version, and whether it is one: the same text as the newest's changes nothing. `version` is the number
         that it gets, which may leave some out; 0 is the next. Raises SequenceRefused, SequenceConflict, SequenceDiskFull."""
         read = read_document(text)
         if read.sequence is None:
             raise SequenceRefused(read.problems)
-        if problems := check_sequence(read.sequence, missing):
+        if problems := check_sequence(read.sequence, look):
             raise SequenceRefused(problems)
         with self._database.transaction() as connection:
             number, is_new = _number(connection, read.sequence.name, text, version)

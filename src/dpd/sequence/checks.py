@@ -6,9 +6,10 @@ count for nothing here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from dpd.sequence.package_checks import Look, check_package
 from dpd.sequence.records import (
     Architecture,
     ArchitectureCondition,
@@ -31,18 +32,16 @@ from dpd.sequence.records import (
 from dpd.sequence.step_checks import check_step
 from dpd.sequence.variables import BUILT_IN, uses
 
-Missing = Callable[[str, int], bool]  # whether the library lacks this package, or this version of it unless that is 0
-
 _APPLIES_OS: Final = frozenset({"ntfs", "ext4", "btrfs"})
 _RECEIVES: Final = frozenset({StepKind.DOWNLOAD_CONTENT, StepKind.JOIN_MULTICAST})
 _APPLIES: Final = frozenset({StepKind.APPLY_OS_IMAGE, StepKind.APPLY_DATA_IMAGE, StepKind.APPLY_DRIVER_PACKAGE})
 _BOOT_LOADERS: Final = re.compile(r"grub-install|bcdboot|bootctl|efibootmgr|extlinux|zipl", re.IGNORECASE)
 
 
-def check_sequence(sequence: TaskSequence, missing: Missing) -> tuple[SequenceProblem, ...]:
-    """Everything that is wrong with it, in the order of its lines."""
+def check_sequence(sequence: TaskSequence, look: Look | None) -> tuple[SequenceProblem, ...]:
+    """Everything that is wrong with it, in the order of its lines. Without a library to look into packages are taken to be right."""
     found = [
-        *_check_each(sequence, missing),
+        *_check_each(sequence, look),
         *_check_volumes(sequence),
         *_check_order(sequence),
         *_check_conditions(sequence),
@@ -82,7 +81,7 @@ def _problem(member: Group | Step, key: str, message: str) -> SequenceProblem:
 # ---- each step by itself
 
 
-def _check_each(sequence: TaskSequence, missing: Missing) -> Iterator[SequenceProblem]:
+def _check_each(sequence: TaskSequence, look: Look | None) -> Iterator[SequenceProblem]:
     steps = _steps(sequence)
     if not steps:
         yield SequenceProblem(1, "", "no step is enabled; expected one that is")
@@ -92,13 +91,8 @@ def _check_each(sequence: TaskSequence, missing: Missing) -> Iterator[SequencePr
         if step.time_limit_s > sequence.time_limit_s:
             message = f"{step.time_limit_s} is more than the {sequence.time_limit_s} that the whole run may take"
             yield _problem(step, "time_limit_s", f"{message}; raise that one, or lower this")
-        package = str(step.keys.get("package", ""))
-        if package and "%" not in package and missing(package, step.whole("version")):
-            version = step.whole("version")
-            of = f" of version {version}" if version else ""
-            yield _problem(
-                step, "package", f"no package {package}{of} here; `dpd content add` publishes it, then try again"
-            )
+        for key, message in check_package(step, sequence.architectures, look) if look else ():
+            yield _problem(step, key, message)
 
 
 # ---- volumes
