@@ -397,6 +397,120 @@ resume_volume = "root"
                 run("umount", place)
 
 
+async def test_a_site_that_is_away_at_the_end_is_told_by_the_new_system(tmp_path: Path, program: Path) -> None:
+    """Else it would deploy the machine once more."""
+    need("wimlib-imagex", "sfdisk", "mkfs.ext4")
+    with loop_disk(tmp_path) as disk:
+        async with serving(tmp_path, program) as served:
+            tree = make_tree(tmp_path / "tree")
+            (tree / "etc/systemd/system").mkdir(parents=True)
+            (tree / "usr/bin/python3").symlink_to("python3.11")
+            put_system(tree, "i386-pc")
+            served.site.library.publish(capture_tree(tree, tmp_path / "os1.wim"), "OS1")
+            gate = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/gate ]; do sleep 0.1; done"
+            served.offer(
+                f"""
+[[step]]
+name = "Disk"
+do = "partition_disk"
+disk = "{disk}"
+partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+
+[[step]]
+name = "Apply"
+do = "apply_os_image"
+package = "OS1"
+volume = "root"
+
+[[step]]
+name = "Loader"
+do = "install_boot_loader"
+volume = "root"
+condition = {{ variable = "Nowhere" }}
+
+"""
+                + command("Gate", gate)
+                + '[[step]]\nname = "Restart"\ndo = "restart"\n'
+            )
+            served.boot()
+            process = served.begin(patience_s=0.5)
+            await wait_for((tmp_path / "begun").exists)
+            await served.stop()
+            (tmp_path / "gate").touch()
+            code, out = await served.end_of(process)
+            assert code == EXIT_RESTART, out
+            assert "the new system tells it" in out
+            assert served.state() is ExecutionState.RUNNING
+            place = tmp_path / "system"
+            place.mkdir()
+            run("mount", f"{disk}p1", place)
+            try:
+                home = place / "var/lib/dpd-target"
+                served.program, served.dpd, served.work = home / "dpd-target.pyz", home, home / "run"
+                await served.start()
+                code, out = await served.deploy("--resume")
+                assert code == EXIT_DONE, out
+                assert served.state() is ExecutionState.DONE
+                assert served.states() == ["done", "done", "skipped", "done", "done"]
+            finally:
+                run("umount", place)
+
+
+async def test_a_machine_is_captured_and_its_image_is_deployed_to_another(tmp_path: Path, program: Path) -> None:
+    need("wimlib-imagex", "sfdisk", "mkfs.ext4")
+    with loop_disk(tmp_path) as disk, loop_disk(tmp_path, name="other.img") as other:
+        run("sfdisk", "--quiet", "--no-reread", disk, given="label: gpt\nstart=1MiB\n")
+        run("partx", "--add", disk)
+        run("mkfs.ext4", "-q", f"{disk}p1")
+        place = tmp_path / "system"
+        place.mkdir()
+        run("mount", f"{disk}p1", place)
+        tree = make_tree(place)
+        run("umount", place)
+        async with serving(tmp_path, program) as served:
+            served.offer(f"""
+[[step]]
+name = "Capture"
+do = "capture_image"
+volume = "{disk}p1"
+package_id = "CAP00001"
+image_name = "golden"
+compression = "none"
+
+[[step]]
+name = "Disk"
+do = "partition_disk"
+disk = "{other}"
+partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+
+[[step]]
+name = "Data"
+do = "apply_data_image"
+package = "CAP00001"
+volume = "root"
+folder = "copy"
+""")
+            served.boot()
+            code, out = await served.deploy()
+            assert code == EXIT_DONE, out + served.work.joinpath("log").read_text()
+            content = served.site.library.find("CAP00001")
+            assert (content.source_version, content.images[0].name) == (1, "golden")
+        run("mount", f"{disk}p1", tree)
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        run("mount", f"{other}p1", copy)
+        try:
+            ran = subprocess.run(
+                ["diff", "-r", "--no-dereference", "--exclude=lost+found", tree, copy / "copy"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ran.stdout + ran.stderr == ""
+        finally:
+            run("umount", tree, copy)
+
+
 async def test_a_site_that_is_not_there_is_told(tmp_path: Path, program: Path) -> None:
     async with serving(tmp_path, program) as served:
         served.offer(command("First", "true"))

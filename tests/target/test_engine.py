@@ -82,7 +82,7 @@ class Play:
         if command.startswith("fail"):
             raise DpdError(f"{command} did not work")
         if command.startswith("restart"):
-            to, _, volume = command.removeprefix("restart").strip().rpartition(" ")
+            _, _, volume = command.removeprefix("restart").strip().rpartition(" ")
             is_network = "network" in command
             raise RestartAsked("network" if is_network else "disk", volume.replace("network", ""))
         if command == "bug":

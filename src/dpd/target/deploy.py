@@ -166,6 +166,8 @@ class Deployment:
             return self._restart(run.programs)
         if is_told:
             self._forget(state)
+        elif end is End.DONE and run.wants_restart and run.leave_the_telling():
+            show("the distribution point does not answer; the new system tells it how this ended")
         else:
             show("the distribution point could not be told how it ended; its log is " + str(run.log.place))
         if end is End.DONE and run.wants_restart:

@@ -30,7 +30,7 @@ from dpd.sequence.exchange import (
     decode,
     encode,
 )
-from dpd.target.connection import Refused
+from dpd.target.connection import Connection, Refused
 from dpd.target.distribution_point import DistributionPoint
 
 UNAUTHORISED = 401
@@ -96,22 +96,28 @@ class Desk:
         """All of it is there: becomes a version, which may take its time."""
         path = f"/target/captures/{capture}/finish"
         with closing(self.point.open_connection(SLOW_ANSWER_S)) as connection:
-            return _read(Captured, connection.ask("POST", path, encode(CaptureEnd(sha256)), self._authority({})))
+            return _read(Captured, self._ask_again(connection, "POST", path, encode(CaptureEnd(sha256)), {}))
 
     def _ask(self, kind: type[A], path: str, message: object) -> A:
         return _read(kind, self._send("POST", path, encode(message), {}))
 
     def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Once more with a new session where the point knows the old one no more: it was restarted, or has waited too long."""
         with self._lock:
-            try:
-                return self._connection.ask(method, path, body, self._authority(headers))
-            except Refused as error:
-                if error.status != UNAUTHORISED or self._resume is None or path == "/target/resume":
-                    raise
-            answer = self._connection.ask("POST", "/target/resume", encode(self._resume))
-            self._session = _read(Welcome, answer).session
-            return self._connection.ask(method, path, body, self._authority(headers))
+            return self._ask_again(self._connection, method, path, body, headers)
+
+    def _ask_again(
+        self, connection: Connection, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> bytes:
+        """Once more with a new session where the point knows the old one no more: it was restarted, or has waited too long."""
+        session = self._session
+        try:
+            return connection.ask(method, path, body, self._authority(headers))
+        except Refused as error:
+            if error.status != UNAUTHORISED or self._resume is None:
+                raise
+        if session == self._session:
+            self._session = _read(Welcome, connection.ask("POST", "/target/resume", encode(self._resume))).session
+        return connection.ask(method, path, body, self._authority(headers))
 
     def _authority(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._session}", **headers} if self._session else dict(headers)

@@ -90,6 +90,21 @@ class Run:
         self._reporter.stop()
         return is_told
 
+    def leave_the_telling(self) -> bool:
+        """What the site could not be told, the new system tells it: else the machine would be deployed once more. Whether it can."""
+        try:
+            volume = self._volumes.find(self._state.system_volume)
+            root = self._volumes.folder(volume.name)
+            self._state.root_volume = volume.name
+            restarting.install(root, self._state, self.log, self._home, Path(sys.argv[0]))
+        except (DpdError, OSError) as error:
+            self._state.root_volume = self._running_volume
+            self._show(f"the new system cannot tell it either: {error}")
+            return False
+        finally:
+            self._volumes.release_all()
+        return True
+
     def _move_into_new_system(self) -> End:
         """The state goes to the volume that starts next. A system that cannot take it fails the run."""
         restart = self._engine.restart

@@ -67,6 +67,7 @@ class State:
     next_number: int = 1
     spent_s: float = 0.0
     failure: str = ""
+    system_volume: str = ""  # the one that got an operating system last
     root_volume: str = ""  # the volume that runs, after a restart into it
 
 

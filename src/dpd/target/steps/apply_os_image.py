@@ -22,6 +22,7 @@ def run(work: Work) -> str:
         goal = Goal(str(work.volumes.folder(volume.name)), is_folder=True, volume=volume.name, has_unix_metadata=True)
     said = apply(work, goal, work.text("package"))
     work.state.dirty.remove(volume.name)
+    work.state.system_volume = volume.name
     return f"{said} to {volume.name}"
 
 

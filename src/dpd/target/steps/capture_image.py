@@ -6,6 +6,7 @@ The upload is resumed where it was: the point tells how much it has.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -63,6 +64,8 @@ def run(work: Work) -> str:
         captured = _hand_over(work, package, wim, size_bytes)
     finally:
         wim.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something else is kept there
+            place.rmdir()
     return f"{captured}: {shown(image.size_bytes)} in {image.file_count} files, as a WIM of {shown(size_bytes)}"
 
 
