@@ -258,6 +258,22 @@ def test_a_machine_that_restarts_is_sent_to_its_disk_and_may_boot_anew_when_it_f
     assert site.ask().cause is Cause.REQUIRED
 
 
+def test_a_machine_that_does_not_come_back_from_its_restart_is_freed_by_a_cancel_or_a_clear(site: TargetSite) -> None:
+    id = site.deploy(rerun=Rerun.ALWAYS)
+    session, taken = site.begin()
+    site.desk.report(session, said(taken.execution, ("2.1", StepState.RESTARTING)))
+    site.clock.now += SAME_BOOT_S
+    assert site.ask().outcome is Outcome.ABORT
+    site.store.runs.clear(id, "pc1", "alice")
+    assert site.ask().cause is Cause.REQUIRED
+    session, taken = site.begin()
+    site.desk.report(session, said(taken.execution, ("2.1", StepState.RESTARTING)))
+    site.clock.now += SAME_BOOT_S
+    assert site.ask().outcome is Outcome.ABORT
+    site.book.cancel(taken.execution, "its disk is broken", "alice")
+    assert site.ask().cause is Cause.REQUIRED
+
+
 def test_a_machine_that_lost_its_power_boots_again_and_takes_it_anew(site: TargetSite) -> None:
     id = site.deploy()
     _, taken = site.begin()
@@ -273,7 +289,10 @@ def test_a_required_run_that_failed_waits_for_somebody(site: TargetSite) -> None
     site.deploy()
     session, taken = site.begin()
     site.desk.report(session, said(taken.execution, ("", StepState.SEQUENCE_FAILED)))
+    assert site.ask().cause is Cause.ALREADY_RUN  # seconds later, too
     site.clock.now += SAME_BOOT_S
+    assert site.ask().cause is Cause.ALREADY_RUN
+    site.reopen()
     assert site.ask().cause is Cause.ALREADY_RUN
 
 

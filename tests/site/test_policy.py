@@ -29,7 +29,7 @@ from dpd.site.records import (
     SiteConflict,
     SiteNotFound,
 )
-from dpd.site.run_book import Work
+from dpd.site.run_book import Stage, Work
 from dpd.site.store import SiteStore
 from dpd.telemetry.journal import BootJournal
 
@@ -674,7 +674,7 @@ def test_a_machine_that_restarts_in_its_sequence_goes_to_its_disk_whatever_may_r
     id = site.deploy(sequence="debian", rerun=Rerun.ALWAYS)
     site.deploy("all", purpose=Purpose.AVAILABLE, sequence="rescue")
     site.boot()
-    site.store.runs.begin_work("pc1", Work(id, T + 7200, is_restarting=True))
+    site.store.runs.note_work("pc1", Work(id, T + 7200, Stage.RESTARTING))
     for later in (1.0, SAME_BOOT_S, 3600.0):
         site.clock.now = T + later
         decision = site.decide()
@@ -688,7 +688,7 @@ def test_a_machine_that_was_interrupted_in_its_sequence_begins_anew() -> None:
     site.know()
     id = site.deploy(sequence="debian")
     site.boot()
-    site.store.runs.begin_work("pc1", Work(id, T + 7200))
+    site.store.runs.note_work("pc1", Work(id, T + 7200))
     first = site.policy.boot_of(MAC)
     assert first is not None
     assert site.policy.use_proof(first.ticket, "nonce")
@@ -703,6 +703,30 @@ def test_a_machine_that_was_interrupted_in_its_sequence_begins_anew() -> None:
     assert site.store.runs.work_of("pc1", site.clock.now) is None
     site.clock.now += SAME_BOOT_S  # it never got to its sequence this time
     assert said(site.decide()) == (Outcome.ABORT, Cause.ALREADY_RUN)
+
+
+def test_an_unknown_machine_that_restarts_is_not_asked_for_its_approval_again() -> None:
+    site = Site(PENDING)
+    id = site.deploy("unknown", sequence="debian")
+    site.boot()
+    site.policy.approve(MAC, "alice")
+    site.store.runs.note_work(MAC, Work(id, T + 7200, Stage.RESTARTING))
+    site.clock.now += 3601.0
+    assert said(site.decide()) == (Outcome.ABORT, Cause.ALREADY_RUN)
+    assert said(site.decide(OTHER)) == (Outcome.WAIT, Cause.UNKNOWN_PENDING)
+
+
+def test_a_sequence_that_failed_at_once_is_not_given_again_in_what_looks_like_the_same_boot() -> None:
+    site = Site()
+    site.know()
+    id = site.deploy(sequence="debian")
+    site.boot()
+    site.store.runs.note_work("pc1", Work(id, T + 7200, Stage.OVER))
+    site.clock.now += 20.0
+    assert said(site.decide()) == (Outcome.ABORT, Cause.ALREADY_RUN)
+    site.store.runs.clear(id, "pc1", "test")
+    assert said(site.boot()) == (Outcome.BOOT, Cause.REQUIRED)
+    assert said(site.boot()) == (Outcome.BOOT, Cause.REQUIRED)  # its firmware asks once more
 
 
 def test_a_proof_is_used_by_one_alone_who_may_say_it_again() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpd.site.records import Computer, Deployment, Purpose, Run, SiteNotFound
-from dpd.site.run_book import HOUR_S
+from dpd.site.run_book import HOUR_S, Stage, Work
 from dpd.site.store import SiteStore
 
 MAC = "52:54:00:00:00:0a"
@@ -115,3 +115,20 @@ def test_an_answer_that_begins_a_run_does_not_wait_for_a_change_of_policy_to_end
     again = open_store(tmp_path / "site.db")
     assert again.runs.of_deployment(id) == [Run(id, "pc1", MAC, NOW, NOW + 1)]
     again.close()
+
+
+def test_what_a_machine_is_at_lasts_until_its_time_is_over_or_its_run_is_cleared() -> None:
+    store = open_store()
+    id, runs = deployed(store), store.runs
+    runs.start(Run(id, "pc1", MAC, NOW))
+    restarting = Work(id, NOW + 100, Stage.RESTARTING)
+    runs.note_work("pc1", restarting)
+    assert (runs.work_of("pc1", NOW + 99), runs.work_of("pc1", NOW + 100)) == (restarting, None)
+    assert runs.is_restarting("pc1", NOW)
+    runs.still_restarts = lambda machine: machine != "pc1"
+    assert not runs.is_restarting("pc1", NOW)
+    runs.clear(id, "pc1", "test")
+    assert runs.work_of("pc1", NOW) is None
+    runs.note_work("pc1", Work(id, NOW + 100))
+    runs.drop([(id, "pc1")])  # as another point has cleared it
+    assert runs.work_of("pc1", NOW) is None

@@ -47,7 +47,7 @@ from dpd.sequence.reference import parse_reference
 from dpd.sequence.variables import Variable
 from dpd.site.policy import BootPolicy, GrantedBoot
 from dpd.site.records import Deployment, SiteError
-from dpd.site.run_book import Work
+from dpd.site.run_book import Stage, Work
 from dpd.telemetry.journal import BootJournal
 from dpd.telemetry.stats import bump, counter, counts
 
@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 
 UNBOUNDED_S = 720 * 60.0  # the original's for a sequence whose run time is 0
 MAX_SHOWN = 5
+_STAGES = {ExecutionState.RUNNING: Stage.RUNNING, ExecutionState.RESTARTING: Stage.RESTARTING}
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class TargetDesk:
         self._clock = clock
         self._sessions = TargetSessions()
         self._catch_up()
+        self._runs.still_restarts = self._still_restarts
 
     # ---- who is there
 
@@ -261,7 +263,7 @@ class TargetDesk:
         )
         place = Place(execution, holder.machine, holder.computer, holder.mac, id, now + limit_s)
         resume = self._books.resumes.keep(place, now)
-        self._runs.begin_work(holder.machine, Work(id, now + limit_s))
+        self._runs.note_work(holder.machine, Work(id, now + limit_s))
         holder.deployment, holder.execution, holder.ends_by = id, execution, now + limit_s
         holder.taken = Taken(execution, published.document, variables, resume)
         self.stats.taken += 1
@@ -298,11 +300,7 @@ class TargetDesk:
         machine, deployment = execution.machine, execution.deployment
         if execution.state is ExecutionState.LOST:
             return  # what it is at now, another execution says
-        if execution.is_open:
-            is_restarting = execution.state is ExecutionState.RESTARTING
-            self._runs.begin_work(machine, Work(deployment, execution.ends_by, is_restarting))
-            return
-        self._runs.end_work(machine)
+        self._runs.note_work(machine, Work(deployment, execution.ends_by, _STAGES.get(execution.state, Stage.OVER)))
         if execution.state is ExecutionState.DONE:
             self._runs.finish(deployment, machine, execution.ended_at)
 
@@ -366,6 +364,13 @@ class TargetDesk:
             raise TargetRefused("execution_unknown", f"execution {execution[:40]} is not this session's; take a task sequence first")  # fmt: skip
 
     # ---- after a start
+
+    def _still_restarts(self, machine: str) -> bool:
+        """Not where it was cancelled, or given up, since it said so."""
+        return any(
+            each.machine == machine and each.state is ExecutionState.RESTARTING and not each.cancel_reason
+            for each in self._books.executions.open_executions()
+        )
 
     def _catch_up(self) -> None:
         """Who is at a task sequence, and who was done with one when dpd was killed before it could note that."""

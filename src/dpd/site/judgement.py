@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dpd.site.aims import Standing
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
 from dpd.site.records import Deployment, Rerun, Run, Verdict
-from dpd.site.run_book import HOUR_S, Work
+from dpd.site.run_book import HOUR_S, Stage, Work
 from dpd.site.schedule import choose
 from dpd.site.stance import Stance, unknown_computers_at
 from dpd.site.store import SiteStore
@@ -96,6 +96,8 @@ class _Case:
 
     def _decide_unknown(self) -> Decision:
         store, request = self.judge.store, self.request
+        if self._restarts(None):  # however long ago it was approved
+            return self._say(Outcome.ABORT, Cause.ALREADY_RUN, message=RESTARTING)
         verdict = store.approvals.verdict(request.mac, self.at)
         if verdict is Verdict.DENIED:
             return self._say(Outcome.SILENT, Cause.UNKNOWN_DENIED)
@@ -150,17 +152,18 @@ class _Case:
 
     def _restarts(self, computer: Standing | None) -> bool:
         """A boot under way was granted before the machine said so."""
-        work = self.judge.store.runs.work_of(machine_key(self.request, computer), self.at)
-        return work is not None and work.is_restarting and self.under_way is None
+        key = machine_key(self.request, computer)
+        return self.under_way is None and self.judge.store.runs.is_restarting(key, self.at)
 
     def _has_run(self, deployment: Deployment, computer: Standing | None) -> bool:
         if self.under_way is not None and self.under_way.deployment == deployment.id:
             return False
         runs, key = self.judge.store.runs, machine_key(self.request, computer)
         run = runs.find(deployment.id, key)
-        if run is None or is_same_boot(run, self.at):
+        if run is None:
             return False
-        return not (runs_again(deployment, run) or was_interrupted(runs.work_of(key, self.at), deployment))
+        work = runs.work_of(key, self.at)
+        return not (is_under_way(run, work, self.at) or is_given_again(deployment, run, work))
 
     def _is_braked(self, deployment: Deployment, computer: Standing | None) -> bool:
         """Whether one more would be too many; a boot that has begun goes on."""
@@ -200,10 +203,17 @@ def runs_again(deployment: Deployment, run: Run) -> bool:
     return rerun is _ALWAYS or (rerun is _IF_SUCCEEDED and bool(run.finished_at))
 
 
-def was_interrupted(work: Work | None, deployment: Deployment) -> bool:
-    """Whether a machine that asks for a network boot was in the middle of this deployment's task sequence: it lost its power, and
-    what it has on its disk is half of something."""
-    return work is not None and work.deployment == deployment.id and not work.is_restarting
+def is_under_way(run: Run, work: Work | None, at: float) -> bool:
+    """As `is_same_boot`, which is no more where a task sequence that the machine took in it has ended."""
+    is_over = work is not None and work.deployment == run.deployment and work.stage is Stage.OVER
+    return is_same_boot(run, at) and not is_over
+
+
+def is_given_again(deployment: Deployment, run: Run, work: Work | None) -> bool:
+    """As `runs_again`, and where the machine was in the middle of the task sequence: it lost its power, and what it has on its disk
+    is half of something."""
+    is_half = work is not None and work.deployment == deployment.id and work.stage is Stage.RUNNING
+    return is_half or runs_again(deployment, run)
 
 
 def machine_key(request: BootRequest, computer: Standing | None) -> str:

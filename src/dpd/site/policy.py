@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.site.decision import BootRequest, Cause, Decision, Outcome
-from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_same_boot, runs_again, was_interrupted
+from dpd.site.judgement import ArchsOf, Judge, UnderWay, is_given_again, is_under_way
 from dpd.site.pin import PinAnswer, PinDesk
 from dpd.site.records import (
     AffinityMode,
@@ -183,12 +183,12 @@ class BootPolicy:
     def _note_run(self, request: BootRequest, decision: Decision, at: float) -> None:
         deployment, machine = int(decision.deployment), decision.computer.lower() or request.mac
         run, known = self.store.runs.find(deployment, machine), self.store.deployments.get(deployment)
-        if run is None or known is None or is_same_boot(run, at):
-            again = False
-        else:
-            again = runs_again(known, run) or was_interrupted(self.store.runs.work_of(machine, at), known)
+        again = False
+        if run is not None and known is not None:
+            work = self.store.runs.work_of(machine, at)
+            again = not is_under_way(run, work, at) and is_given_again(known, run, work)
         if run is None or again:
-            self.store.runs.end_work(machine)
+            self.store.runs.forget_work(machine)
             self.stats.required_boots += 1
             self.store.runs.start(Run(deployment, machine, request.mac, at), again=again)
 

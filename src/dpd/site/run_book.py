@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from dpd.site.database import SiteDatabase
 from dpd.site.records import Run, SiteError, SiteNotFound
@@ -23,14 +24,21 @@ CAPACITY = 250_000  # some 60 MB; none is dropped to make room, since that would
 MAX_BOOTS = 1_000_000  # as many as pxe.max_required_boots_per_hour may say
 
 
+class Stage(StrEnum):
+    """Where a machine is in its task sequence."""
+
+    RUNNING = "running"  # who asks for a network boot now was interrupted, and begins anew
+    RESTARTING = "restarting"  # it is to start what it has on its disk
+    OVER = "over"  # the boot in which it took the sequence is no more under way
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The task sequence that a machine has taken and has not ended: it may take until a moment. While `is_restarting`, the
-    machine is to start what it has on its disk; else who asks for a network boot was interrupted, and begins anew."""
+    """The task sequence that a machine has taken, which may take until a moment."""
 
     deployment: int
     until: float
-    is_restarting: bool = False
+    stage: Stage = Stage.RUNNING
 
 
 class RunBook:
@@ -44,9 +52,8 @@ class RunBook:
         long_ago = database.clock() - HOUR_S
         database.write(lambda c: c.execute("DELETE FROM required_boots WHERE at < ?", (long_ago,)))
         self._boots = [at for (at,) in database.rows("SELECT at FROM required_boots ORDER BY at")]
-        self._work: dict[
-            str, Work
-        ] = {}  # by machine; in memory alone: whoever knows the task sequences tells it after a start
+        self._work: dict[str, Work] = {}  # by machine; whoever knows the task sequences tells it anew after a start
+        self.still_restarts: Callable[[str], bool] = lambda machine: True  # whether nobody has given it up since
         self.revision = 0  # goes up with each change
         self.before_clear: Callable[[Sequence[Run]], None] = lambda runs: None  # whoever is to tell others of it
         self.cleared_at: Callable[[int, str], float] = lambda deployment, machine: (
@@ -116,14 +123,19 @@ class RunBook:
             self.revision += 1
             self._write(finished, lambda c: c.execute(_WRITE, _row(finished)))
 
-    def begin_work(self, machine: str, work: Work) -> None:
-        """The machine has a task sequence from now on, or says that it restarts."""
+    def note_work(self, machine: str, work: Work) -> None:
+        """Where the machine is in its task sequence from now on."""
         if len(self._work) < CAPACITY or machine in self._work:
             self._work[machine] = work
 
-    def end_work(self, machine: str) -> None:
-        """Its task sequence has ended, or it begins anew. Idempotent."""
+    def forget_work(self, machine: str) -> None:
+        """It begins anew. Idempotent."""
         self._work.pop(machine, None)
+
+    def is_restarting(self, machine: str, at: float) -> bool:
+        """Whether a machine is to start what its task sequence has put on its disk."""
+        work = self.work_of(machine, at)
+        return work is not None and work.stage is Stage.RESTARTING and self.still_restarts(machine)
 
     def work_of(self, machine: str, at: float) -> Work | None:
         """What a machine is at."""
@@ -152,6 +164,8 @@ class RunBook:
             self.before_clear(gone)
             keys = [(run.deployment, run.machine) for run in gone]
             self._forget_unwritten(keys)
+            for run in gone:
+                self.forget_work(run.machine)
             self._database.change(actor, "runs cleared", detail, lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys), self.load, own=False)  # fmt: skip
             return len(gone)
 
@@ -169,6 +183,8 @@ class RunBook:
         """Others have cleared these: (deployment, machine). Raises SiteError."""
         with self._lock:
             self._forget_unwritten(keys)
+            for _, machine in keys:
+                self.forget_work(machine)
             self._database.write(lambda c: c.executemany("DELETE FROM runs WHERE deployment = ? AND machine = ?", keys))
             self.load()
 
