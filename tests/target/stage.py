@@ -62,21 +62,49 @@ def run(*command: str | Path, given: str = "") -> str:
 
 @contextmanager
 def loop_disk(folder: Path, size_bytes: int = 256 * MIB, name: str = "disk.img") -> Iterator[str]:
-    """A disk of zeros; what is mounted from it goes with it."""
+    """A disk of zeros; what is mounted from it below the folder goes with it."""
     need("losetup", "partx")
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / name
     with image.open("wb") as file:
         file.truncate(size_bytes)
-    device = run("losetup", "--find", "--show", image).strip()
+    with _shared(folder):
+        device = _attach(image)
+        try:
+            yield device
+        finally:
+            for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+                if line.startswith(device):
+                    subprocess.run(["umount", "-l", line.split()[1]], check=False)
+            subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
+            run("losetup", "--detach", device)
+
+
+@contextmanager
+def _shared(folder: Path) -> Iterator[None]:
+    """Namespaces that other tests make meanwhile copy every mount; of those below a shared one they also see the end, so that
+    nobody holds a disk that was given back here."""
+    run("mount", "--bind", folder, folder)
+    run("mount", "--make-shared", folder)
     try:
-        yield device
+        yield
     finally:
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if line.startswith(device):
-                subprocess.run(["umount", "-l", line.split()[1]], check=False)
-        subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
-        run("losetup", "--detach", device)
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+def _attach(image: Path) -> str:
+    """A loop device for it that has no partitions of an earlier disk."""
+    stale = []
+    try:
+        while True:
+            device = run("losetup", "--find", "--show", image).strip()
+            subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
+            if not list(Path("/sys/class/block", Path(device).name).glob("loop*p*")):
+                return device
+            stale.append(device)
+    finally:
+        for each in stale:
+            run("losetup", "--detach", each)
 
 
 def sequence_of(text: str, name: str = "test") -> TaskSequence:

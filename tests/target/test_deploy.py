@@ -15,7 +15,7 @@ import pytest
 from tests.deployment.target_site import MAC, TargetSite
 from tests.service.certificates import write_certificate
 from tests.service.multicast_site import SETTINGS
-from tests.target.stage import MIB, PATIENCE_S, capture_tree, loop_disk, make_tree, need, run
+from tests.target.stage import MIB, PATIENCE_S, capture_tree, loop_disk, make_tree, need, run, staged_disk
 from tests.target.steps.test_install_boot_loader import put_system
 
 from dpd.content.boot_files import BootFiles
@@ -458,21 +458,17 @@ condition = {{ variable = "Nowhere" }}
 
 async def test_a_machine_is_captured_and_its_image_is_deployed_to_another(tmp_path: Path, program: Path) -> None:
     need("wimlib-imagex", "sfdisk", "mkfs.ext4")
-    with loop_disk(tmp_path) as disk, loop_disk(tmp_path, name="other.img") as other:
-        run("sfdisk", "--quiet", "--no-reread", disk, given="label: gpt\nstart=1MiB\n")
-        run("partx", "--add", disk)
-        run("mkfs.ext4", "-q", f"{disk}p1")
-        place = tmp_path / "system"
-        place.mkdir()
-        run("mount", f"{disk}p1", place)
-        tree = make_tree(place)
-        run("umount", place)
+    root = '{ name = "root", size = "rest", format = "ext4" }'
+    with staged_disk(tmp_path, [root]) as made, loop_disk(tmp_path, name="other.img") as other:
+        source = made.volumes.find("root").device
+        make_tree(made.volumes.folder("root"))
+        made.volumes.release_all()
         async with serving(tmp_path, program) as served:
             served.offer(f"""
 [[step]]
 name = "Capture"
 do = "capture_image"
-volume = "{disk}p1"
+volume = "{source}"
 package_id = "CAP00001"
 image_name = "golden"
 compression = "none"
@@ -495,8 +491,7 @@ folder = "copy"
             assert code == EXIT_DONE, out + served.work.joinpath("log").read_text()
             content = served.site.library.find("CAP00001")
             assert (content.source_version, content.images[0].name) == (1, "golden")
-        run("mount", f"{disk}p1", tree)
-        copy = tmp_path / "copy"
+        tree, copy = made.volumes.folder("root"), tmp_path / "copy"
         copy.mkdir()
         run("mount", f"{other}p1", copy)
         try:
@@ -508,7 +503,7 @@ folder = "copy"
             )
             assert ran.stdout + ran.stderr == ""
         finally:
-            run("umount", tree, copy)
+            run("umount", copy)
 
 
 async def test_a_site_that_is_not_there_is_told(tmp_path: Path, program: Path) -> None:
