@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -450,3 +451,26 @@ def test_changing_policy_is_the_same_by_every_door_of_the_site(lab: Lab, speakin
         )
 
     by_each_door_of_the_site(lab, order, outcome, undo)
+
+
+def test_what_some_points_of_a_group_refuse_is_told_beside_where_it_was_done(
+    lab: Lab, speaking: Stage, tmp_path: Path
+) -> None:
+    image = tmp_path / "other.img"
+    image.write_bytes(bytes(1 << 20))
+    assert_done(speaking.by_cli("hq", "content", "add", str(image), "--package", "LAB00002"))
+    page = lab.look_from_site()
+    page.locator("#sessions").get_by_role("button", name="Start…").click()
+    dialog = page.get_by_role("dialog", name="Start a session")
+    dialog.get_by_label("Package").fill("LAB00002")
+    dialog.get_by_label("At", exact=True).select_option("group:all")
+    dialog.get_by_role("button", name="Start", exact=True).click()
+    told = dialog.get_by_role("alert")
+    expect(told).to_contain_text("Done at 1 point, refused at 2.")
+    for name in BRANCHES:
+        expect(told).to_contain_text(f"{name}: ")
+    expect(told).to_contain_text("LAB00002")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    (session,) = assert_done(speaking.by_bus("hq", "GET", "sessions"))["sessions"]
+    assert session["package_id"] == "LAB00002"

@@ -25,7 +25,7 @@ const OVER = new Set(["done", "failed", "skipped"]);
 export class Executions {
   constructor(section, desk) {
     this.desk = desk;
-    this.finder = new Finder("a deployment", "machine, step or state", () => this.#render());
+    this.finder = new Finder("a deployment under way", "machine, step or state", () => this.#render());
     this.panel = new Panel(section, "Deployments under way", { tools: [this.finder.search] });
     this.list = el("ul", { class: "list" });
     this.panel.body.append(this.list, this.finder.all);
@@ -163,7 +163,7 @@ function factsOf(execution) {
     isOpen(execution) && execution.step_name && `now ${plain(execution.step_name, 80)}`,
     isMoving && `${size(execution.done_bytes)} of ${size(execution.total_bytes)}`,
     isMoving && execution.rate_bit_s > 0 && `${(execution.rate_bit_s / 1e6).toFixed(0)} Mbit/s`,
-    plain(execution.message, 200),
+    execution.message !== execution.error && plain(execution.message, 200),
     execution.cancel_reason && `told to stop: ${plain(execution.cancel_reason, 200)}`,
     execution.ended_at > 0 && `after ${duration(execution.ended_at - execution.started_at)}`,
   ];
