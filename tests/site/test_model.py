@@ -18,6 +18,7 @@ from dpd.site.records import (
     Purpose,
     Rerun,
     SiteError,
+    Variable,
 )
 
 
@@ -41,3 +42,13 @@ def test_what_is_said_comes_back_as_it_was() -> None:
 def test_what_is_no_model_is_refused(text: bytes) -> None:
     with pytest.raises(SiteError, match="site model"):
         decode_model(text)
+
+
+def test_variables_go_to_points_with_what_is_secret_and_a_site_of_before_has_none() -> None:
+    secret = Variable("PC-1", "Pass", "hunter2", secret=True)
+    model = SiteModel(
+        deployments=(Deployment(3, "all", "", Purpose.REQUIRED, sequence="debian@3"),), variables=(secret,)
+    )
+    assert decode_model(encode_model(model)) == model
+    before = b'{"deployments": [{"id": 3, "target": "all", "boot_image": "", "purpose": "required"}]}'
+    assert decode_model(before) == SiteModel(deployments=(Deployment(3, "all", "", Purpose.REQUIRED),))
