@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Eight machines take one task sequence at once, behind one port of 100 Mbit/s: what it costs beside one machine alone.
 
