@@ -25,6 +25,7 @@ RECEIVE = '[[step]]\nname = "Receive"\ndo = "join_multicast"\npackage = "LAB0000
 APPLY = '[[step]]\nname = "Apply"\ndo = "apply_os_image"\npackage = "LAB00001"\nvolume = "root"\n'
 LOADER = '[[step]]\nname = "Loader"\ndo = "install_boot_loader"\nvolume = "root"\nesp = "esp"\n'
 RESTART = '[[step]]\nname = "Restart"\ndo = "restart"\n'
+RESUMED = RESTART + 'resume_volume = "root"\n'
 COMMAND = '[[step]]\nname = "Command"\ndo = "run_command_line"\ncommand = "true"\n'
 WHOLE = HEAD + DISK + RECEIVE + APPLY + LOADER + RESTART
 
@@ -64,9 +65,13 @@ def test_a_whole_one_is_right() -> None:
         (WHOLE.replace(LOADER + RESTART, ""), "missing boot loader: expected a step install_boot_loader behind it"),
         (WHOLE.replace(LOADER, "") + LOADER, "missing boot loader: expected a step install_boot_loader before"),
         (WHOLE.replace(LOADER, LOADER + "enabled = false\n"), "missing boot loader"),
-        (WHOLE + COMMAND, "step 6 (Command): is never reached: step 5 (Restart) restarts from disk"),
+        (WHOLE + COMMAND, "step 5 (Restart): resume_volume: step 6 (Command) is never reached"),
+        (WHOLE + COMMAND + "enabled = false\n", "step 6 (Command) is never reached"),
+        (WHOLE.replace(RESTART, RESTART + 'condition = { variable = "A" }\n') + COMMAND, "step 6 (Command) is never"),
+        (WHOLE.replace(RESTART, RESTART + 'to = "network"\n') + COMMAND, "to: a run goes on from its disk alone"),
+        (WHOLE + 'to = "network"\nresume_volume = "root"\n', "to: a run goes on from its disk alone"),
         (
-            WHOLE.replace(APPLY, RESTART + 'to = "network"\n' + APPLY),
+            WHOLE.replace(APPLY, RESUMED + APPLY),
             "step 3 (Restart): restarts between step 2, which",
         ),
         (HEAD + COMMAND + "time_limit_s = 7201\n", "time_limit_s: 7201 is more than the 7200"),
@@ -111,10 +116,11 @@ def test_what_is_refused(text: str, told: str) -> None:
         WHOLE.replace('"root"\n', '"ROOT"\n', 1),
         WHOLE.replace(LOADER, COMMAND.replace("true", "grub-install /dev/sda")),
         WHOLE.replace(LOADER, '[[step]]\nname = "S"\ndo = "run_script"\npackage = "LAB00001"\nfile = "install.sh"\n'),
-        WHOLE.replace(APPLY, RESTART + 'to = "network"\n' + RECEIVE + APPLY),
-        WHOLE.replace(RECEIVE, RECEIVE + 'volume = "root"\n').replace(APPLY, RESTART + 'to = "network"\n' + APPLY),
+        WHOLE.replace(APPLY, RESUMED + RECEIVE + APPLY),
+        WHOLE.replace(RECEIVE, RECEIVE + 'volume = "root"\n').replace(APPLY, RESUMED + APPLY),
         WHOLE.replace(RESTART, RESTART + 'resume_volume = "root"\n') + COMMAND,
-        WHOLE.replace(RESTART, RESTART + 'condition = { variable = "Again" }\n') + COMMAND,
+        WHOLE + 'to = "network"\n',
+        WHOLE + 'resume_volume = "root"\n',
         WHOLE.replace('"LAB00001"\n', '"LAB00009"\nenabled = false\n', 1),
         'firmware = ["uefi"]\n' + HEAD + COMMAND + 'condition = { hardware = "firmware", not_equals = "bios" }\n',
         HEAD + COMMAND + 'condition = { none = [{ all = [{ architecture = "x64" }, { variable = "A" }] }] }\n',
@@ -126,7 +132,7 @@ def test_what_may_well_be_right_is_taken(text: str) -> None:
 
 
 def test_a_restart_in_memory_is_told_of_each_package_once() -> None:
-    text = WHOLE.replace(APPLY, RESTART + 'to = "network"\n' + APPLY + APPLY)
+    text = WHOLE.replace(APPLY, RESUMED + APPLY + APPLY)
     assert sum("restarts between" in each for each in problems_of(text)) == 1
 
 

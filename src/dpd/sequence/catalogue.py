@@ -231,12 +231,12 @@ _CHECK_READINESS = Kind(
     'minimum_ram = "2GiB"\nminimum_disk = "20GB"',
 )
 _RESTART = Kind(
-    "Starts the machine again and goes on at the next step.",
+    "Starts the machine again: as the last step, or to go on at the next one in the new system (resume_volume).",
     (
         Key(
             "to",
             KeyType.CHOICE,
-            "the new system, or the deployment environment by the network",
+            "its disk, or the network; a run goes on from its disk alone",
             "disk",
             ("disk", "network"),
         ),

@@ -141,19 +141,27 @@ def _cannot_take(step: Step, key: str, volume: str, partition: Mapping[str, Valu
 
 def _check_order(sequence: TaskSequence) -> Iterator[SequenceProblem]:
     steps = _steps(sequence)
-    yield from _check_unreachable(steps)
+    yield from _check_restarts(sequence, steps)
     yield from _check_boot_loader(sequence, steps)
     yield from _check_restarts_inside(steps)
 
 
-def _check_unreachable(steps: Sequence[Step]) -> Iterator[SequenceProblem]:
-    """Behind a restart into a system that has nobody to go on."""
-    for at, step in enumerate(steps[:-1]):
-        leaves = step.kind is StepKind.RESTART and step.text("to") == "disk" and not step.text("resume_volume")
-        if leaves and step.condition is None:
-            message = f"is never reached: step {step.id} ({step.name}) restarts from disk, where nobody goes on"
-            yield _problem(steps[at + 1], "", f"{message}; give that one a resume_volume, or move this before it")
-            return
+def _check_restarts(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[SequenceProblem]:
+    """A run goes on behind a restart from the disk alone, where a step has put who goes on."""
+    last = sequence.steps()[-1]
+    for step in steps:
+        resumes = step.kind is StepKind.RESTART and bool(step.text("resume_volume"))
+        if step.kind is not StepKind.RESTART or (step is last and not resumes):
+            continue
+        if step.text("to") != "disk":
+            message = (
+                'a run goes on from its disk alone; expected to = "disk" and a resume_volume, or this as the last step'
+            )
+            yield _problem(step, "to", message)
+        elif not resumes:
+            behind = sequence.steps()[sequence.steps().index(step) + 1]
+            message = f"step {behind.id} ({behind.name}) is never reached: nobody goes on there after this restart"
+            yield _problem(step, "resume_volume", f"{message}; give it a resume_volume, or make it the last step")
 
 
 def _check_boot_loader(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[SequenceProblem]:
