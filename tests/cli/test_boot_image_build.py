@@ -54,7 +54,18 @@ def test_a_winpe_is_built_and_added(asked: Dpd, tmp_path: Path) -> None:
     wim = make_wim(tmp_path / "boot.wim", adk_tree())
     with zipfile.ZipFile(tmp_path / "python.zip", "w") as archive:
         archive.writestr("python.exe", b"MZ")
-    built = asked("boot-image", "build", "--id", "PE1", "--winpe", wim, "--python", tmp_path / "python.zip")
+    built = asked(
+        "boot-image",
+        "build",
+        "--id",
+        "PE1",
+        "--winpe",
+        wim,
+        "--python",
+        tmp_path / "python.zip",
+        "--start",
+        "X:\\run.cmd",
+    )
     assert built.code == 0, built.err
     assert "PE1 version 1" in built.out
     assert asked("boot-image", "show", "PE1", "--json").json["kind"] == "winpe"

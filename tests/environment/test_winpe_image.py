@@ -14,6 +14,7 @@ from dpd.content.wim import tool
 from dpd.environment.winpe_image import WinpeWish, build, start_script
 from dpd.errors import BuildError
 
+COMMAND = r"X:\dpd\python\python.exe X:\dpd\dpd-target.pyz http://dp:8080 LAB00001 -o C:\install.wim"
 STARTNET = "/Windows/System32/startnet.cmd"
 
 
@@ -27,7 +28,7 @@ def wish(tmp_path: Path) -> WinpeWish:
     with zipfile.ZipFile(python, "w") as archive:
         archive.writestr("python.exe", b"MZ")
         archive.writestr("python312.zip", b"library")
-    return WinpeWish(wim, 1, tmp_path / "target.pyz", python, b"PEM", "ab" * 32)
+    return WinpeWish(wim, 1, tmp_path / "target.pyz", python, b"PEM", "ab" * 32, COMMAND)
 
 
 def taken_out(wim: Path, into: Path, *paths: str) -> list[bytes]:
@@ -46,7 +47,8 @@ def test_the_target_its_python_and_a_start_command_are_in_the_copy(wish: WinpeWi
         made, tmp_path / "taken", "/dpd/dpd-target.pyz", "/dpd/python/python.exe", "/dpd/signing-key", STARTNET
     )
     assert (target, python, key) == (b"zipapp", b"MZ", b"ab" * 32 + b"\n")
-    assert rb"X:\dpd\python\python.exe -I -S X:\dpd\dpd-target.pyz deploy" in start
+    assert b"wpeinit\r\n" in start
+    assert f"\n{COMMAND}\r\n".encode() in start
     assert len(tool.list_paths(made, 1)) > len(tool.list_paths(wish.wim, 1))
 
 
@@ -64,14 +66,22 @@ def test_what_was_built_before_is_built_anew(wish: WinpeWish, tmp_path: Path) ->
 
 
 def test_lines_of_the_start_script_end_as_windows_expects() -> None:
-    lines = start_script("").split(b"\n")
+    lines = start_script(COMMAND).split(b"\n")
     assert all(line.endswith(b"\r") for line in lines[:-1])
-    assert b"@START@" not in start_script("")
+    assert b"@START@" not in start_script(COMMAND)
 
 
-def test_without_a_python_the_next_step_is_told(wish: WinpeWish, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="--python"):
-        build(replace(wish, python=None), tmp_path)
+def test_without_a_command_the_next_step_is_told(wish: WinpeWish, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="--start"):
+        build(replace(wish, start=""), tmp_path)
+
+
+@with_wimlib
+def test_a_winpe_that_has_its_own_python_needs_none(wish: WinpeWish, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    made = build(replace(wish, python=None), tmp_path / "out")
+    assert "/dpd/dpd-target.pyz" in tool.list_paths(made, 1)
+    assert "/dpd/python" not in tool.list_paths(made, 1)
 
 
 @pytest.mark.parametrize(

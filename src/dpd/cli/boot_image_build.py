@@ -36,7 +36,7 @@ def build(
     python: Annotated[
         Path | None, typer.Option(metavar="ZIP", help="For WinPE: Python's embeddable distribution of python.org.")
     ] = None,
-    start: Annotated[str, typer.Option(metavar="COMMAND", help="For WinPE: what is run instead of the target.")] = "",
+    start: Annotated[str, typer.Option(metavar="COMMAND", help="For WinPE: what it runs.")] = "",
     ca_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PEM file of the authority behind https addresses of the site.")
     ] = None,

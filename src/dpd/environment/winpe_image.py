@@ -16,7 +16,6 @@ from dpd.errors import BuildError
 
 FOLDER = "/dpd"
 START = "/Windows/System32/startnet.cmd"
-OWN_START = "/dpd/start.cmd"
 PYTHON = "python.exe"
 NAME = "boot.wim"
 
@@ -37,9 +36,10 @@ class WinpeWish:
 
 def build(wish: WinpeWish, folder: Path) -> Path:
     """A copy of the WIM with the target in it; the operator's own stays as it is. Raises BuildError, ContentError."""
-    if wish.python is None and not wish.start:
+    if not wish.start:
         raise BuildError(
-            "WinPE has no Python: give its embeddable distribution with --python, or a command of your own with --start"
+            "say with --start what WinPE is to run, such as X:\\dpd\\run.cmd or a command with the target; the target's own `deploy` is "
+            "for Linux"
         )
     made = folder / NAME
     with tempfile.TemporaryDirectory(prefix="dpd-winpe-", dir=folder) as work:
@@ -69,8 +69,7 @@ def start_script(command: str) -> bytes:
     """startnet.cmd, which WinPE runs; lines end as cmd.exe expects."""
     text = (resources.files("dpd.environment") / "files" / "startnet.cmd").read_text(encoding="ascii")
     lines = [line for line in text.splitlines() if not line.startswith("rem ")]
-    own = command or rf"X:\dpd\python\{PYTHON} -I -S X:\dpd\dpd-target.pyz deploy"
-    return "".join(f"{line}\r\n" for line in lines).replace("@START@", own).encode()
+    return "".join(f"{line}\r\n" for line in lines).replace("@START@", command).encode()
 
 
 def _unpack(archive: Path, folder: Path) -> None:
