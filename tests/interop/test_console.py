@@ -227,10 +227,11 @@ def test_a_required_deployment_is_counted_made_and_removed_by_keyboard_alone(sta
         page.keyboard.press("Enter")
         dialog = page.get_by_role("dialog", name="Deploy a boot image")
         expect(dialog.get_by_label("For", exact=True)).to_be_focused()
-        page.keyboard.type("All")
         for _ in range(2):
-            page.keyboard.press("Tab")
-        page.keyboard.type("Req")
+            page.keyboard.press("ArrowDown")
+        expect(dialog.get_by_label("For", exact=True)).to_have_value("all")
+        tab_to(page, "Purpose")
+        page.keyboard.press("ArrowDown")
         expect(dialog.get_by_label("Purpose")).to_have_value("required")
         tab_to(page, "Deploy")
         page.keyboard.press("Enter")
@@ -274,8 +275,11 @@ def tab_to(page: Page, name: str) -> None:
     for _ in range(80):
         page.keyboard.press("Tab")
         told = page.evaluate(
-            "() => [document.activeElement.ariaLabel ?? document.activeElement.innerText.trim(), "
-            "getComputedStyle(document.activeElement).outlineStyle]"
+            """() => {
+              const node = document.activeElement;
+              const name = node.ariaLabel ?? (node.labels?.[0] ?? node).innerText.trim();
+              return [name, getComputedStyle(node).outlineStyle];
+            }"""
         )
         if told[0] == name:
             assert told[1] != "none"
