@@ -6,11 +6,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from dpd.distribution.jobs.job import JobState
+from dpd.settings import Settings
 from dpd.telemetry.status_messages import (
     CATALOGUE,
     MalformedStatusMessage,
@@ -31,6 +33,10 @@ OTHER_NOTES = {
     "service/file_answers.py": "steps of a download, for the journal",
     "site/model_checks.py": "names that are taken",
 }
+TABLES = {each.name: getattr(Settings(), each.name) for each in fields(Settings)}
+SETTINGS = frozenset(  # such as "bus.token_file", which messages of errors name
+    f"{name}.{key.name}" for name, table in TABLES.items() if is_dataclass(table) for key in fields(table)
+)
 FILE = re.compile(r".*\.(db|sock|toml|ipxe|wim|sdi|stl|efi|lock|key)")  # looks like an event's name and is none
 
 
@@ -68,8 +74,12 @@ def _named(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             prefix, dot, _ = node.value.partition(".")
-            if dot and prefix in PREFIXES and NAME.fullmatch(node.value) and not FILE.fullmatch(node.value):
+            if dot and prefix in PREFIXES and NAME.fullmatch(node.value) and not _is_other(node.value):
                 yield node.value
+
+
+def _is_other(name: str) -> bool:
+    return name in SETTINGS or FILE.fullmatch(name) is not None
 
 
 def test_every_event_that_is_noted_anywhere_is_in_the_catalogue() -> None:
