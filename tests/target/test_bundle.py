@@ -110,6 +110,30 @@ def test_events_are_readable_by_whoever_started_it(bundle: Path, tmp_path: Path)
     assert [json.loads(line)["event"] for line in run.stdout.splitlines()] == ["waiting", "failed"]
 
 
+def test_it_deploys_with_the_standard_library_alone(bundle: Path, tmp_path: Path) -> None:
+    """3: nothing booted this machine, which it finds out when all of its imports are done."""
+    watch = tmp_path / "watch.py"
+    watch.write_text(WATCH)
+    (tmp_path / "cmdline").write_text("quiet\n")
+    command = [
+        *ALONE,
+        str(watch),
+        str(bundle),
+        "deploy",
+        "--work",
+        str(tmp_path),
+        "--command-line",
+        str(tmp_path / "cmdline"),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 3, run.stderr
+    told, loaded = run.stdout.splitlines()
+    assert told.startswith("dpd: the kernel's command line has no dpd.server=URL")
+    standard = sys.stdlib_module_names | set(sys.builtin_module_names) | {"__main__", "dpd"}
+    foreign = {name for name in json.loads(loaded)["from"] if name.partition(".")[0] not in standard}
+    assert foreign == set()
+
+
 def test_it_tests_the_network_too(bundle: Path) -> None:
     command = [*ALONE, str(bundle), "mc-test", "http://127.0.0.1:1", "--json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

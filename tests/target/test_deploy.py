@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -253,6 +254,58 @@ async def test_killed_it_goes_on_with_the_step_in_which_it_was(tmp_path: Path, p
         assert served.states() == ["done"] * 3
         assert (tmp_path / "first").read_text() + (tmp_path / "third").read_text() == "x\nx\n"
         await asyncio.to_thread(subprocess.run, ["kill", "-9", (tmp_path / "pid").read_text().strip()], check=False)
+
+
+@pytest.mark.parametrize("moment", ["after the image", "before the image"])
+async def test_a_machine_whose_power_is_cut_boots_again_and_is_deployed(
+    tmp_path: Path, program: Path, moment: str
+) -> None:
+    need("wimlib-imagex", "sfdisk", "mkfs.ext4")
+    with loop_disk(tmp_path) as disk:
+        async with serving(tmp_path, program) as served:
+            served.site.library.publish(capture_tree(make_tree(tmp_path / "tree"), tmp_path / "os1.wim"), "OS1")
+            gate = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/gate ]; do sleep 0.1; done"
+            image = '[[step]]\nname = "Data"\ndo = "apply_data_image"\npackage = "OS1"\nvolume = "root"\n'
+            cut = command("Gate", gate)
+            served.offer(
+                f"""
+[[step]]
+name = "Disk"
+do = "partition_disk"
+disk = "{disk}"
+partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+
+"""
+                + (image + cut if moment == "after the image" else cut + image)
+            )
+            served.boot()
+            process = served.begin()
+            await wait_for((tmp_path / "begun").exists)
+            process.kill()
+            (tmp_path / "gate").touch()
+            await asyncio.to_thread(process.wait)
+            lose_power(served.work)
+            first = served.execution.id
+            served.boot()
+            code, out = await served.deploy()
+            assert code == EXIT_DONE, out
+            assert served.execution.id != first
+            assert served.state() is ExecutionState.DONE
+            assert not served.site.book.find(first).is_open
+        place = tmp_path / "look"
+        place.mkdir()
+        run("mount", f"{disk}p1", place)
+        try:
+            assert (place / "etc/hostname").read_text() == "image\n"
+        finally:
+            run("umount", place)
+
+
+def lose_power(work: Path) -> None:
+    """Nothing that was in memory is there any more, and nothing is mounted."""
+    for place in (work / "volumes").glob("*"):
+        subprocess.run(["umount", place], check=False, capture_output=True)
+    shutil.rmtree(work)
 
 
 async def test_while_the_site_is_away_it_goes_on_and_tells_afterwards(tmp_path: Path, program: Path) -> None:

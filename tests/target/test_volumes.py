@@ -10,6 +10,7 @@ from tests.target.stage import Stage, staged_disk
 
 from dpd.target.state import Received, Volume
 from dpd.target.step_failure import StepFailed
+from dpd.target.volumes import inside
 
 ROOT = '{ name = "root", size = "50%", format = "ext4" }'
 DATA = '{ name = "data", size = "rest", format = "ext4" }'
@@ -81,6 +82,13 @@ def test_a_disk_that_is_gone_is_told(tmp_path: Path) -> None:
     stage.state.volumes.append(Volume("x", "/dev/none0", 1, "/dev/none1", format="ext4"))
     with pytest.raises(StepFailed, match="is the disk still connected"):
         stage.volumes.folder("x")
+
+
+@pytest.mark.parametrize("path", ["", "/", "a/b", "/a/b", "link/b"])
+def test_a_path_within_a_volume_stays_within(tmp_path: Path, path: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    assert inside(tmp_path, path) == tmp_path / path.lstrip("/")
 
 
 def test_what_was_received_on_a_disk_is_gone_with_its_partitions(tmp_path: Path) -> None:

@@ -141,10 +141,13 @@ def device_of(volume: Volume) -> str:
 
 def inside(root: Path, path: str) -> Path:
     """A path within a folder, and not beside it. Raises StepFailed."""
+    if not path.strip("/"):
+        return root
     place = root / path.lstrip("/")
     parent = Path(os.path.realpath(place.parent))
     real_root = Path(os.path.realpath(root))
-    if ".." in place.relative_to(root).parts or not parent.is_relative_to(real_root):
+    leads_out = place.is_dir() and not Path(os.path.realpath(place)).is_relative_to(real_root)
+    if ".." in place.relative_to(root).parts or not parent.is_relative_to(real_root) or leads_out:
         raise StepFailed(
             f"{path}: leads out of its volume; expected a path below the volume's root, through no link to elsewhere"
         )
