@@ -42,12 +42,14 @@ class Guest:
         *firmware: str | Path,
         program: str = QEMU,
         disk: Path | None = None,
+        disk_first: bool = False,
         restarts: bool = False,
     ) -> None:
-        """`disk`: a raw image, which firmware tries behind the network. `restarts`: a machine that restarts does so; else that
-        ends it."""
+        """`disk`: a raw image, which firmware tries behind the network, or before it where that is `disk_first`. `restarts`: a
+        machine that restarts does so; else that ends it."""
         self._mac = mac
-        self.tap = lan.add_tap("tap-" + mac.replace(":", "")[-6:])  # its port of the switch
+        start = "disk" if disk_first else "tap"  # another port for another run of the same machine
+        self.tap = lan.add_tap(f"{start}-{mac.replace(':', '')[-6:]}")  # its port of the switch
         self._command = [
             *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic"),
             *(() if restarts else ("-no-reboot",)),
@@ -56,7 +58,7 @@ class Guest:
             *("-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no"),
             *map(str, firmware),
             *(() if disk is None else ("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}")),
-            *(() if disk is None else ("-device", "virtio-blk-pci,drive=disk,bootindex=1")),
+            *(() if disk is None else ("-device", f"virtio-blk-pci,drive=disk,bootindex={0 if disk_first else 2}")),
         ]
         self._switch = lan.switch
         self._received = bytearray()
@@ -66,7 +68,7 @@ class Guest:
         cls, lan: Lan, mac: str, card: str = "virtio-net-pci", *, disk: Path | None = None, restarts: bool = False
     ) -> Guest:
         """SeaBIOS, and the network card's boot ROM, which is iPXE; `graphics=off` brings both to the serial line."""
-        network = f"{card},netdev=lan,mac={mac},bootindex=0"
+        network = f"{card},netdev=lan,mac={mac},bootindex=1"
         return cls(lan, mac, "-M", "pc,graphics=off", "-device", network, disk=disk, restarts=restarts)
 
     @classmethod
@@ -78,14 +80,14 @@ class Guest:
         *options: str,
         http: bool = False,
         disk: Path | None = None,
-        restarts: bool = False,
+        disk_first: bool = False,
     ) -> Guest:
         """OVMF with EDK2's own network driver and PXE client (an empty romfile takes iPXE's ROM off the card), or its
         HTTP boot, which is what is left when PXE is switched off in the firmware."""
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
         firmware = _edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES)
-        return cls(lan, mac, "-M", "q35", *firmware, *switches, *options, disk=disk, restarts=restarts)
+        return cls(lan, mac, "-M", "q35", *firmware, *switches, *options, disk=disk, disk_first=disk_first)
 
     @classmethod
     def uefi_ipv6(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
@@ -139,6 +141,13 @@ class Guest:
                 f"(limit {timeout_s:.0f} s, QEMU status {self._process.poll()}); it ends:\n{self.console[-1500:]}"
             )
 
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Read the serial line until the machine ends. Raises AssertionError with the last lines when time is over."""
+        deadline = time.monotonic() + timeout_s
+        while self._read(deadline - time.monotonic()):
+            pass
+        assert time.monotonic() < deadline, f"{self._mac} still runs (limit {timeout_s:.0f} s):\n{self.console[-1500:]}"
+
     def watch(self, duration_s: float) -> str:
         """Read the serial line that long; what came on it in that time."""
         before, deadline = len(self.console), time.monotonic() + duration_s
@@ -160,5 +169,5 @@ def _edk2(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
     """The firmware with a variable store of its own, and a network card that it drives itself."""
     own = Path(shutil.copy(variables, directory / f"vars-{mac.replace(':', '')}.fd"))
     flash = "if=pflash,format=raw,unit={},file={},readonly={}"
-    card = f"virtio-net-pci,netdev=lan,mac={mac},bootindex=0,romfile="
+    card = f"virtio-net-pci,netdev=lan,mac={mac},bootindex=1,romfile="
     return ["-drive", flash.format(0, code, "on"), "-drive", flash.format(1, own, "off"), "-device", card]
