@@ -66,6 +66,8 @@ def wait_refused(port: int) -> None:
     while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        except ConnectionResetError:  # it was closed while we waited to be accepted
+            continue
         except ConnectionRefusedError:
             return
     raise AssertionError(f"port {port} still takes connections")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -24,6 +24,8 @@ from tests.cli.conftest import Dpd
 from tests.daemon_process import DaemonProcess
 
 from dpd.telemetry.status_messages import CATALOGUE
+
+PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -33,11 +35,17 @@ def package(asked: Dpd, image: Path) -> Iterator[str]:
     asked("content", "remove", "EVENTS1")
 
 
+def told_of(asked: Dpd, session: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in asked("events", "--json").out.splitlines()]
+    return [line for line in lines if line["fields"].get("session") == session]
+
+
 def test_what_happened_is_listed_by_line_and_as_json(asked: Dpd, package: str) -> None:
     number = asked("session", "start", package, "--json").json["session_id"]
     assert asked("session", "stop", number).code == 0
-    lines = [json.loads(line) for line in asked("events", "--json").out.splitlines()]
-    mine = [line for line in lines if line["fields"].get("session") == number]
+    deadline = time.monotonic() + PATIENCE_S
+    while len(mine := told_of(asked, number)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)  # its thread ends a moment after the answer
     assert [(line["event"], line["severity"]) for line in mine] == [
         ("session_started", "info"),
         ("session_ended", "info"),
