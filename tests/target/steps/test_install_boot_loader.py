@@ -61,6 +61,8 @@ def test_grub_for_uefi_goes_where_every_firmware_looks(tmp_path: Path) -> None:
         called = (root / "called").read_text().splitlines()
         assert called[0] == "--target x86_64-efi --removable --no-nvram --efi-directory /boot/efi"
         assert "lost+found" in called  # the EFI system partition's own root is there
+        menu = (stage.volumes.folder("esp") / "EFI/debian/grub.cfg").read_text()
+        assert stage.volumes.find("root").uuid in menu
         stage.volumes.release("root")
         assert list((stage.volumes.folder("root") / "boot/efi").iterdir()) == []
 

@@ -78,11 +78,18 @@ def _copy(work: Work, root: Path, volume: Volume, esp: Volume, source: str) -> s
         if confirm.is_file():
             shutil.copyfile(confirm, folder / MOK_NAMES[architecture])
     if volume.format in ("ext4", "btrfs"):
-        for name in ("BOOT", _distribution(root)):  # a signed GRUB looks below its distribution's name
-            stub_place = folder.parent / name / "grub.cfg"
-            stub_place.parent.mkdir(exist_ok=True)
-            stub_place.write_text(stub(volume), "utf-8")
+        _point_to_menu(folder.parent, root, volume)
     return f"{', '.join(copied)} on {esp.name}"
+
+
+def _point_to_menu(efi: Path, root: Path, volume: Volume) -> None:
+    """A signed GRUB looks below its distribution's name, whatever folder it lies in. What grub-install has written for this file
+    system stays."""
+    for name in ("BOOT", _distribution(root)):
+        place = efi / name / "grub.cfg"
+        if not place.exists() or volume.uuid not in place.read_text("utf-8", "replace"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(stub(volume), "utf-8")
 
 
 def _distribution(root: Path) -> str:
@@ -103,7 +110,10 @@ def _install_grub(work: Work, volume: Volume, root: Path, esp: Volume | None) ->
     device_map.parent.mkdir(parents=True, exist_ok=True)
     device_map.write_text(f"(hd0) {volume.disk}\n", "ascii")
     try:
-        return _run_grub_install(work, volume, root, esp, target, options)
+        said = _run_grub_install(work, volume, root, esp, target, options)
+        if esp and volume.format in ("ext4", "btrfs"):
+            _point_to_menu(work.volumes.folder(esp.name) / "EFI", root, volume)
+        return said
     finally:
         device_map.unlink(missing_ok=True)
 
