@@ -50,6 +50,7 @@ EXPECTED = {
     "tags": 'words or "key=value" with a comma between them, such as lab,language=de-DE',
     "architecture": "x86, x64 or arm64",
     "execution": "16 hex digits, as `dpd deploy list` shows them",
+    "sequence": "1 to 50 of A-Z a-z 0-9 . _ - beginning with a letter or digit, as `dpd sequence list` shows them",
     "before": "16 hex digits, the last one of the page before",
     "session_id": "hex digits, as `dpd session list` shows them",
     "member": "8 hex digits, as `dpd session members` shows them",
