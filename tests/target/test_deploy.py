@@ -593,6 +593,9 @@ async def test_a_sequence_of_another_key_is_not_run(tmp_path: Path, program: Pat
         assert code == EXIT_FAILED
         assert "signed by the key" in out
         assert not (tmp_path / "ran").exists()
+        assert served.state() is ExecutionState.FAILED
+        assert "signed by the key" in served.execution.error + served.execution.message
+        assert not (served.work / "run.json").exists()
         (served.dpd / "signing-key").write_text("zz")
         code, out = await served.deploy()
         assert "expected dpd's public key as 64 hexadecimal digits" in out

@@ -21,8 +21,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from dpd.errors import DpdError
-from dpd.sequence.exchange import MAX_MACS, Hello, Offer, Resume, Welcome
-from dpd.sequence.records import Facts
+from dpd.sequence.exchange import (
+    MAX_MACS,
+    MAX_MESSAGE_CHARACTERS,
+    Hello,
+    Offer,
+    Report,
+    Resume,
+    StepState,
+    Welcome,
+)
+from dpd.sequence.records import Facts, SequenceError
 from dpd.sequence.signed import read_signed
 from dpd.target import command_line, facts, menu, restarting
 from dpd.target.command_line import Boot, NotBooted
@@ -158,7 +167,11 @@ class Deployment:
     # ----
 
     def _go(self, desk: Desk, state: State, told: Facts, public_key: bytes | None) -> int:
-        sequence, _ = read_signed(state.document, public_key)
+        try:
+            sequence, _ = read_signed(state.document, public_key)
+        except SequenceError as error:
+            self._refuse(desk, state, str(error))
+            raise
         run = Run(sequence, state, self._file, desk, told, self._home, self._work, self._ca_file, public_key, show)
         end = run.run()
         is_told = run.finish(end, self._options.patience)
@@ -173,6 +186,15 @@ class Deployment:
         if end is End.DONE and run.wants_restart:
             return self._restart(run.programs)
         return EXIT_DONE if end is End.DONE else EXIT_FAILED
+
+    def _refuse(self, desk: Desk, state: State, message: str) -> None:
+        """A sequence that is not to be run: the site is told, and nothing of it stays."""
+        report = Report(state.next_number, time.time(), "", StepState.SEQUENCE_FAILED, message[:MAX_MESSAGE_CHARACTERS])
+        try:
+            desk.report(state.execution, (report,))
+        except DpdError as error:
+            show(f"the distribution point could not be told: {error}")
+        self._forget(state)
 
     def _forget(self, state: State) -> None:
         self._file.remove()
