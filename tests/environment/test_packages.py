@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_the_list_of_a_build_pins_the_next(filled: Repository, tmp_path: Path) -
         opened(filled, tmp_path, replace(told, sha256="0" * 64)).fetch(["other"])
     with pytest.raises(BuildError, match=r"'0.9-1' for 'other'"):
         opened(filled, tmp_path, replace(told, version="0.9-1")).fetch(["other"])
+
+
+def test_two_builds_at_once_share_what_one_of_them_fetches(filled: Repository, tmp_path: Path) -> None:
+    def build(_: int) -> bytes:
+        packages = opened(filled, tmp_path)
+        folders = [packages.unpacked(archive) for archive in packages.fetch(["tool"]).values()]
+        return b"".join(path.read_bytes() for folder in folders for path in folder.rglob("*.so"))
+
+    with ThreadPoolExecutor(4) as builders:
+        assert set(builders.map(build, range(4))) == {b"library"}
 
 
 def test_a_line_that_is_no_package_is_named() -> None:

@@ -4,6 +4,7 @@ asked and not told. apt checks their signatures and hashes as always."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -11,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -89,6 +91,8 @@ class Packages:
             "Dir::State::status": "/dev/null",
             "Dir::Cache": str(self._folder),
             "Dir::Cache::archives": str(self._archives),
+            "Dir::Cache::pkgcache": "",  # which another build would change meanwhile
+            "Dir::Cache::srcpkgcache": "",
         }
         if sources is not None:
             settings |= {"Dir::Etc::SourceList": str(sources.resolve()), "Dir::Etc::SourceParts": "/dev/null"}
@@ -96,7 +100,8 @@ class Packages:
         if not is_ours:
             (own_lists / "partial").mkdir(parents=True, exist_ok=True)
             (self._folder / "state").mkdir(exist_ok=True)
-            self._run("apt-get", "update")
+            with self._alone():
+                self._run("apt-get", "update")
 
     def kernel(self, package: str) -> str:
         """The package of the kernel that this one stands for."""
@@ -110,9 +115,10 @@ class Packages:
         """These, and whatever they need; the archive of each by its package's name. Raises BuildError."""
         wanted = [f"{name}={self._pinned[name].version}" if name in self._pinned else name for name in names]
         offers = self._needed_by(wanted) if with_needed else self._offers("download", wanted)
-        lacking = [offer for offer in offers if not offer.is_in(self._archives)]
-        if lacking:
-            self._run("apt-get", "download", *(str(offer) for offer in lacking), where=self._archives)
+        with self._alone():
+            lacking = [offer for offer in offers if not offer.is_in(self._archives)]
+            if lacking:
+                self._run("apt-get", "download", *(str(offer) for offer in lacking), where=self._archives)
         found = {offer.name: self._archives / offer.file for offer in offers}
         for name, path in found.items():
             self._check(name, path)
@@ -121,15 +127,21 @@ class Packages:
     def unpacked(self, archive: Path) -> Path:
         """The folder with what is in that archive."""
         folder = self._folder / "unpacked" / archive.stem
-        if not folder.is_dir():
-            unfinished = folder.with_name(f".{archive.stem}.{os.getpid()}")
-            unfinished.mkdir(parents=True)
-            try:
+        with self._alone():
+            if not folder.is_dir():
+                unfinished = folder.with_name(f".{archive.stem}")
+                shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed
+                unfinished.mkdir(parents=True)
                 self._run("dpkg-deb", "--extract", str(archive), str(unfinished))
                 unfinished.rename(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
         return folder
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two builds may share the folder: only one of them at a time changes what is in it."""
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _needed_by(self, wanted: Sequence[str]) -> list[_Offer]:
         """All of them; apt leaves out what it has already, so it is asked as if it had nothing."""
