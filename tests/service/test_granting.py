@@ -26,7 +26,10 @@ class Judge:
     def decide(self, request: BootRequest) -> Decision:
         return self.decision
 
-    def issue(self, request: BootRequest, decision: Decision) -> object:
+    def grant(self, request: BootRequest, decision: Decision) -> object:
+        return None
+
+    def begin(self, request: BootRequest, decision: Decision) -> object:
         return None
 
     def bind(self, address: str, mac: str) -> None:

@@ -34,6 +34,7 @@ class Judge:
 
     decision: Decision = field(default_factory=lambda: DEFAULT)
     requests: list[BootRequest] = field(default_factory=list)
+    granted: list[BootRequest] = field(default_factory=list)
     issued: list[BootRequest] = field(default_factory=list)
     bound: dict[str, str] = field(default_factory=dict)
 
@@ -41,7 +42,10 @@ class Judge:
         self.requests.append(request)
         return self.decision
 
-    def issue(self, request: BootRequest, decision: Decision) -> None:
+    def grant(self, request: BootRequest, decision: Decision) -> None:
+        self.granted.append(request)
+
+    def begin(self, request: BootRequest, decision: Decision) -> None:
         self.issued.append(request)
 
     def bind(self, address: str, mac: str) -> None:
@@ -120,10 +124,12 @@ def test_policy_is_asked_about_the_machine_and_where_it_is(site: Site) -> None:
     assert (first.event, first.fields["relay"], first.fields["family"]) == ("discover", "fd99::1", 6)
 
 
-def test_a_ticket_is_made_when_the_answer_has_left_and_not_before(site: Site) -> None:
+def test_a_ticket_is_there_before_the_answer_leaves_and_the_run_counts_when_it_has(site: Site) -> None:
     prepared = site.prepare()
     assert prepared is not None
-    assert site.judge.issued == []
+    assert site.judge.granted == []
+    site.answers.leaves(prepared)
+    assert (site.judge.granted, site.judge.issued) == ([prepared.request], [])
     site.answers.sent(prepared)
     assert site.judge.issued == [prepared.request]
     assert site.journal.story(MAC)[-1].event == "offer"

@@ -31,6 +31,7 @@ class Judge:
 
     decision: Decision
     asked: list[BootRequest] = field(default_factory=list)
+    granted: list[BootRequest] = field(default_factory=list)
     issued: list[BootRequest] = field(default_factory=list)
     bound: dict[str, str] = field(default_factory=dict)
 
@@ -38,7 +39,10 @@ class Judge:
         self.asked.append(request)
         return self.decision
 
-    def issue(self, request: BootRequest, decision: Decision) -> None:
+    def grant(self, request: BootRequest, decision: Decision) -> None:
+        self.granted.append(request)
+
+    def begin(self, request: BootRequest, decision: Decision) -> None:
         assert decision is self.decision
         self.issued.append(request)
 
@@ -80,6 +84,7 @@ class Desk:
         """The answer, which has left."""
         prepared = self.prepare(message, arrival)
         assert prepared is not None
+        self.answers.leaves(prepared)
         self.answers.sent(prepared)
         return decode(prepared.reply.payload)
 
@@ -112,11 +117,13 @@ def test_an_http_client_is_judged_by_its_processor() -> None:
     assert desk.judge.asked[0].arch == "uefi-x64"
 
 
-def test_a_boot_image_gives_its_loader_and_its_bcd_and_the_ticket_follows_the_answer() -> None:
+def test_a_boot_image_gives_its_loader_and_its_bcd_the_ticket_goes_before_the_answer_and_the_run_follows_it() -> None:
     desk = Desk(BOOT)
     prepared = desk.prepare(captured("edk2-x64-discover"))
     assert prepared is not None
-    assert desk.judge.issued == []
+    assert desk.judge.granted == []
+    desk.answers.leaves(prepared)
+    assert (desk.judge.granted, desk.judge.issued) == (desk.judge.asked, [])
     desk.answers.sent(prepared)
     assert desk.judge.issued == desk.judge.asked
     offer = decode(prepared.reply.payload)

@@ -30,7 +30,9 @@ class BootJudge(Protocol):
 
     def decide(self, request: BootRequest) -> Decision: ...
 
-    def issue(self, request: BootRequest, decision: Decision) -> object: ...
+    def grant(self, request: BootRequest, decision: Decision) -> object: ...
+
+    def begin(self, request: BootRequest, decision: Decision) -> object: ...
 
     def bind(self, address: str, mac: str) -> None: ...
 
@@ -43,7 +45,10 @@ class EverybodyBoots:
     def decide(self, request: BootRequest) -> Decision:
         return self._decision
 
-    def issue(self, request: BootRequest, decision: Decision) -> object:
+    def grant(self, request: BootRequest, decision: Decision) -> object:
+        return None
+
+    def begin(self, request: BootRequest, decision: Decision) -> object:
         return None
 
     def bind(self, address: str, mac: str) -> None:
@@ -112,9 +117,13 @@ class Granting:
             message=decision.message,
         )
 
-    def issue(self, request: BootRequest, decision: Decision) -> None:
-        """An answer with a file has left: the machine may fetch it."""
-        self._judge.issue(request, decision)
+    def permit(self, request: BootRequest, decision: Decision) -> None:
+        """An answer with a file is about to leave: the machine may fetch it."""
+        self._judge.grant(request, decision)
+
+    def begin(self, request: BootRequest, decision: Decision) -> None:
+        """It has left."""
+        self._judge.begin(request, decision)
 
     def bind(self, address: str | None, mac: str) -> None:
         """From now on this address is that machine's, for its story and for its ticket."""

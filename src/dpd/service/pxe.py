@@ -152,6 +152,7 @@ class PxeService:
         """Send the answer from the address that the client asked, a broadcast by its interface alone."""
         reply = prepared.reply
         interface = datagram.interface if reply.is_broadcast else 0
+        self._answers.leaves(prepared)
         try:
             port = self._open_ports[key]
             sent = port.send(reply.payload, reply.destination, interface=interface, local=datagram.answer_from)

@@ -189,6 +189,7 @@ class Pxe6Service:
     def _send(self, sock: socket.socket, datagram: Datagram, prepared: Prepared6) -> None:
         """Send the answer from the address that was asked; after a multicast the kernel has the right one."""
         reply = prepared.reply
+        self._answers.leaves(prepared)
         try:
             sent = send_datagram(sock, reply.payload, reply.destination, local=datagram.answer_from)
         except OSError as error:

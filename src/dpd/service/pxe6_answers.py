@@ -174,10 +174,14 @@ class Pxe6Answers:
         self._journal.note(mac, "ignored", **about)
         log.debug("boot client not answered", extra={"mac": mac, **about})
 
+    def leaves(self, prepared: Prepared6) -> None:
+        """The answer is about to leave: let the machine have what it is promised."""
+        self._granting.permit(prepared.request, prepared.decision)
+
     def sent(self, prepared: Prepared6) -> None:
-        """The answer has left: count it, write it down, and let the machine have what it was promised."""
+        """The answer has left: count it and write it down."""
         reply = prepared.reply
-        self._granting.issue(prepared.request, prepared.decision)
+        self._granting.begin(prepared.request, prepared.decision)
         is_advertise = reply.message_type is MessageType.ADVERTISE
         bump(self.stats.advertises if is_advertise else self.stats.replies, reply.machine.client_class.value)
         about: Fields = {

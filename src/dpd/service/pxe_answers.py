@@ -158,12 +158,17 @@ class PxeAnswers:
         self._journal.note(mac, "ignored", **about)
         log.debug("boot client not answered", extra={"mac": mac, **about})
 
+    def leaves(self, prepared: Prepared) -> None:
+        """The answer is about to leave: let the machine have what it is promised."""
+        if prepared.reply.hands_out:
+            self._granting.permit(prepared.request, prepared.decision)
+
     def sent(self, prepared: Prepared) -> None:
-        """The answer has left: count it, write it down, and let the machine have what it was promised."""
+        """The answer has left: count it and write it down."""
         reply = prepared.reply
         machine = reply.machine
         if reply.hands_out:
-            self._granting.issue(prepared.request, prepared.decision)
+            self._granting.begin(prepared.request, prepared.decision)
         is_offer = reply.message_type is OFFER
         bump(self.stats.offers if is_offer else self.stats.acks, machine.client_class)
         answered = reply.rule, reply.loader, reply.destination, reply.server, reply.flow

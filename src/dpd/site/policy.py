@@ -156,14 +156,15 @@ class BootPolicy:
             return decision
 
     def issue(self, request: BootRequest, decision: Decision) -> BootTicket:
-        """The ticket for an answer; to be called when the answer leaves. A required deployment counts as given from here on."""
+        """The ticket for an answer, which leaves at once."""
+        ticket = self.grant(request, decision)
+        self.begin(request, decision)
+        return ticket
+
+    def grant(self, request: BootRequest, decision: Decision) -> BootTicket:
+        """The ticket, before its answer leaves: on a short way a machine asks for its first file before we have said more."""
         with self._lock:
             at = request.at or self._clock()
-            if decision.outcome is not _WAIT and len(self._room):
-                self._stop_waiting(request.mac)
-            if decision.cause is _REQUIRED:
-                self._note_run(request, decision, at)
-            earlier = self._tickets.of_mac(request.mac)
             if not request.at:
                 request = replace(request, at=at)
             ticket = self._tickets.issue(request, decision, self._stance.ticket_lifetime_s)
@@ -171,9 +172,19 @@ class BootPolicy:
             self._grants.move_to_end(request.mac)
             while len(self._grants) > CAPACITY:
                 self._grants.popitem(last=False)
-            if earlier is None or earlier.id != ticket.id:
-                self._tell_ticket(ticket)
             return ticket
+
+    def begin(self, request: BootRequest, decision: Decision) -> None:
+        """The answer has left: a required deployment counts as given from here on."""
+        with self._lock:
+            if decision.outcome is not _WAIT and len(self._room):
+                self._stop_waiting(request.mac)
+            if decision.cause is _REQUIRED:
+                self._note_run(request, decision, request.at or self._clock())
+            ticket = self._tickets.of_mac(request.mac)
+            if ticket is not None and not ticket.is_told:  # None: a change of policy has taken it back meanwhile
+                ticket.is_told = True
+                self._tell_ticket(ticket)
 
     def bind(self, address: str, mac: str) -> None:
         """From now on this address is that machine's."""

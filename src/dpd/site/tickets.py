@@ -36,6 +36,7 @@ class BootTicket:
     asks_pin: bool = False
     proof: str = field(default="", repr=False)
     used_by: str = ""  # who has shown the proof; "" nobody yet
+    is_told: bool = False  # whether the answer that it is for has left, and the machine's story has it
 
     def grants_now(self, now: float) -> bool:
         """Whether its time has not run out."""
@@ -54,10 +55,10 @@ class Tickets:
         machine whose proof was shown has booted: what it asks after that is another boot."""
         earlier, at = self._tickets.pop(request.mac, None), request.at
         if earlier is not None and _is_same_boot(earlier, decision) and earlier.grants_now(at):
-            id, proof, issued_at = earlier.id, earlier.proof, earlier.issued_at
+            id, proof, issued_at, is_told = earlier.id, earlier.proof, earlier.issued_at, earlier.is_told
         else:
             drawn = secrets.token_hex(ID_BYTES + PROOF_BYTES)  # at once: the kernel is asked for each PXE answer
-            id, proof, issued_at = drawn[: 2 * ID_BYTES], drawn[2 * ID_BYTES :], at
+            id, proof, issued_at, is_told = drawn[: 2 * ID_BYTES], drawn[2 * ID_BYTES :], at, False
         ticket = BootTicket(  # by position: a dictionary of twelve names takes 1 us to make, for each PXE answer
             id,
             request.mac,
@@ -72,6 +73,8 @@ class Tickets:
             at + lifetime_s,
             decision.asks_pin,
             proof,
+            "",
+            is_told,
         )
         self._tickets[request.mac] = ticket
         while len(self._tickets) > CAPACITY:
