@@ -32,7 +32,7 @@ ASKING = [name for name in COMMANDS if name not in ALONE]  # the others work on 
 @pytest.mark.parametrize("name", ASKING)
 def test_a_command_that_asks_the_daemon_finds_it_and_speaks_json(name: str) -> None:
     options = {option: parameter for parameter in COMMANDS[name].params for option in parameter.opts}
-    asks_site = name.startswith(("point ", "site content "))
+    asks_site = name.startswith(("point ", "site content ", "site status"))
     assert options["--socket"].envvar == ("DPD_SITE_SOCKET" if asks_site else "DPD_SOCKET")
     assert options["--socket"].default == (SITE_SOCKET if asks_site else "" if name in EITHER else DEFAULT_SOCKET)
     assert "--json" in options or name in ALWAYS_JSON
