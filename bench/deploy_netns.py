@@ -208,7 +208,10 @@ def main() -> int:
         lan.limit_sending("server", MBIT_S)
         target, image = folder / "dpd-target.pyz", folder / "image.bin"
         build(target)
-        image.write_bytes(random.Random(7).randbytes(options.mib << 20))
+        noise = random.Random(7)
+        with image.open("wb") as file:
+            for _ in range(options.mib):
+                file.write(noise.randbytes(1 << 20))
         daemon = stack.enter_context(Daemon(_sub(folder, "dpd"), SETTINGS, lan["server"]))
         machines = [
             Machine(lan[f"m{number}"], lan["server"].address, folder / f"m{number}", target)
