@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dpd.control import event_stream, message_operations
+from dpd.control import event_stream, message_operations, server_sent
 from dpd.control.operations import Operations
 from dpd.settings import Settings
 from dpd.telemetry.spool import Spool
@@ -141,7 +141,7 @@ async def test_a_client_that_does_not_read_loses_its_place(
     spool: Spool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_stream, "STALLED_S", 0.3)
+    monkeypatch.setattr(server_sent, "STALLED_S", 0.3)
     for _ in range(3000):  # more than the buffers of a socket hold
         spool.put("job.failed", {"error": "x" * 900})
     assert await asyncio.to_thread(spool.flush, PATIENCE_S)

@@ -16,8 +16,9 @@ from dpd.control.event_messages import (
     StreamParameters,
     list_of,
 )
-from dpd.control.event_stream import EVENT_STREAM, Asked, stream_messages
+from dpd.control.event_stream import Asked, stream_messages
 from dpd.control.openapi import Route
+from dpd.control.server_sent import EVENT_STREAM
 from dpd.control.state_operations import StateNow, StateOperations
 
 

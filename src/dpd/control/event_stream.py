@@ -8,23 +8,16 @@ side notices when the other is gone.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from typing import Protocol
 
 from aiohttp import web
 from msgspec import json
 
-from dpd.control.access import Role, caller_of, still_may
+from dpd.control.access import Role, caller_of
 from dpd.control.event_messages import MissedReply, StreamParameters, reply_of
 from dpd.control.message_operations import MessageOperations, Page, Position
-
-EVENT_STREAM = "text/event-stream"
-HEARTBEAT_S = 15.0
-RECONNECT_MS = 1000
-STALLED_S = 60.0  # a client that takes nothing for so long is gone, and keeps its place from nobody
-
-_HEADERS = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+from dpd.control.server_sent import HEARTBEAT_S, send
 
 
 class Asked(Protocol):
@@ -41,23 +34,9 @@ async def stream_messages(
     behind = api.messages.position(request.headers.get("Last-Event-ID") or parameters.after)
     is_operator = caller_of(request).role.covers(Role.OPERATOR)
     api.messages.refuse_crowd(is_operator=is_operator)  # while the answer can still have a status of its own
-    response = web.StreamResponse(headers=_HEADERS)
     following = api.messages.follow(behind, parameters.severity, HEARTBEAT_S, is_operator=is_operator)
     async with aclosing(following) as pages:
-        try:
-            await response.prepare(request)
-            await response.write(f"retry: {RECONNECT_MS}\nid: {behind}\n\n".encode())
-            async for page in pages:
-                if not still_may(request, Role.VIEWER):
-                    break
-                async with asyncio.timeout(STALLED_S):
-                    await response.write(_lines(page))
-        except ConnectionError:
-            pass  # the client went
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-    return response
+        return await send(request, f"id: {behind}\n\n".encode(), pages, _lines)
 
 
 def _lines(page: Page) -> bytes:

@@ -25,8 +25,9 @@ from dpd.control.execution_messages import (
     detail_of,
     reply_of,
 )
-from dpd.control.execution_stream import EVENT_STREAM, Asked, stream_executions
+from dpd.control.execution_stream import Asked, stream_executions
 from dpd.control.openapi import Route
+from dpd.control.server_sent import EVENT_STREAM
 
 
 async def list_executions(

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from dpd.bus.messages import MAX_ASK_BYTES, Answer
 from dpd.control.access import Caller, Role, caller_of, still_may
-from dpd.control.event_stream import STALLED_S
 from dpd.control.messages import Failure
 from dpd.control.openapi import JSON, NDJSON, Route
 from dpd.control.refusals import RequestRefused, classify
+from dpd.control.server_sent import STALLED_S
 from dpd.errors import BusError, DpdError
 from dpd.site_server.asker import LINES, Asker, Question, WholeAnswer
 from dpd.site_server.messages import AtGroup, AtPoint, GroupAnswer, PointAnswer
