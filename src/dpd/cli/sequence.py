@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dpd.cli import document
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
 from dpd.cli.screen import moment, print_fields, print_json, print_table
@@ -193,28 +194,22 @@ def _check_here(text: bytes) -> dict[str, Any]:
 
 def _read(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return document.read(file)
     except OSError as error:
         raise SequenceUnusable(f"{file}: {error.strerror}; expected a task sequence's document") from None
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        document.write(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise SequenceUnusable(f"{path}: {error.strerror}; expected a folder that may be written to") from None
 
 
 def _refuse_problems(problems: list[dict[str, Any]], file: str) -> None:
     """Each as editors know where to go to."""
     for each in problems[:SHOWN_PROBLEMS]:
-        place = f"{file}:{each['line']}" if each["line"] else file
-        line = ": ".join(part for part in (place, each["place"], each["message"]) if part)
-        print(_printable(line), file=sys.stderr)
+        print(document.problem_line(file, each["line"], each["place"], each["message"]), file=sys.stderr)
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         raise SequenceUnusable(f"{file}: {count}; nothing was published")
@@ -232,7 +227,12 @@ def _print_outline(outline: dict[str, Any]) -> None:
         ]
     )
     rows = (
-        (each["id"], "  " * each["id"].count(".") + _printable(each["name"]), each["do"] or "group", _remarks(each))
+        (
+            each["id"],
+            "  " * each["id"].count(".") + document.printable(each["name"]),
+            each["do"] or "group",
+            _remarks(each),
+        )
         for each in outline["members"]
     )
     print_table(("STEP", "NAME", "DOES", "REMARKS"), rows, empty="No steps.")
@@ -245,8 +245,3 @@ def _remarks(member: dict[str, Any]) -> str:
         "goes on after an error": member["continue_on_error"],
     }
     return ", ".join(word for word, holds in said.items() if holds)
-
-
-def _printable(text: str) -> str:
-    """Nothing that a document says moves the terminal's cursor."""
-    return "".join(each if each.isprintable() else "?" for each in text)

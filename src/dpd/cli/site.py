@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dpd.cli import site_serve
+from dpd.cli import document, site_serve
 from dpd.cli.aiming import ask_site
 from dpd.cli.client import AIM, SITE_SOCKET, Client, RefusedByDaemon
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption
@@ -125,7 +125,7 @@ def _client(socket: str) -> Client:
 
 def _read(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return document.read(file)
     except OSError as error:
         raise DeclarationRefused(
             f"{file}: {error.strerror}; expected a declaration, such as `dpd site export` writes"
@@ -133,13 +133,9 @@ def _read(file: str) -> bytes:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        document.write(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DeclarationRefused(f"{path}: not written: {error.strerror}; name another file with -f") from None
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from dpd.cli import document
 from dpd.cli.screen import moment
 
 Line = tuple[str, str]  # a style and a text
@@ -16,7 +17,7 @@ _MOMENTS = ("available_from", "expires_at")
 
 def print_plan(report: dict[str, Any]) -> None:
     """The changes, in colours on a terminal."""
-    lines = [(style, _printable(text)) for style, text in diff_lines(report["changes"])]
+    lines = [(style, document.printable(text)) for style, text in diff_lines(report["changes"])]
     if not sys.stdout.isatty():
         print("\n".join(text for _, text in lines))
         return
@@ -78,17 +79,7 @@ def risk_lines(report: dict[str, Any]) -> list[str]:
 
 def problem_lines(file: str, report: dict[str, Any]) -> list[str]:
     """Each problem as editors know where to go to."""
-    return [_printable(_problem_line(file, each)) for each in report["problems"]]
-
-
-def _problem_line(file: str, problem: dict[str, Any]) -> str:
-    place = f"{file}:{problem['line']}" if problem["line"] else file
-    return ": ".join(part for part in (place, problem["key"], problem["message"]) if part)
-
-
-def _printable(text: str) -> str:
-    """Nothing that a site's texts say moves the terminal's cursor."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return [document.problem_line(file, each["line"], each["key"], each["message"]) for each in report["problems"]]
 
 
 def _computers(count: int) -> str:
