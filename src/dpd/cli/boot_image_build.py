@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +15,39 @@ import typer
 from dpd.cli.boot_image_upload import upload
 from dpd.cli.client import Client
 from dpd.cli.options import DEFAULT_SOCKET, JsonOption, SocketOption
-from dpd.cli.screen import print_fields, print_json, progress_bar, size
+from dpd.cli.screen import Bar, print_fields, print_json, progress_bar, size
 from dpd.errors import BuildError
 
 COMMAND_LINE = "quiet panic=30 dpd.mac={mac}"
 CACHE = "~/.cache/dpd/packages"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trusted:
+    """The target's program, and whom it is to trust."""
+
+    target: Path
+    authorities: bytes
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Packages:
+    """Debian's packages: for which processor, exactly which, from where, kept where."""
+
+    arch: str
+    pins: Path | None
+    sources: Path | None
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The files of a boot image, how the daemon is to take them, and what there is to tell."""
+
+    files: list[Path]
+    query: dict[str, str]
+    made: dict[str, Any]
 
 
 def build(
@@ -63,52 +92,65 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build the deployment environment out of Debian's packages, or into your WinPE, and add it as a boot image."""
-    from dpd.boot.winpe import boot_image_of
-    from dpd.environment import linux_image, winpe_image
-    from dpd.environment.architectures import architecture
-    from dpd.environment.packages import Packages, read_list
     from dpd.target import bundle
 
     if not image_id and output is None:
         raise typer.BadParameter("expected --id to add it as a boot image, or --output to keep its files, or both")
     client = Client(socket)
     key = public_key or (str(client.get("status")["public_key"]) if image_id else "")
-    authorities = _read(ca_file) if ca_file else b""
     with tempfile.TemporaryDirectory(prefix="dpd-boot-image-") as work, progress_bar(quiet=as_json) as bar:
         folder = Path(work)
         target = folder / "dpd-target.pyz"
         bundle.build(target)
-        made: dict[str, Any]
+        trusted = _Trusted(target, _read(ca_file) if ca_file else b"", key)
         if winpe is not None:
-            index, summary = boot_image_of(winpe)
-            wish = winpe_image.WinpeWish(winpe, index, target, python, authorities, key, start)
-            files = [winpe_image.build(wish, folder)]
-            arch, query = summary.architecture, {"kind": "winpe", "description": "Deployment environment (WinPE)"}
-            made = {"architecture": arch, "size_bytes": files[0].stat().st_size}
+            built = _build_winpe(winpe, python, start, trusted, folder)
         else:
-            found = architecture(arch)
-            pinned = list(read_list(_read(packages).decode("utf-8", "replace"), packages.name)) if packages else []
-            fetched = Packages(found.debian, cache.expanduser(), sources=sources, pinned=pinned)
-            asked = linux_image.Wish(
-                found, target, linux_image.build_time() or int(time.time()), authorities, key,
-                with_grub=not without_grub, quickly=quickly,
-            )  # fmt: skip
-            image = linux_image.build(asked, fetched, folder, lambda stage: bar(stage, 0, 0))
-            files = [image.kernel, image.initramfs]
-            query = {"kind": "linux", "architecture": arch, "description": "Deployment environment"}
-            query["command_line"] = f"{COMMAND_LINE} {cmdline}".strip()
-            made = {
-                "architecture": arch, "size_bytes": image.size_bytes, "unpacked_bytes": image.unpacked_bytes,
-                "kernel": image.release, "modules": image.modules, "packages": [str(each) for each in image.packages],
-            }  # fmt: skip
+            wanted = _Packages(arch, packages, sources, cache.expanduser())
+            built = _build_linux(wanted, trusted, folder, bar, with_grub=not without_grub, quickly=quickly)
+            built.query["command_line"] = f"{COMMAND_LINE} {cmdline}".strip()
         if output is not None:
             _keep(folder, output)
         if image_id:
-            made["boot_image"] = upload(client, files, {"image_id": image_id, **query}, bar)
+            built.made["boot_image"] = upload(client, built.files, {"image_id": image_id, **built.query}, bar)
     if as_json:
-        print_json(made)
+        print_json(built.made)
     else:
-        _print(made, output)
+        _print(built.made, output)
+
+
+def _build_winpe(wim: Path, python: Path | None, start: str, trusted: _Trusted, folder: Path) -> _Built:
+    from dpd.boot.winpe import boot_image_of
+    from dpd.environment import winpe_image
+
+    index, summary = boot_image_of(wim)
+    wish = winpe_image.WinpeWish(wim, index, trusted.target, python, trusted.authorities, trusted.public_key, start)
+    image = winpe_image.build(wish, folder)
+    made = {"architecture": summary.architecture, "size_bytes": image.stat().st_size}
+    return _Built([image], {"kind": "winpe", "description": "Deployment environment (WinPE)"}, made)
+
+
+def _build_linux(
+    wanted: _Packages, trusted: _Trusted, folder: Path, bar: Bar, *, with_grub: bool, quickly: bool
+) -> _Built:
+    from dpd.environment import linux_image
+    from dpd.environment.architectures import architecture
+    from dpd.environment.packages import Packages, read_list
+
+    found, pins = architecture(wanted.arch), wanted.pins
+    pinned = list(read_list(_read(pins).decode("utf-8", "replace"), pins.name)) if pins else []
+    fetched = Packages(found.debian, wanted.cache, sources=wanted.sources, pinned=pinned)
+    wish = linux_image.Wish(
+        found, trusted.target, linux_image.build_time() or int(time.time()), trusted.authorities, trusted.public_key,
+        with_grub=with_grub, quickly=quickly,
+    )  # fmt: skip
+    image = linux_image.build(wish, fetched, folder, lambda stage: bar(stage, 0, 0))
+    made = {
+        "architecture": wanted.arch, "size_bytes": image.size_bytes, "unpacked_bytes": image.unpacked_bytes,
+        "kernel": image.release, "modules": image.modules, "packages": [str(each) for each in image.packages],
+    }  # fmt: skip
+    query = {"kind": "linux", "architecture": wanted.arch, "description": "Deployment environment"}
+    return _Built([image.kernel, image.initramfs], query, made)
 
 
 def _keep(folder: Path, output: Path) -> None:

@@ -7,7 +7,6 @@ Equal packages, target and time give equal bytes: members of the initramfs are s
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -121,11 +120,6 @@ def _put_signed(packages: Packages, archive: Path, path: str, place: Path) -> Pa
     if not source.is_file():
         raise BuildError(f"{archive.name}: no {path} in it")
     return Path(shutil.copyfile(source, place))
-
-
-def host_architecture() -> str:
-    """dpd's name of this machine's processor."""
-    return {"aarch64": "arm64"}.get(platform.machine(), "x64")
 
 
 def build_time() -> int:
