@@ -23,6 +23,8 @@ if (
 settings.register_profile("dpd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dpd")
 
+pytest_plugins = ["tests.cpu_table"]
+
 INTEROP = Path(__file__).parent / "interop"
 MUCH_BYTES = 64 << 20
 _kept_bytes = 0  # in memory behind the last look
