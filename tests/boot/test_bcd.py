@@ -6,12 +6,9 @@ from __future__ import annotations
 import struct
 import subprocess
 from pathlib import Path
-from uuid import UUID
 
-import pytest
 from tests.boot.hives import export, with_hivex
 
-from dpd.boot import bcd
 from dpd.boot.bcd import RamdiskBoot, make_bcd
 
 BOOTMGR = "{9dea862c-5cdd-4e70-acc1-f32b344d4795}"
@@ -140,19 +137,5 @@ def test_the_store_says_what_it_is(tmp_path: Path) -> None:
     assert export(make_bcd(RamdiskBoot(True)), tmp_path)["\\Description"] == {"KeyName": text("BCD00000000")}
 
 
-def test_the_ramdisk_device_tells_its_own_length_for_any_path() -> None:
-    for path in ("", "\\x", "\\sources\\boot.wim", "\\" + "long" * 60):
-        device = bcd.ramdisk_device(path, UUID(int=1))
-        size = struct.unpack_from("<I", device, 16 + 8)[0]
-        source = struct.unpack_from("<I", device, 16 + 0x2C)[0]
-        assert size == len(device) - 16
-        assert source == size - 0x28
-
-
 def test_it_is_small_enough_for_the_first_seconds_of_a_boot() -> None:
     assert len(make_bcd(RamdiskBoot(True))) <= 16384
-
-
-def test_a_value_in_the_form_of_another_element_is_refused() -> None:
-    with pytest.raises(ValueError, match="0x25000004: a str"):
-        bcd._value(bcd.Element.TIMEOUT, "30")
