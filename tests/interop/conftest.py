@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from bench.netns import Lan, missing
 from tests.interop import linux
+from tests.interop.deploying_guests import stock as stock  # one for all files that ask for it
 
 HERE = Path(__file__).parent
 

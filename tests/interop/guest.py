@@ -7,10 +7,11 @@ the disk, there is none; so whatever starts came over the LAN.
 
 from __future__ import annotations
 
+import itertools
 import re
-import select
 import shutil
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -31,6 +32,8 @@ IPXE_ROM = Path("/usr/lib/ipxe/qemu/efi-virtio.rom")  # what QEMU puts on a virt
 E1000_ROM = Path("/usr/lib/ipxe/qemu/efi-e1000.rom")
 CONTROL = re.compile(rb"\x1b(\[[0-9;?=]*)?[A-Za-z]|[\x00\r\x08]")  # firmware paints its serial line like a terminal
 
+_run_numbers = itertools.count(1)
+
 
 class Guest:
     """A context manager: inside it the machine runs; `wait_for` reads its serial line."""
@@ -48,8 +51,9 @@ class Guest:
         """`disk`: a raw image, which firmware tries behind the network, or before it where that is `disk_first`. `restarts`: a
         machine that restarts does so; else that ends it."""
         self._mac = mac
-        start = "disk" if disk_first else "tap"  # another port for another run of the same machine
-        self.tap = lan.add_tap(f"{start}-{mac.replace(':', '')[-6:]}")  # its port of the switch
+        self.tap = lan.add_tap(
+            f"tap{next(_run_numbers)}-{mac.replace(':', '')[-6:]}"
+        )  # its port of the switch in this run
         self._command = [
             *(program, "-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-nographic"),
             *(() if restarts else ("-no-reboot",)),
@@ -62,6 +66,8 @@ class Guest:
         ]
         self._switch = lan.switch
         self._received = bytearray()
+        self._has_ended = False
+        self._more = threading.Condition()
 
     @classmethod
     def bios(
@@ -116,6 +122,8 @@ class Guest:
 
     def __enter__(self) -> Self:
         self._process = self._switch.start(*self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._reader = threading.Thread(target=self._listen, name=f"serial line of {self._mac}")
+        self._reader.start()
         return self
 
     def __exit__(
@@ -123,46 +131,60 @@ class Guest:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+        self._reader.join()
+
+    def _listen(self) -> None:
+        """As long as the machine is there: it would stand still where nobody takes what it says."""
+        stream = self._process.stdout
+        assert stream is not None
+        with stream:
+            while piece := stream.read1():  # type: ignore[attr-defined]
+                with self._more:
+                    self._received += piece
+                    self._more.notify_all()
+        with self._more:
+            self._has_ended = True
+            self._more.notify_all()
 
     @property
     def console(self) -> str:
         """All that came over the serial line, without the terminal's control sequences."""
-        return CONTROL.sub(b"", self._received).decode("utf-8", "replace")
+        with self._more:
+            received = bytes(self._received)
+        return CONTROL.sub(b"", received).decode("utf-8", "replace")
 
     def wait_for(self, text: str, timeout_s: float) -> None:
-        """Read the serial line until `text` is in it. Raises AssertionError with the last lines when time is over or
-        the machine ends."""
-        deadline = time.monotonic() + timeout_s
+        """Until `text` is on the serial line. Raises AssertionError with the last lines when time is over or the machine ends."""
+        deadline, heard = time.monotonic() + timeout_s, 0
         while text not in self.console:
-            assert self._read(deadline - time.monotonic()), (
+            before, heard = heard, self._wait_beyond(heard, deadline)
+            assert heard > before, (
                 f"{text!r} not on the serial line of {self._mac} "
                 f"(limit {timeout_s:.0f} s, QEMU status {self._process.poll()}); it ends:\n{self.console[-1500:]}"
             )
 
     def wait_for_end(self, timeout_s: float) -> None:
-        """Read the serial line until the machine ends. Raises AssertionError with the last lines when time is over."""
-        deadline = time.monotonic() + timeout_s
-        while self._read(deadline - time.monotonic()):
-            pass
-        assert time.monotonic() < deadline, f"{self._mac} still runs (limit {timeout_s:.0f} s):\n{self.console[-1500:]}"
+        """Until the machine ends. Raises AssertionError with the last lines when time is over."""
+        ended = self._wait_for_end(timeout_s)
+        assert ended, f"{self._mac} still runs (limit {timeout_s:.0f} s):\n{self.console[-1500:]}"
 
     def watch(self, duration_s: float) -> str:
-        """Read the serial line that long; what came on it in that time."""
-        before, deadline = len(self.console), time.monotonic() + duration_s
-        while time.monotonic() < deadline:
-            self._read(deadline - time.monotonic())
+        """What comes on the serial line in that time, or until the machine ends."""
+        before = len(self.console)
+        self._wait_for_end(duration_s)
         return self.console[before:]
 
-    def _read(self, timeout_s: float) -> bool:
-        stream = self._process.stdout
-        assert stream is not None
-        if not select.select([stream], [], [], max(timeout_s, 0))[0]:
-            return False
-        received: bytes = stream.read1()  # type: ignore[attr-defined]
-        self._received += received
-        return bool(received)
+    def _wait_beyond(self, heard: int, deadline: float) -> int:
+        """How many bytes came so far: more than `heard`, unless time is over or the machine has ended."""
+        with self._more:
+            self._more.wait_for(
+                lambda: len(self._received) > heard or self._has_ended, max(deadline - time.monotonic(), 0)
+            )
+            return len(self._received)
+
+    def _wait_for_end(self, timeout_s: float) -> bool:
+        with self._more:
+            return self._more.wait_for(lambda: self._has_ended, timeout_s)
 
 
 def _edk2(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
