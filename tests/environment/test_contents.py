@@ -73,3 +73,8 @@ def test_a_kernel_with_no_folder_of_modules_or_two_is_told(tree: FileTree, tmp_p
 def test_packages_without_python_are_told(tree: FileTree, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no python3"):
         contents.put_library(tree, architecture("x64"), [], tmp_path)
+
+
+def test_a_target_that_nothing_here_compiles_for_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"zipapp")
+    assert contents.compiled_target(tmp_path / "target", None, tmp_path / "work") == tmp_path / "target"

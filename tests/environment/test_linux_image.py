@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tests.environment.packaged import PYTHON, Repository, unpack
 
 from dpd.environment.architectures import architecture
+from dpd.environment.bytecode import Compiler, write_zipapp
 from dpd.environment.linux_image import LinuxImage, Wish, build, build_time
 from dpd.environment.packages import Packages, read_list
 from dpd.errors import BuildError
@@ -21,7 +23,7 @@ MADE_AT = 1_700_000_000
 @pytest.fixture
 def wish(tmp_path: Path) -> Wish:
     target = tmp_path / "target.pyz"
-    target.write_bytes(b"zipapp")
+    write_zipapp(target, {"__main__.py": b"print('target')\n"}, Compiler())
     return Wish(architecture("x64"), target, MADE_AT, b"PEM", "ab" * 32, quickly=True)
 
 
@@ -39,7 +41,9 @@ def test_an_image_has_programs_python_modules_and_the_target(debian: Repository,
     root = tmp_path / "root"
     unpack(image.initramfs, root)
     assert os.access(root / "init", os.X_OK)
-    assert (root / "dpd/dpd-target.pyz").read_bytes() == b"zipapp"
+    with zipfile.ZipFile(root / "dpd/dpd-target.pyz") as target:
+        assert target.namelist() == ["__main__.py", "__main__.pyc"]
+        assert {each.compress_type for each in target.infolist()} == {zipfile.ZIP_STORED}, "the initramfs is compressed"
     assert (root / "usr/sbin/mkfs.ext4").readlink() == Path("mke2fs")
     assert (root / f"usr/lib/{PYTHON}/os.pyc").is_file()
     assert not (root / f"usr/lib/{PYTHON}/test").exists()

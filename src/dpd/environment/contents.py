@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
 from dpd.environment import elf
 from dpd.environment.architectures import Architecture
+from dpd.environment.bytecode import Compiler, read_zipapp, write_zipapp
 from dpd.environment.file_tree import PROGRAM, FileTree
 from dpd.environment.kernel_modules import KernelModules, tables
 from dpd.environment.python_library import put_python
@@ -200,7 +202,7 @@ def put_programs(tree: FileTree, architecture: Architecture, *, with_grub: bool)
 
 
 def put_target(tree: FileTree, target: Path, made_at: int, *, authorities: bytes, public_key: str) -> None:
-    """The first program, and what the target is given: the site's certificate authorities as PEM, the public key of its
+    """The first program, the target, and what that is given: the site's certificate authorities as PEM, the public key of its
     distribution point as hex digits; either may be empty."""
     own = resources.files("dpd.environment") / "files"
     tree.put("init", (own / "init").read_bytes(), PROGRAM)
@@ -234,6 +236,16 @@ def put_system(tree: FileTree) -> None:
         tree.take(f"usr/lib/{tree.libraries}/{library}")
 
 
+def compiled_target(target: Path, compiler: Compiler | None, work: Path) -> Path:
+    """The target with bytecode of the environment's own Python, where there is a compiler for it. Its members are not compressed: the
+    initramfs is, and does it better as a whole."""
+    if compiler is None:
+        return target
+    made = work / target.name
+    write_zipapp(made, read_zipapp(target), compiler, compression=zipfile.ZIP_STORED)
+    return made
+
+
 def put_modules(tree: FileTree, kernel: Path) -> int:
     """The kernel's modules, from its unpacked package; how many."""
     (folder,) = _module_folders(kernel)
@@ -248,12 +260,14 @@ def put_modules(tree: FileTree, kernel: Path) -> int:
     return len(modules)
 
 
-def put_library(tree: FileTree, architecture: Architecture, interpreters: Iterable[Path], work: Path) -> None:
-    """Python with its library."""
+def put_library(
+    tree: FileTree, architecture: Architecture, interpreters: Iterable[Path], work: Path
+) -> Compiler | None:
+    """Python with its library; what compiles for it."""
     interpreter = min(interpreters, key=str, default=None)
     if interpreter is None:
         raise BuildError("no python3.N below usr/bin in Debian's packages")
-    put_python(tree, architecture, interpreter, work)
+    return put_python(tree, architecture, interpreter, work)
 
 
 def _module_folders(kernel: Path) -> list[Path]:

@@ -80,9 +80,10 @@ def build(wish: Wish, packages: Packages, folder: Path, told: Told = lambda what
         interpreters = [
             path for name, path in tree.paths("usr/bin") if name.startswith("python3.") and name[8:].isdigit()
         ]
-        contents.put_library(tree, architecture, interpreters, Path(work))
+        compiler = contents.put_library(tree, architecture, interpreters, Path(work))
         modules = contents.put_modules(tree, kernel)
-        contents.put_target(tree, wish.target, wish.made_at, authorities=wish.authorities, public_key=wish.public_key)
+        target = contents.compiled_target(wish.target, compiler, Path(work))
+        contents.put_target(tree, target, wish.made_at, authorities=wish.authorities, public_key=wish.public_key)
         told("initramfs")
         initramfs = folder / INITRAMFS
         unpacked_bytes = _compress(tree, initramfs, wish)

@@ -5,19 +5,15 @@ the same release does it, and where there is none the sources go in."""
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from dpd.environment.architectures import Architecture
+from dpd.environment.bytecode import Compiler
 from dpd.environment.file_tree import FileTree
-from dpd.errors import BuildError
 
 UNWANTED = frozenset(
     ("test", "tests", "idlelib", "tkinter", "turtledemo", "turtle.py", "ensurepip", "lib2to3", "distutils", "pydoc_data", "pydoc.py",
@@ -29,20 +25,11 @@ _UNWANTED_EXTENSIONS = re.compile(
     r"_(sqlite3|tkinter|curses|curses_panel|dbm|gdbm|test\w*|xxtest\w*|codecs_(jp|hk|cn|kr|tw|iso2022)|crypt|nis)\b|(nis|readline|ossaudiodev|xx\w*|_xx\w*|audioop)\.cpython"
 )
 _MACHINES = {"x64": "x86_64", "arm64": "aarch64"}
-COMPILE = """
-import pathlib, py_compile, sys
-root, out = map(pathlib.Path, sys.argv[1:])
-for source in sorted(root.rglob("*.py")):
-    name = source.relative_to(root)
-    target = out / name.with_suffix(".pyc")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    py_compile.compile(str(source), str(target), "/usr/lib/python/" + str(name), doraise=True, optimize=0,
-                       invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-"""
 
 
-def put_python(tree: FileTree, architecture: Architecture, interpreter: Path, work: Path) -> None:
-    """The interpreter as /usr/bin/python3, and the library in its folder. `interpreter`: the unpacked program."""
+def put_python(tree: FileTree, architecture: Architecture, interpreter: Path, work: Path) -> Compiler | None:
+    """The interpreter as /usr/bin/python3, and the library in its folder. `interpreter`: the unpacked program. Gives back what
+    compiles for it."""
     release = interpreter.name
     tree.take(f"usr/bin/{release}")
     tree.put_link("usr/bin/python3", release)
@@ -56,13 +43,14 @@ def put_python(tree: FileTree, architecture: Architecture, interpreter: Path, wo
                 shutil.copyfile(path, target)
             else:
                 tree.take(f"{library}/{name}")
-    compiler = _compiler(tree, architecture, interpreter, release)
-    if compiler:
+    compiler = _compiler(tree, architecture, interpreter, sources)
+    compiled = sources
+    if compiler is not None:
         compiled = work / "compiled"
-        _compile(compiler, sources, compiled)
-        sources = compiled
-    for path in sorted(sources.rglob("*.py*")):
-        tree.put(f"{library}/{path.relative_to(sources).as_posix()}", path)
+        compiler.compile(sources, compiled, "/usr/lib/python/")
+    for path in sorted(compiled.rglob("*.py*")):
+        tree.put(f"{library}/{path.relative_to(compiled).as_posix()}", path)
+    return compiler
 
 
 def _is_wanted(name: str) -> bool:
@@ -72,39 +60,16 @@ def _is_wanted(name: str) -> bool:
     return not (parts[0] == "lib-dynload" and _UNWANTED_EXTENSIONS.search(parts[-1]))
 
 
-def _compiler(tree: FileTree, architecture: Architecture, interpreter: Path, release: str) -> Sequence[str]:
-    """A command that runs a Python of that release; empty where there is none."""
+def _compiler(tree: FileTree, architecture: Architecture, interpreter: Path, sources: Path) -> Compiler | None:
+    """One that runs a Python of that release; None where there is none."""
     if platform.machine() == _MACHINES[architecture.name]:
         loaders = dict(tree.paths("usr/lib64")) | dict(tree.paths(f"usr/lib/{architecture.libraries}"))
         loader = next((path for name, path in sorted(loaders.items()) if name.startswith("ld-linux")), None)
         folders = {str(path.parent) for path in loaders.values()}
         if loader is not None:
-            return (str(loader), "--library-path", ":".join(sorted(folders)), str(interpreter))
-    if release == f"python3.{sys.version_info.minor}":
-        return (sys.executable,)
-    found = shutil.which(release)
-    return (found,) if found else ()
-
-
-def _compile(compiler: Sequence[str], sources: Path, compiled: Path) -> None:
-    """In an interpreter of its own that has seen nothing else, and with one order of sets: so that equal sources give equal
-    bytes."""
-    home = {"PYTHONHOME": "", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
-    environment = {
-        name: value for name, value in (os.environ | home).items() if name not in ("PYTHONHOME", "PYTHONPATH")
-    }
-    with tempfile.TemporaryDirectory(prefix="dpd-python-") as folder:
-        if (
-            len(compiler) > 1
-        ):  # the packaged one looks for its library beside itself, and there it is in another package
-            environment |= {"PYTHONPATH": str(sources), "PYTHONHOME": folder}
-        program = Path(folder, "compile.py")
-        program.write_text(COMPILE, encoding="ascii")
-        try:
-            subprocess.run(
-                [*compiler, "-S", str(program), str(sources), str(compiled)],
-                env=environment, capture_output=True, text=True, check=True, timeout=600,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip()
-            raise BuildError(f"{compiler[-1]}: does not compile Python's library: {said[-600:]}") from None
+            # It looks for its library beside itself, and there it is in another package.
+            return Compiler((str(loader), "--library-path", ":".join(sorted(folders)), str(interpreter)), sources)
+    if interpreter.name == f"python3.{sys.version_info.minor}":
+        return Compiler()
+    found = shutil.which(interpreter.name)
+    return Compiler((found,)) if found else None

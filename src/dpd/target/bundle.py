@@ -7,18 +7,20 @@
     python3 dpd-target.pyz mc-test http://dp:8080
 
 What goes in is found by following the imports of the three commands, also those inside functions; so it is never more
-than is needed, and never less. Equal sources give equal bytes: times are fixed, members are sorted.
+than is needed, and never less. Each module comes as source and as bytecode of the Python that builds this; another release
+takes the source. Equal sources give equal bytes: times are fixed, members are sorted.
 """
 
 from __future__ import annotations
 
 import sys
-import zipfile
 from collections.abc import Sequence
 from modulefinder import ModuleFinder
 from pathlib import Path
 
 import dpd
+from dpd.environment.bytecode import Compiler, write_zipapp
+from dpd.errors import BuildError
 
 ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy"
 START = """import sys
@@ -31,8 +33,6 @@ if sys.argv[1:2] == ["deploy"]:
 from dpd.target.receive import main
 sys.exit(main())
 """
-INTERPRETER = b"#!/usr/bin/env python3\n"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file knows
 SOURCES = Path(dpd.__path__[0]).parent
 
 
@@ -46,14 +46,9 @@ def modules() -> dict[str, Path]:
 
 
 def build(output: Path) -> None:
-    """Write the bundle. Raises OSError."""
-    members = {str(path.relative_to(SOURCES)): path.read_bytes() for path in modules().values()}
-    with output.open("wb") as file:
-        file.write(INTERPRETER)
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in sorted((members | {"__main__.py": START.encode()}).items()):
-                archive.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
-    output.chmod(0o755)
+    """Write the bundle. Raises OSError, BuildError."""
+    sources = {str(path.relative_to(SOURCES)): path.read_bytes() for path in modules().values()}
+    write_zipapp(output, sources | {"__main__.py": START.encode()}, Compiler())
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,6 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         build(output)
     except OSError as error:
         print(f"{output}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    except BuildError as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 
