@@ -123,6 +123,20 @@ def test_an_ipxe_gets_its_script_in_every_folder(store: BootImageStore, write: W
     assert store.lookup("GONE", name, a_context()) is None
 
 
+@pytest.mark.parametrize("name", ["/grub/grub.cfg", "grub.cfg-01-52-54-00-12-34-56"])
+def test_a_grub_gets_its_configuration_where_linux_is_booted(store: BootImageStore, write: Write, name: str) -> None:
+    add_linux(store, write)
+    add_efi(store, write)
+    assert b"linux (tftp,192.0.2.1)/vmlinuz " in content(store.lookup("LAB1", name, a_context()))
+    assert b"menuentry" in content(store.lookup("LAB1", name, a_context(outcome="prompt")))
+    assert b"K7Q2" in content(store.lookup("", name, a_context(outcome="wait", code="K7Q2")))
+    assert b"exit" in content(store.lookup("", name, a_context(outcome="abort")))
+    assert store.lookup("", name, a_context()) is None  # the boot directory's own
+    assert store.lookup("EFI1", name, a_context()) is None  # that may be a GRUB, which would start itself
+    assert store.lookup("", "dpd-wait.cfg", a_context(outcome="wait")) is not None
+    assert store.lookup("LAB1", "dpd-wait.cfg", a_context()) is None
+
+
 def test_the_first_file_depends_on_what_asks(store: BootImageStore, write: Write) -> None:
     add_linux(store, write)
     add_efi(store, write)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpd.boot.names import spellings, split_name
+from dpd.boot.names import is_grub_configuration, spellings, split_name
 
 
 @pytest.mark.parametrize("name", ["\\Boot\\BCD", "/boot/bcd", "boot//BCD", "Boot/./bcd", "BOOT\\\\bcd"])
@@ -26,3 +26,19 @@ def test_the_most_exact_spelling_comes_first() -> None:
         "wgl4_boot.ttf",
     )
     assert spellings(("bcd",)) == ("bcd",)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("/grub/grub.cfg", True),
+        ("EFI/debian/GRUB.CFG", True),
+        ("grub/grub.cfg-01-52-54-00-12-34-56", True),
+        ("grub/grub.cfg-01-52-54-00-12-34-57", False),  # another machine's
+        ("grub/grub.cfg-0A4D0001", False),
+        ("grub.cfg/other", False),
+        ("", False),
+    ],
+)
+def test_a_grub_asks_what_to_do_in_any_folder(name: str, is_one: bool) -> None:
+    assert is_grub_configuration(split_name(name), "52:54:00:12:34:56") == is_one

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from dpd.boot import ipxe_script, winpe
+from dpd.boot import grub_script, ipxe_script, winpe
 from dpd.boot.bcd import RamdiskBoot, make_bcd
 from dpd.boot.image_folder import FILES, RECORD, Progress, new_folder, publish, remove, sweep
 from dpd.boot.image_kinds import NewImage, lay_out
 from dpd.boot.image_record import BootImage, Kind, check_image_id, decode, encode
-from dpd.boot.names import SCRIPT_NAME, SCRIPT_NAMES, spellings, split_name
+from dpd.boot.names import GRUB_WAITING, SCRIPT_NAME, SCRIPT_NAMES, is_grub_configuration, spellings, split_name
 from dpd.boot.tree import BootContext, BootObject, in_memory
 from dpd.content.boot_files import BootFile, BootFiles
 from dpd.errors import ContentError, ContentNotFound
@@ -143,6 +143,11 @@ class BootImageStore:
         if parts[-1:] and parts[-1] in SCRIPT_NAMES:
             script = self._script(version, context)
             return None if script is None else in_memory(parts[-1], script.encode())
+        if is_grub_configuration(parts, context.mac):
+            script = self._grub_script(version, context)
+            return None if script is None else in_memory(parts[-1], script.encode())
+        if parts[-1:] == (GRUB_WAITING,):
+            return in_memory(GRUB_WAITING, b"# wait\n") if context.outcome == "wait" else None
         if version is None or context.outcome not in ("boot", "prompt"):
             return None
         if version.image.kind is Kind.WINPE and parts[-1:] == (winpe.BCD,):
@@ -187,6 +192,18 @@ class BootImageStore:
                 make = ipxe_script.prompt if context.outcome == "prompt" else ipxe_script.boot
                 wimboot = ipxe_script.WIMBOOT.get(version.image.architecture, "")
                 return make(version.image, context, has_wimboot=bool(wimboot) and self._is_public(wimboot))
+        return None
+
+    def _grub_script(self, version: _Version | None, context: BootContext) -> str | None:
+        """Only for Linux: nothing else is started by way of GRUB, and a GRUB that is a boot image brings its own."""
+        match context.outcome:
+            case "wait":
+                return grub_script.wait(context)
+            case "abort":
+                return grub_script.abort(context)
+            case "boot" | "prompt" if version is not None and version.image.kind is Kind.LINUX:
+                make = grub_script.prompt if context.outcome == "prompt" else grub_script.boot
+                return make(version.image, context)
         return None
 
     # ---- the table

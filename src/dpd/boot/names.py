@@ -6,6 +6,9 @@ from __future__ import annotations
 # What an iPXE asks for of itself: a signed one has no script inside and takes autoexec.ipxe from wherever it came.
 SCRIPT_NAMES = frozenset({"boot.ipxe", "autoexec.ipxe", "script.ipxe"})
 SCRIPT_NAME = "boot.ipxe"
+# What a GRUB asks for, in whatever folder it was built for; before it, the same with its card's address behind it.
+GRUB_CONFIGURATION = "grub.cfg"
+GRUB_WAITING = "dpd-wait.cfg"  # is there for as long as a machine waits
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -18,3 +21,9 @@ def spellings(parts: tuple[str, ...]) -> tuple[str, ...]:
     name, so that the last two parts (a font's or a language's folder) and the last one stand for the file too."""
     whole = "/".join(parts)
     return tuple(dict.fromkeys((whole, "/".join(parts[-2:]), *parts[-1:])))
+
+
+def is_grub_configuration(parts: tuple[str, ...], mac: str) -> bool:
+    """Whether a GRUB asks what to do, by its plain name or by that of this machine (01 is Ethernet)."""
+    names = (GRUB_CONFIGURATION, f"{GRUB_CONFIGURATION}-01-{mac.casefold().replace(':', '-')}")
+    return parts[-1:] != () and parts[-1] in names
