@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,14 @@ def test_an_efi_program_tells_its_processor(write: Write, architecture: str) -> 
 
 @pytest.mark.parametrize(
     ("kernel", "architecture"),
-    [(bz_image(), "x64"), (bz_image(is_64_bit=False), "x86"), (arm64_image(), "arm64"), (b"\x1f\x8b" + bytes(900), "")],
+    [
+        (bz_image(), "x64"),
+        (bz_image(is_64_bit=False), "x86"),
+        (arm64_image(), "arm64"),
+        (gzip.compress(arm64_image() + os.urandom(9000)), "arm64"),
+        (gzip.compress(bz_image()), ""),  # no loader of such machines unpacks it
+        (b"\x1f\x8b\x08" + bytes(900), ""),
+    ],
 )
 def test_a_kernel_tells_its_processor_where_it_can(write: Write, kernel: bytes, architecture: str) -> None:
     assert of_kernel(write("vmlinuz", kernel)) == architecture

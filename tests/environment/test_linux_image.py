@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import zipfile
 from dataclasses import replace
@@ -91,3 +92,12 @@ def test_the_time_of_files_is_that_of_reproducible_builds(monkeypatch: pytest.Mo
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(BuildError, match="SOURCE_DATE_EPOCH=yesterday: expected seconds"):
         build_time()
+
+
+def test_an_arm64_kernel_may_be_packed_and_no_other(debian: Repository, wish: Wish, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="x64: Debian's kernel is a packed one; leave --pack-kernel out"):
+        built(debian, replace(wish, packed_kernel=True), tmp_path, "out")
+    unpacked = replace(architecture("x64"), has_packed_kernel=False)
+    image = built(debian, replace(wish, architecture=unpacked, packed_kernel=True), tmp_path, "packed")
+    assert image.kernel.read_bytes()[:2] == b"\x1f\x8b"
+    assert gzip.decompress(image.kernel.read_bytes()) == b"kernel"

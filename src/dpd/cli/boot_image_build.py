@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +39,15 @@ class _Packages:
     pins: Path | None
     sources: Path | None
     cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What an operator may choose of a Linux image, as `linux_image.Wish` has it."""
+
+    with_grub: bool
+    quickly: bool
+    packed_kernel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,10 @@ def build(
         bool, typer.Option("--without-grub", help="Leave GRUB's tools and modules out: 2 MB less.")
     ] = False,
     quickly: Annotated[bool, typer.Option("--quickly", help="Compress less: a fifth larger, made in seconds.")] = False,
+    pack_kernel: Annotated[
+        bool,
+        typer.Option("--pack-kernel", help="For arm64 without Secure Boot: the kernel by gzip, 22 MB less to load."),
+    ] = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,7 +120,8 @@ def build(
             built = _build_winpe(winpe, python, start, trusted, folder)
         else:
             wanted = _Packages(arch, packages, sources, cache.expanduser())
-            built = _build_linux(wanted, trusted, folder, bar, with_grub=not without_grub, quickly=quickly)
+            options = _Options(with_grub=not without_grub, quickly=quickly, packed_kernel=pack_kernel)
+            built = _build_linux(wanted, trusted, folder, bar, options)
             built.query["command_line"] = f"{COMMAND_LINE} {cmdline}".strip()
         if output is not None:
             _keep(folder, output)
@@ -130,9 +144,7 @@ def _build_winpe(wim: Path, python: Path | None, start: str, trusted: _Trusted, 
     return _Built([image], {"kind": "winpe", "description": "Deployment environment (WinPE)"}, made)
 
 
-def _build_linux(
-    wanted: _Packages, trusted: _Trusted, folder: Path, bar: Bar, *, with_grub: bool, quickly: bool
-) -> _Built:
+def _build_linux(wanted: _Packages, trusted: _Trusted, folder: Path, bar: Bar, options: _Options) -> _Built:
     from dpd.environment import linux_image
     from dpd.environment.architectures import architecture
     from dpd.environment.packages import Packages, read_list
@@ -142,7 +154,7 @@ def _build_linux(
     fetched = Packages(found.debian, wanted.cache, sources=wanted.sources, pinned=pinned)
     wish = linux_image.Wish(
         found, trusted.target, linux_image.build_time() or int(time.time()), trusted.authorities, trusted.public_key,
-        with_grub=with_grub, quickly=quickly,
+        **asdict(options),
     )  # fmt: skip
     image = linux_image.build(wish, fetched, folder, lambda stage: bar(stage, 0, 0))
     made = {

@@ -11,7 +11,8 @@ from dpd.errors import BuildError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`chain`: for each file of the signed chain its package, its path there, and the name by which the one before it asks."""
+    """`chain`: for each file of the signed chain its package, its path there, and the name by which the one before it asks.
+    `has_packed_kernel`: Debian's kernel unpacks itself."""
 
     name: str
     debian: str
@@ -21,6 +22,7 @@ class Architecture:
     grub: tuple[str, ...]  # packages with GRUB's modules
     grub_folders: tuple[str, ...]
     chain: tuple[tuple[str, str, str], ...]
+    has_packed_kernel: bool = True
 
 
 ARCHITECTURES = {
@@ -39,6 +41,7 @@ ARCHITECTURES = {
             ("shim-signed", "usr/lib/shim/shimaa64.efi.signed", "shimaa64.efi"),
             ("grub-efi-arm64-signed", "usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed", "grubaa64.efi"),
         ),
+        has_packed_kernel=False,
     ),
 }  # fmt: skip
 

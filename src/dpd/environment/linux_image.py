@@ -6,6 +6,7 @@ Equal packages, target and time give equal bytes: members of the initramfs are s
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ Told = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What an image is to be. `made_at`: seconds since the epoch, of every file inside. `authorities` is PEM. `quickly`:
-    compress less, for trials."""
+    compress less, for trials. `packed_kernel`: by gzip, where Debian's is not packed; no Secure Boot then."""
 
     architecture: Architecture
     target: Path
@@ -41,6 +42,7 @@ class Wish:
     public_key: str = ""
     with_grub: bool = True
     quickly: bool = False
+    packed_kernel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def build(wish: Wish, packages: Packages, folder: Path, told: Told = lambda what
     if shutil.which(COMPRESS[0]) is None:
         raise BuildError("zstd: not on this machine; apt-get install zstd")
     architecture = wish.architecture
+    if wish.packed_kernel and architecture.has_packed_kernel:
+        raise BuildError(f"{architecture.name}: Debian's kernel is a packed one; leave --pack-kernel out")
     told("packages")
     kernel_name = packages.kernel(architecture.kernel)
     archives = packages.fetch([*contents.PACKAGES, *(architecture.grub if wish.with_grub else ())])
@@ -88,7 +92,7 @@ def build(wish: Wish, packages: Packages, folder: Path, told: Told = lambda what
         initramfs = folder / INITRAMFS
         unpacked_bytes = _compress(tree, initramfs, wish)
     (image,) = kernel.glob("boot/vmlinuz-*")
-    shutil.copyfile(image, folder / KERNEL)
+    _put_kernel(image, folder / KERNEL, wish)
     chain = tuple(
         _put_signed(packages, signed[package], path, folder / name) for package, path, name in architecture.chain
     )
@@ -114,6 +118,14 @@ def _compress(tree: FileTree, initramfs: Path, wish: Wish) -> int:
     if compressor.returncode:
         raise BuildError(f"{initramfs}: zstd ended with status {compressor.returncode}")
     return written
+
+
+def _put_kernel(image: Path, place: Path, wish: Wish) -> None:
+    if not wish.packed_kernel:
+        shutil.copyfile(image, place)
+        return
+    with place.open("wb") as file, gzip.GzipFile("", "wb", 1 if wish.quickly else 9, file, wish.made_at) as packed:
+        packed.write(image.read_bytes())
 
 
 def _put_signed(packages: Packages, archive: Path, path: str, place: Path) -> Path:
