@@ -24,6 +24,7 @@ def test_a_users_file_reaches_two_receivers(tmp_path: Path) -> None:
     shown = " ".join(done.stdout.split())
     assert "7000001 bytes in 2 slabs" in shown
     assert shown.count("equal") >= 3  # two receivers and the boot client's loader
+    assert "3 steps done by DEMO-PC" in shown
     assert "daemon stopped cleanly" in shown
 
 

@@ -44,6 +44,12 @@ def play_boot(address: str, *, port: int, boot_port: int, tftp_port: int, mac: s
     return BootPlay(offered, answered, url, by_tftp, _fetch_http(url))
 
 
+def ask_for_boot(address: str, boot_port: int, mac: str) -> BootAnswer:
+    """As an iPXE that has a lease asks which script to take, which gives the machine its boot ticket. Raises DpdError."""
+    client = PxeClient(mac=mac, relay=address, client_class=ClientClass.IPXE)
+    return _ask(client, address, boot_port, "answer on the boot port", lambda xid: client.boot_request(xid, address))
+
+
 def _ask(client: PxeClient, address: str, port: int, what: str, build: Callable[[int], bytes]) -> BootAnswer:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, 0))

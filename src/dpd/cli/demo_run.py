@@ -29,6 +29,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from dpd.cli.boot_client import BootPlay, play_boot
+from dpd.cli.demo_deployment import deploy
 from dpd.errors import DpdError
 
 PACKAGE = "DEMO0001"
@@ -118,10 +119,13 @@ class Demo:
             self._step("Network boot", "DISCOVER → OFFER → 4011 → TFTP and HTTP")
             play = self._boot()
             session = self._session()
+            self._step("Task sequence", "dpd sequence publish demo.toml; dpd deployment add …; dpd deploy watch")
+            socket_path = self._state / "control.sock"
+            execution = deploy(self._folder, socket_path, self._dpd, PACKAGE, _sha256(source))
         self._step("Result")
         self._check(source, receptions)
         self._console.print(_table(receptions, source))
-        self._console.print(_summary(session, source, play, self._folder / "state" / "boot" / "ipxe.efi"))
+        self._console.print(_summary(session, source, play, self._folder / "state" / "boot" / "ipxe.efi", execution))
 
     def _step(self, title: str, detail: str = "") -> None:
         self._console.print(f"[bold]{title}[/bold]  [dim]{detail}[/dim]", highlight=False)
@@ -335,7 +339,7 @@ def _table(receptions: list[Reception], source: Path) -> Table:
     return table
 
 
-def _summary(session: dict[str, Any], source: Path, play: BootPlay, loader: Path) -> Table:
+def _summary(session: dict[str, Any], source: Path, play: BootPlay, loader: Path, execution: dict[str, Any]) -> Table:
     size = source.stat().st_size
     content = loader.read_bytes()
     if play.by_tftp != content or play.by_http != content:
@@ -348,6 +352,8 @@ def _summary(session: dict[str, Any], source: Path, play: BootPlay, loader: Path
     table.add_row(
         "boot client", f"{len(content)} bytes of {play.answered.loader} by TFTP and by HTTP, equal to the file"
     )
+    steps, seconds = len(execution["step_states"]), execution["ended_at"] - execution["started_at"]
+    table.add_row("task sequence", f"{steps} steps done by {execution['computer']} in {seconds:.1f} s, its image equal")
     return table
 
 
