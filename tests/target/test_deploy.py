@@ -27,7 +27,7 @@ from dpd.service.multicast import MulticastService
 from dpd.settings import HttpSettings
 from dpd.site.records import Purpose, Variable
 from dpd.target.bundle import build
-from dpd.target.deploy import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING, EXIT_RESTART, EXIT_UNREACHABLE
+from dpd.target.deploy import EXIT_BOOT_AGAIN, EXIT_DONE, EXIT_FAILED, EXIT_NOTHING, EXIT_RESTART, EXIT_UNREACHABLE
 from dpd.telemetry.journal import BootJournal
 
 LOCAL = "127.0.0.1"
@@ -568,6 +568,21 @@ async def test_a_site_that_is_not_there_is_told(tmp_path: Path, program: Path) -
         assert code == EXIT_UNREACHABLE
         assert "is dpd running there, and is the port open?" in out
         await served.start()
+        assert (await served.deploy())[0] == EXIT_DONE
+
+
+async def test_a_boot_that_the_site_knows_no_more_is_to_be_made_again(tmp_path: Path, program: Path) -> None:
+    """dpd was started anew while the machine loaded: nobody has to come and press a key."""
+    async with serving(tmp_path, program) as served:
+        served.offer(command("First", "true"))
+        served.boot()
+        await served.stop()
+        served.site.reopen()
+        await served.start()
+        code, out = await served.deploy()
+        assert code == EXIT_BOOT_AGAIN, out
+        assert "boot the machine from the network" in out
+        served.boot()
         assert (await served.deploy())[0] == EXIT_DONE
 
 

@@ -4,8 +4,8 @@
     python3 -I -S /dpd/dpd-target.pyz deploy
 
 Exit codes: 0 the sequence is done and this machine goes on as it is, 1 it failed or was cancelled, 2 wrong usage, 3 there is nothing
-to do, 4 the distribution point is out of reach, 10 the machine is to restart (with --no-restart; else it does). A run that was killed
-goes on when this is run again.
+to do, 4 the distribution point is out of reach, 10 the machine is to restart (with --no-restart; else it does), 11 what this boot was
+granted counts no more: the machine is to boot over the network again. A run that was killed goes on when this is run again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dpd.sequence.records import Facts, SequenceError
 from dpd.sequence.signed import read_signed
 from dpd.target import command_line, facts, menu, restarting
 from dpd.target.command_line import Boot, NotBooted
-from dpd.target.connection import Unreachable
+from dpd.target.connection import Refused, Unreachable
 from dpd.target.desk import Desk, read_key
 from dpd.target.engine import End
 from dpd.target.patience import Patience
@@ -43,7 +43,10 @@ from dpd.target.program import Programs
 from dpd.target.run import Run
 from dpd.target.state import NAME, State, StateFile
 
-EXIT_DONE, EXIT_FAILED, EXIT_NOTHING, EXIT_UNREACHABLE, EXIT_RESTART = 0, 1, 3, 4, 10
+EXIT_DONE, EXIT_FAILED, EXIT_NOTHING, EXIT_UNREACHABLE, EXIT_RESTART, EXIT_BOOT_AGAIN = 0, 1, 3, 4, 10, 11
+BOOT_AGAIN = frozenset(
+    {"no_ticket", "ticket_expired", "session_unknown"}
+)  # dpd was restarted, or this machine was slow
 AGENT = "dpd-target"
 CA_FILE, KEY_FILE, BOOT_FILE = "ca.pem", "signing-key", "boot"
 A = TypeVar("A")
@@ -81,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unreachable as error:
         show(str(error))
         return EXIT_UNREACHABLE
+    except Refused as error:
+        show(str(error))
+        return EXIT_BOOT_AGAIN if error.code in BOOT_AGAIN else EXIT_FAILED
     except DpdError as error:
         show(str(error))
         return EXIT_FAILED
