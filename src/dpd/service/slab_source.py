@@ -13,8 +13,11 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from dpd.content.kinds import ContentFormat
 from dpd.content.library import Content, Library
 from dpd.content.storage.stored_parity import ParityCode, StoredParity
+from dpd.content.wim.file import WimFile
+from dpd.content.wim.index import index_extents
 from dpd.errors import ContentCorrupt
 from dpd.protocol.machine import Buffer
 from dpd.protocol.multicast.fec import Codec, StandardCodec, encode_parity
@@ -60,7 +63,18 @@ def open_slab_source(library: Library, content: Content, codec: Codec) -> SlabSo
     except ContentCorrupt as error:
         stored = None
         tell_unusable(str(error), content=str(content))
-    return SlabSource(descriptor, Geometry(content.size_bytes), codec, stored)
+    geometry = Geometry(content.size_bytes)
+    return SlabSource(descriptor, geometry, codec, stored, _index_slabs(descriptor, content, geometry))
+
+
+def _index_slabs(descriptor: int, content: Content, geometry: Geometry) -> int:
+    """Slab set: where a WIM tells what is where. Who has that can apply all else in the order in which it comes."""
+    if content.format is not ContentFormat.WIM:
+        return 0
+    found = 0
+    for begin, end in index_extents(WimFile(descriptor)):
+        found |= (1 << (end - 1) // SLAB_BYTES + 1) - (1 << begin // SLAB_BYTES)
+    return found & geometry.every_slab
 
 
 class _Closed(OSError):
@@ -68,9 +82,18 @@ class _Closed(OSError):
 
 
 class SlabSource:
-    """The symbols of one content. Owns `descriptor` and `stored`, also where the constructor raises ContentCorrupt."""
+    """The symbols of one content. Owns `descriptor` and `stored`, also where the constructor raises ContentCorrupt. `first_slabs`: slab
+    set of those to be sent before the others."""
 
-    def __init__(self, descriptor: int, geometry: Geometry, codec: Codec, stored: StoredParity | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        geometry: Geometry,
+        codec: Codec,
+        stored: StoredParity | None = None,
+        first_slabs: int = 0,
+    ) -> None:
+        self.first_slabs = first_slabs
         self._stored = stored
         self._geometry = geometry
         self._codec = codec

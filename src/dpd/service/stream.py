@@ -144,6 +144,7 @@ class Stream:
             speed_class=origin.speed_class,
             is_sealed=sealer is not None,
             schedule=schedule,
+            first_slabs=source.first_slabs,
         )
         name = f"multicast-{origin.session:08x}-{origin.speed_class}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

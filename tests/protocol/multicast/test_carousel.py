@@ -115,3 +115,22 @@ def test_a_second_time_round_is_a_second_pass(carousel: Carousel) -> None:
     assert carousel.choose([member]) == 2
     carousel.begin(2, SLABS, 0, 0)
     assert carousel.pass_number == 2
+
+
+def test_what_is_to_come_first_comes_once_and_then_all_by_their_numbers() -> None:
+    carousel = Carousel(Geometry((SLABS - 1) * SLAB_BYTES + 2 * ROW_BYTES), first=1 << 0 | 1 << 10 | 1 << 11 | 1 << 40)
+    member = make_member(verified=1 << 3)
+    carousel.note(member)
+    found = []
+    for seq in range(SLABS - 1):
+        slab = carousel.choose([member])
+        assert slab is not None
+        carousel.begin(slab, seq, 0, 0)
+        found.append(slab)
+    assert found == [0, 10, 11, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert carousel.pass_number == 1
+    late = make_member(2)
+    carousel.note(late)
+    assert carousel.choose([late]) == 3
+    carousel.begin(3, SLABS, 0, 0)
+    assert carousel.pass_number == 2

@@ -10,13 +10,14 @@ from dpd.protocol.multicast.member import Member, SlabsSent
 
 
 class Carousel:
-    """Goes round the slabs that some member lacks. A slab in turn is `rows` source rows and `promised` parity rows.
+    """Goes round the slabs that some member lacks. A slab in turn is `rows` source rows and `promised` parity rows. Those of the slab set
+    `first` come once before the circle begins: what receivers need to make anything of the others.
 
     What is lacking is kept from one look to the next: it grows only by reports and joins, and a slab that has meanwhile
     come to nobody's need is found out when its turn comes. With a thousand members a look at each would take 2 ms.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, first: int = 0) -> None:
         self.position = -1  # the slab in turn, or sent last
         self.pass_number = 1
         self.rows = 0  # 0: nothing was sent yet
@@ -25,6 +26,8 @@ class Carousel:
         self.sent = SlabsSent()
         self._geometry = geometry
         self._every_slab = geometry.every_slab
+        self._first = first & geometry.every_slab
+        self._circle = -1  # the latest slab that was in turn by its number
         self._lacking = 0
         self._row = 0
         self._column = 0
@@ -36,7 +39,8 @@ class Carousel:
     def choose(self, wanting: Iterable[Member]) -> int | None:
         """The next slab in the circle that one of these lacks."""
         while self._lacking:
-            ahead = self._lacking >> (self.position + 1) << (self.position + 1) or self._lacking
+            first = self._lacking & self._first & ~self.sent.ever
+            ahead = first or self._lacking >> (self._circle + 1) << (self._circle + 1) or self._lacking
             slab = (ahead & -ahead).bit_length() - 1
             if any(self.sent.is_lacked(slab, member) for member in wanting):
                 return slab
@@ -45,7 +49,9 @@ class Carousel:
 
     def begin(self, slab: int, first_seq: int, promised: int, first_promised: int) -> None:
         """This slab's turn has come; its first symbol gets the number `first_seq`."""
-        self.pass_number += bool(self.rows) and slab <= self.position
+        if not self._first & ~self.sent.ever & 1 << slab:
+            self.pass_number += slab <= self._circle
+            self._circle = slab
         self.position, self.rows = slab, self._geometry.rows(slab)
         self.promised, self.first_promised = promised, first_promised
         self._row = self._column = 0

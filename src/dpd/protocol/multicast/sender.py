@@ -65,7 +65,8 @@ LAST_SEALED_SEQ = 0x1_0000_0000 - COLUMNS  # no nonce may come twice: the sessio
 
 class Sender:
     """`session` and `epoch` as in the header; `schedule`: when a group of members is served (None: a quarter of a second
-    after the last of them came); `is_sealed`: symbols are encrypted before they leave, so that no tx_seq may come twice."""
+    after the last of them came); `is_sealed`: symbols are encrypted before they leave, so that no tx_seq may come twice; the slab set
+    `first_slabs` is sent before all others."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Sender:
         speed_class: int = 0,
         is_sealed: bool = False,
         schedule: Schedule | None = None,
+        first_slabs: int = 0,
     ) -> None:
         self.session = session
         self.epoch = epoch
@@ -93,7 +95,7 @@ class Sender:
         self._every_slab = geometry.every_slab
         self._events: deque[SenderEvent] = deque()
         self._orders = Orders()
-        self._carousel = Carousel(geometry)
+        self._carousel = Carousel(geometry, first_slabs)
         self._repairs = RepairQueue(lambda *asked: self._events.append(ParityNeeded(*asked)))
         self._feedback = Feedback(
             session,
