@@ -10,11 +10,9 @@ from functools import partial
 from typing import BinaryIO
 
 from dpd.boot.authenticode import Signature, read_signature
-from dpd.boot.pe_layout import authenticode_digest, read_layout, section_text, signature_blocks
+from dpd.boot.pe_layout import GENERATIONS, authenticode_digest, read_layout, section_text, signature_blocks
 from dpd.boot.sbat import SbatEntry, read_sbat, read_sbat_level
 from dpd.errors import MalformedImage
-
-GENERATIONS = {"Windows UEFI CA 2023": "2023", "Microsoft Windows Production PCA 2011": "2011"}
 
 
 class Architecture(StrEnum):

@@ -31,6 +31,8 @@ CHECKSUM_AT = 64  # within the optional header, as the two below
 SUBSYSTEM_AT = 68
 HEADERS_SIZE_AT = 60
 DIRECTORIES_AT = {0x10B: 96, 0x20B: 112}  # PE32, PE32+
+# Microsoft's two authorities for Windows boot loaders, as their certificates name them.
+GENERATIONS = {"Windows UEFI CA 2023": "2023", "Microsoft Windows Production PCA 2011": "2011"}
 LONG_NAME = b"/"  # a section name of more than 8 characters stands in the string table
 SYMBOL_BYTES = 18
 

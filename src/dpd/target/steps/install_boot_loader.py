@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the disk start by itself: GRUB for BIOS or UEFI, or an EFI loader copied to where every firmware looks.
+"""Makes the disk start by itself: GRUB for BIOS or UEFI, an EFI loader copied to where every firmware looks, or Windows' own.
 
 The loader goes to the removable-media path (EFI/BOOT), which needs no entry in the machine's NVRAM. Where it is Debian's shim, the
 signed GRUB beside it goes along: Secure Boot holds.
@@ -15,6 +15,8 @@ from dpd.target.boot_menu import file_systems, menu, stub
 from dpd.target.state import Volume
 from dpd.target.step_failure import StepFailed
 from dpd.target.volumes import inside
+from dpd.target.windows_boot import is_windows
+from dpd.target.windows_start import install_bios, install_uefi
 from dpd.target.work import Work
 
 EFI_NAMES = {"x64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
@@ -35,6 +37,10 @@ def run(work: Work) -> str:
         )
     method = work.step.text("method")
     source = work.text("source")
+    if method == "auto" and not source and is_windows(root):
+        return (
+            install_uefi(work, volume, root, esp) if esp is not None and is_uefi else install_bios(work, volume, root)
+        )
     if method == "auto":
         method = "copy" if source else "grub-install"
     if volume.format in ("ext4", "btrfs"):
