@@ -38,6 +38,14 @@ def test_each_kind_of_step_has_something_to_try_and_where_to_look(kind: StepKind
         ("the step's time limit of 600 s is over", "time_limit_s"),
         ("no disk was found", "controller"),
         ("the image is for arm64, this machine's architecture is x64", "condition"),
+        ("LAB00001 version 1: image 1 is for arm64, this machine is x64; deploy one for it", "architecture"),
+        ("LAB00001 version 1: image 1 has 40 MiB, volume 'root' has room for 27 MiB", "more room in partition_disk"),
+        ("volume 'content': 12 bytes are free, 40 are needed", "more room in partition_disk"),
+        ("/dev/vda: has 8 GiB, the partitions need at least 40 GiB: choose smaller ones", "larger disk"),
+        (
+            "http://dp: LAB00001 is not what its manifest says; it tells where it is damaged",
+            "`dpd content verify LAB00001`",
+        ),
     ],
 )
 def test_the_words_of_a_failure_say_more_than_the_kind_of_its_step(error: str, told: str) -> None:

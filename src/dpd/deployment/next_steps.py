@@ -15,11 +15,11 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(words, re.IGNORECASE), sentence)
     for words, sentence in (
         (
-            r"no space|disk (is )?full|too small|no room|not enough (room|space|memory)",
+            r"no space|disk (is )?full|too small|no room|has room for|not enough (room|space|memory)|bytes are free|need at least",
             "Give the volume more room in partition_disk, or deploy to a machine with a larger disk.",
         ),
         (
-            r"architecture|exec format",
+            r"architecture|exec format|is for (x64|x86|arm64)",
             "Deploy the image of this machine's architecture; a condition on the step can choose it.",
         ),
         (
