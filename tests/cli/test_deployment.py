@@ -56,4 +56,4 @@ def test_moments_may_name_their_zone(site: SiteDoor, dpd: Dpd) -> None:
 def test_what_is_not_clear_is_asked_back(dpd: Dpd, arguments: tuple[str, ...]) -> None:
     ended = dpd("deployment", *arguments)
     assert ended.code == 2
-    assert "xpected" in ended.err or "valid integer" in ended.err
+    assert "xpected" in ended.err or "'x' is not a valid int" in ended.err
