@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from tests.target.point import Receiving, opened_point
 
+from dpd.sequence.records import StepKind
 from dpd.target.bundle import main, modules
+from dpd.target.steps import module_of
 
 ALONE = (sys.executable, "-I", "-S")  # no site-packages, no environment
 # Runs the bundle as Python would, then tells which modules it has loaded, and from where.
@@ -141,3 +143,10 @@ def test_it_tests_the_network_too(bundle: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 4, run.stderr
     assert json.loads(run.stdout)["event"] == "failed"
+
+
+def test_every_step_is_in_it(bundle: Path) -> None:
+    """They are imported by name, when they begin."""
+    with zipfile.ZipFile(bundle) as archive:
+        names = set(archive.namelist())
+    assert {module_of(kind).replace(".", "/") + ".py" for kind in StepKind} <= names

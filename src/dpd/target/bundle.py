@@ -6,7 +6,7 @@
     python3 dpd-target.pyz http://dp:8080 LAB00001 -o install.wim
     python3 dpd-target.pyz mc-test http://dp:8080
 
-What goes in is found by following the imports of the three commands, also those inside functions; so it is never more
+What goes in is found by following the imports of the three commands and of the steps, also those inside functions; so it is never more
 than is needed, and never less. Each module comes as source and as bytecode of the Python that builds this; another release
 takes the source. Equal sources give equal bytes: times are fixed, members are sorted.
 """
@@ -21,17 +21,24 @@ from pathlib import Path
 import dpd
 from dpd.environment.bytecode import Compiler, write_zipapp
 from dpd.errors import BuildError
+from dpd.sequence.records import StepKind
+from dpd.target.steps import module_of
 
 ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy"
-START = """import sys
-if sys.argv[1:2] == ["mc-test"]:
+START = """import gc, sys
+gc.disable()  # what is imported stays: to look through it meanwhile is a tenth of the start
+arguments = sys.argv[1:]
+if arguments[:1] == ["mc-test"]:
     from dpd.target.mc_test import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["deploy"]:
+    del arguments[0]
+elif arguments[:1] == ["deploy"]:
     from dpd.target.deploy import main
-    sys.exit(main(sys.argv[2:]))
-from dpd.target.receive import main
-sys.exit(main())
+    del arguments[0]
+else:
+    from dpd.target.receive import main
+gc.freeze()
+gc.enable()
+sys.exit(main(arguments))
 """
 SOURCES = Path(dpd.__path__[0]).parent
 
@@ -39,7 +46,7 @@ SOURCES = Path(dpd.__path__[0]).parent
 def modules() -> dict[str, Path]:
     """The modules of dpd that the commands can import, by name."""
     finder = ModuleFinder([str(SOURCES)])  # all else is the standard library's, or looked up at run time
-    for entry in ENTRIES:
+    for entry in (*ENTRIES, *map(module_of, StepKind)):
         finder.import_hook(entry, fromlist=["main"])
     found = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
     return {name: Path(file) for name, file in found.items() if file and name.partition(".")[0] == "dpd"}

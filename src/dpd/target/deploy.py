@@ -11,7 +11,7 @@ granted counts no more: the machine is to boot over the network again. A run tha
 from __future__ import annotations
 
 import argparse
-import secrets
+import os
 import shutil
 import sys
 import time
@@ -158,7 +158,7 @@ class Deployment:
         """The same for all of this boot, so that a hello whose answer was lost, or whose sender was killed, can be said again."""
         place = self._work / BOOT_FILE
         if not place.is_file():
-            place.write_text(secrets.token_hex(16), "ascii")
+            place.write_text(os.urandom(16).hex(), "ascii")
         return place.read_text("ascii")
 
     def _patiently(self, question: Callable[[], A]) -> A:

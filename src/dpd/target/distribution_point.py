@@ -8,13 +8,14 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from dpd.errors import DpdError, SessionError
-from dpd.protocol.multicast.message import WIRE_VERSION
-from dpd.service.receiver import Membership
 from dpd.target.connection import TIMEOUT_S, Connection, Unreachable, trust
+
+if TYPE_CHECKING:  # for who joins; whoever only speaks HTTP starts sooner without
+    from dpd.service.receiver import Membership
 
 __all__ = ["DistributionPoint", "Unicast", "Unreachable"]
 
@@ -70,6 +71,8 @@ class DistributionPoint:
     ) -> tuple[str, Membership | Unicast]:
         """Ask for a place in the session; `member` is the one of an earlier join, which this replaces. Returns (session id,
         place). Raises SessionError (not now), Unreachable."""
+        from dpd.protocol.multicast.message import WIRE_VERSION
+
         wish = {
             "wire": [WIRE_VERSION],
             "verified": verified.hex(),
@@ -89,6 +92,8 @@ class DistributionPoint:
 
     def _read_place(self, answer: Mapping[str, Any]) -> Membership | Unicast:
         """Raises KeyError, TypeError, ValueError for what is missing or cannot be."""
+        from dpd.service.receiver import Membership
+
         if answer.get("mode") == "unicast":
             return Unicast(int(answer["member"], 16), str(answer.get("reason", "")))
         cipher = answer.get("cipher") or ""

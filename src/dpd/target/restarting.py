@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 from dpd.target.execution_log import ExecutionLog
@@ -53,6 +52,8 @@ def install(root: Path, state: State, log: ExecutionLog, home: Path, program: Pa
         raise StepFailed(
             "the new system has no /etc/systemd/system, by which the steps behind the restart would be started"
         )
+    import zipfile  # not before it is needed: the first step comes sooner
+
     if not zipfile.is_zipfile(program):
         raise StepFailed(f"{program}: is no zipapp; `python -m dpd.target.bundle` makes the one that a restart needs")
     place = root / HOME

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from dpd.sequence.variables import Variable, Variables
+from dpd.target.ntfs_protection import make_folders, protect
 from dpd.target.step_failure import StepFailed
 from dpd.target.volumes import inside
 from dpd.target.work import Work
@@ -46,9 +47,7 @@ def _write_cloud_init(work: Work, root: Path, folder: str) -> str:
 
 def _unattend(work: Work) -> str:
     """What variables hold is text there, whatever characters it has; the whole is to be XML."""
-    as_text = Variables(
-        Variable(each.name, escape(each.value, {'"': "&quot;"}), each.secret) for each in work.variables
-    )
+    as_text = Variables(Variable(each.name, _as_xml_text(each.value), each.secret) for each in work.variables)
     text = as_text.substitute(work.step.text("text"))
     try:
         expat.ParserCreate().Parse(text.encode(), True)
@@ -59,13 +58,21 @@ def _unattend(work: Work) -> str:
     return text
 
 
+def _as_xml_text(value: str) -> str:
+    """Good for an attribute, too. The standard library's own brings a client for HTTP and e-mail along."""
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        value = value.replace(character, entity)
+    return value
+
+
 def _write(work: Work, root: Path, path: str, text: str) -> None:
     """All of the file or nothing; its folders are made."""
-    place = inside(root, path)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place, volume = inside(root, path), work.volumes.find(work.text("volume"))
+    make_folders(volume, place.parent)
     fresh = place.with_name(place.name + ".dpd-new")
     with fresh.open("w", encoding="utf-8", newline="") as file:
         os.fchmod(file.fileno(), _mode(work))
+        protect(volume, fresh, is_readable=bool(_mode(work) & stat.S_IROTH))  # before the text is in it
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
