@@ -17,6 +17,7 @@ from dpd.boot.disk_bcd import DiskBoot, make_disk_bcd
 from dpd.target import windows_boot
 from dpd.target.boot_record import write_boot_record
 from dpd.target.firmware_keys import firmware_keys
+from dpd.target.ntfs_protection import protect
 from dpd.target.partition_place import PartitionPlace, partition_place
 from dpd.target.state import Volume
 from dpd.target.step_failure import StepFailed
@@ -67,6 +68,7 @@ def install_bios(work: Work, volume: Volume, root: Path) -> str:
     for name in [name for name in files if name.lower() in AT_ROOT]:
         target = root / AT_ROOT[name.lower()]
         shutil.copyfile(files.pop(name), target)
+        protect(volume, target, is_readable=True)
         _hide(target, HIDDEN_FILE)
     folder = _folder(root, "Boot")
     _hide(folder, HIDDEN_FOLDER)
@@ -75,6 +77,7 @@ def install_bios(work: Work, volume: Volume, root: Path) -> str:
     has_test = any(name.lower() == "memtest.exe" for name in files)
     boot = DiskBoot(False, device, device, locale=windows_boot.locale(root), has_memory_test=has_test)
     _write(folder / "BCD", make_disk_bcd(boot))
+    protect(volume, folder, is_readable=True)
     write_boot_record(work.programs, volume, place, device_of(volume), work.room)
     return f"GRUB's boot record on {volume.disk} and Windows' boot manager on {volume.name}: {len(files)} files and its BCD"
 

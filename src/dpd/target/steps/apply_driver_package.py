@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dpd.target.ntfs_protection import make_folders, protect
 from dpd.target.size_text import shown
 from dpd.target.volumes import inside
 from dpd.target.work import Work
@@ -11,7 +12,9 @@ from dpd.target.work import Work
 def run(work: Work) -> str:
     package = work.text("package")
     description = work.content.describe(package, work.step.whole("version"))
-    place = inside(work.volumes.folder(work.text("volume")), work.text("folder")) / package
-    place.mkdir(parents=True, exist_ok=True)
+    volume = work.volumes.find(work.text("volume"))
+    place = inside(work.volumes.folder(volume.name), work.text("folder")) / package
+    make_folders(volume, place)
     work.content.fetch_folder(description, place, work.watch_bytes)
+    protect(volume, place, is_readable=True)
     return f"{description}: {len(description.files)} files, {shown(description.size_bytes)}"
