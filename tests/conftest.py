@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two rules for the whole suite: on a machine that has everything (CI=true), a skipped interop test is a failure; and what
-tests leave behind in cycles goes once it is much: a simulated session has few objects, so Python sees no need to collect
-them, but tens of MB in each."""
+"""Three rules for the whole suite: on a machine that has everything (CI=true), a skipped interop test is a failure; no test's
+lines of the log go where another test's went; and what tests leave behind in cycles goes once it is much: a simulated session
+has few objects, so Python sees no need to collect them, but tens of MB in each."""
 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def pytest_make_collect_report(
     if INTEROP in collector.path.parents:
         _forbid_skip(report)
     return report
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    """A command that runs in this process has its log on a standard error that is closed when the test ends."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for handler in list(root.handlers):
+        if handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def pytest_collection_finish() -> None:

@@ -98,7 +98,7 @@ def scene(make_lan: Callable[..., Lan], tmp_path: Path) -> Iterator[Scene]:
         yield Scene(lan, daemon, image, tmp_path)
 
 
-def test_every_file_is_identical_beside_an_adversary(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_is_identical_beside_an_adversary(scene: Scene) -> None:
     """Twice, so that what grows with each transfer shows."""
     _, quiet_kib, quiet_s = scene.transfer()
     before_kib = scene.daemon.memory_kib()
@@ -107,11 +107,10 @@ def test_every_file_is_identical_beside_an_adversary(scene: Scene, capsys: pytes
         scene.transfer()
         receivers, attacked_kib, attacked_s = scene.transfer()
     grown_kib = scene.daemon.memory_kib() - before_kib
-    with capsys.disabled():
-        print(
-            f"\nof {adversary.heard} heard {dict(adversary.sent)}; {quiet_s:.1f} s without, {attacked_s:.1f} s with; receivers "
-            f"{quiet_kib} and {attacked_kib} KiB, daemon {grown_kib} KiB more"
-        )
+    print(
+        f"\nof {adversary.heard} heard {dict(adversary.sent)}; {quiet_s:.1f} s without, {attacked_s:.1f} s with; receivers "
+        f"{quiet_kib} and {attacked_kib} KiB, daemon {grown_kib} KiB more"
+    )
     assert all(receiver.output.read_bytes() == scene.image for receiver in receivers)
     kinds = ("duplicated", "reordered", "replayed", "corrupted", "forged", "feedback")
     assert all(adversary.sent[kind] > 0.005 * adversary.heard for kind in kinds)
