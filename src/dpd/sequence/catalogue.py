@@ -136,7 +136,7 @@ _APPLY_DATA_IMAGE = Kind(
     'package = "LAB00001"\nvolume = "root"\nfolder = "srv/data"',
 )
 _APPLY_DRIVER_PACKAGE = Kind(
-    "Copies a package's drivers into the new system, for its first start to find.",
+    "Copies a package's drivers into the new system, for its first start to find; Windows needs an answer file that names them.",
     (_PACKAGE, _VERSION, _VOLUME, Key("folder", _TEXT, "below the partition's root", "drivers")),
     'package = "LAB00001"\nvolume = "root"',
 )
@@ -190,14 +190,14 @@ _WRITE_CONFIGURATION = Kind(
     'format = "file"\nvolume = "root"\npath = "etc/hostname"\ntext = "%OSDComputerName%\\n"\nmode = "0644"',
 )
 _INSTALL_BOOT_LOADER = Kind(
-    "Makes the disk start by itself: GRUB from the new system, or a copied EFI loader.",
+    "Makes the disk start by itself: Windows' boot manager with its configuration, GRUB from the new system, or a copied EFI loader.",
     (
         _VOLUME,
         Key("esp", _TEXT, "the EFI system partition, by its name; needed on UEFI", ""),
         Key(
             "method",
             KeyType.CHOICE,
-            "auto is copy with a source and grub-install without",
+            "auto is copy with a source, Windows' own where the volume has a Windows, and else grub-install",
             "auto",
             ("auto", "grub-install", "copy"),
         ),
