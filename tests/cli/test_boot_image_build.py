@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from tests.environment.conftest import debian, repository
 from tests.environment.packaged import Repository, unpack
 
 __all__ = ["debian", "repository"]
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_images(asked: Dpd) -> Iterator[None]:
+    """The daemon is that of all files here, and others begin with none."""
+    yield
+    for image in asked("boot-image", "list", "--json").json["boot_images"]:
+        asked("boot-image", "remove", image["image_id"], "--version", image["version"])
 
 
 @pytest.fixture
@@ -81,3 +90,9 @@ def test_a_file_that_is_not_there_is_named(asked: Dpd, tmp_path: Path) -> None:
     refused = asked("boot-image", "build", "--output", tmp_path / "out", "--ca-file", tmp_path / "no-such.pem")
     assert refused.code == 1
     assert "no-such.pem" in refused.err
+
+
+def test_a_kernel_that_unpacks_itself_is_packed_no_further(asked: Dpd, sources: tuple[str, ...]) -> None:
+    refused = asked("boot-image", "build", "--id", "ENV1", "--pack-kernel", *sources)
+    assert refused.code == 1
+    assert "leave --pack-kernel out" in refused.err
