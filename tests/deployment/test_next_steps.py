@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dpd.deployment.execution import Execution, ExecutionState, StepName, plan_steps
+from dpd.deployment.execution import Execution, ExecutionState, StepName, StepState, lose, plan_steps
 from dpd.deployment.next_steps import next_step_of
 from dpd.sequence.records import StepKind
 
@@ -52,10 +52,24 @@ def test_the_words_of_a_failure_say_more_than_the_kind_of_its_step(error: str, t
     assert told in next_step_of(failed(StepKind.APPLY_OS_IMAGE, error))
 
 
+def test_a_step_that_was_allowed_to_fail_is_what_is_told_of_while_another_runs() -> None:
+    steps = plan_steps([StepName("1", "One", StepKind.INSTALL_BOOT_LOADER), StepName("2", "Two", StepKind.RESTART)])
+    failed_one = replace(steps[0], state=StepState.FAILED, message="exit code 7")
+    running = replace(failed("", "exit code 7"), state=ExecutionState.RUNNING, step="2", steps=(failed_one, steps[1]))
+    assert "boot partition" in next_step_of(running)
+
+
 def test_who_says_nothing_is_to_be_looked_at() -> None:
     silent = replace(failed(StepKind.RESTART, ""), state=ExecutionState.RUNNING, is_silent=True)
     assert "screen" in next_step_of(silent)
     assert "screen" in next_step_of(replace(silent, is_silent=False, state=ExecutionState.LOST))
+
+
+def test_of_one_that_was_interrupted_and_began_anew_the_next_run_is_named() -> None:
+    lost = lose(
+        replace(failed(StepKind.RESTART, ""), state=ExecutionState.RUNNING), "PC-1 began anew", 2.0, is_final=True
+    )
+    assert "`dpd deploy history PC-1`" in next_step_of(lost)
 
 
 def test_where_nothing_is_wrong_there_is_nothing_to_try() -> None:

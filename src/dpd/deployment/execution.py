@@ -179,6 +179,11 @@ def lose(execution: Execution, reason: str, at: float, *, is_final: bool) -> Exe
     return replace(lost, cancel_reason=lost.cancel_reason or reason) if is_final else lost
 
 
+def began_anew(execution: Execution) -> str:
+    """Why one is lost whose machine has taken a task sequence since: its power was cut, or somebody restarted it."""
+    return f"{execution.who} began anew"
+
+
 def words_of(report: Report) -> str:
     """What it says, on one line and with nothing that a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in report.message)

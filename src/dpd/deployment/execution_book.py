@@ -26,6 +26,7 @@ from dpd.deployment.execution import (
     Execution,
     ExecutionState,
     StepName,
+    began_anew,
     cancel_told,
     hear,
     lose,
@@ -96,7 +97,7 @@ class ExecutionBook:
 
         def write(draft: _Draft) -> None:
             for earlier in draft.of_machine(begun.machine):
-                draft.change(earlier, lose(earlier, f"{begun.who} began anew", at, is_final=True))
+                draft.change(earlier, lose(earlier, began_anew(earlier), at, is_final=True))
             draft.add(begun)
 
         self._commit.write(write)

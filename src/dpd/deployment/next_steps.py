@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from dpd.deployment.execution import Execution, ExecutionState
+from dpd.deployment.execution import Execution, ExecutionState, StepRun, StepState, began_anew
 from dpd.sequence.records import StepKind
 
 # The first whose words are in the failure counts.
@@ -66,20 +66,31 @@ _BY_KIND: Final[Mapping[str, str]] = {
     StepKind.RESTART: "Look at the machine's screen, and at the order in which its firmware starts disk and network.",
 }
 _SILENT = "Look at the machine's screen; `dpd pxe why {mac}` tells whether it has booted anew."
+_ANEW = (
+    "`dpd deploy history {who}` shows the run that it began instead; where nobody has restarted it, look at its power."
+)
 _LOG = "`dpd deploy log {execution}` shows its log."
 
 
 def next_step_of(execution: Execution) -> str:
     """What to try for one that failed, is lost or silent; "" where nothing is wrong."""
+    if execution.state is ExecutionState.LOST and execution.error == began_anew(execution):
+        return _ANEW.format(who=execution.who)
     if execution.is_silent or execution.state is ExecutionState.LOST:
         return _SILENT.format(mac=execution.mac)
     if not execution.error:
         return ""
-    step = execution.find_step(execution.step)
+    step = _failed_step(execution)
     by_words = next((sentence for words, sentence in _BY_WORDS if words.search(execution.error)), "")
     sentence = by_words or (_BY_KIND.get(step.kind, "") if step is not None else "")
     filled = sentence.format(mac=execution.mac, package=_package_in(execution.error))
     return f"{filled} {_LOG.format(execution=execution.id)}".strip()
+
+
+def _failed_step(execution: Execution) -> StepRun | None:
+    """The one that the error tells of: a sequence that was allowed to go on is at another meanwhile."""
+    failed = [each for each in execution.steps if each.state is StepState.FAILED and each.message in execution.error]
+    return failed[-1] if failed else execution.find_step(execution.step)
 
 
 def _package_in(error: str) -> str:
