@@ -30,11 +30,10 @@ from dpd.control.operations import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.deployment.opening import OpenDeployments
 from dpd.deployment.resume_book import ResumeBook
-from dpd.deployment.sequence_store import SequenceStore
+from dpd.deployment.signed_sequences import SignedSequences
 from dpd.deployment.target_desk import Books, TargetDesk
 from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.sequence.reference import parse_reference
 from dpd.service.boot_desk import BootDesk
 from dpd.service.boot_tree import BootTree
 from dpd.service.conflict_watch import ConflictWatch
@@ -72,7 +71,7 @@ class Stores:
     events: EventLog
     distribution: OpenDistribution
     deployments: OpenDeployments
-    sequences: SequenceStore
+    sequences: SignedSequences
     targets: TargetDesk
     spool: Spool
 
@@ -307,11 +306,9 @@ def _open_stores(stack: AsyncExitStack, settings: Settings) -> Stores:
         arrived=distribution.core.noticed,
     )
     stack.push_async_callback(asyncio.to_thread, deployments.stop)
-    sequences = SequenceStore(state_dir / "sequences.db", library.public_key(), library.sign)
-    stack.push_async_callback(asyncio.to_thread, sequences.close)
+    sequences = SignedSequences(store.sequences.find, library.public_key(), library.sign)
     resumes = ResumeBook(state_dir / "resumes.db")
     stack.push_async_callback(asyncio.to_thread, resumes.close)
-    policy.knows_sequence = lambda reference: sequences.has(*parse_reference(reference))
     books = Books(deployments.book, resumes, deployments.logs, deployments.captures)
     targets = TargetDesk(policy, sequences, books, journal=journal)
     return Stores(

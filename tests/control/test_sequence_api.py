@@ -18,11 +18,13 @@ from dpd.content.library import Library
 from dpd.control.application import make_application
 from dpd.control.listener import ControlListener
 from dpd.control.operations import Operations
-from dpd.deployment.sequence_store import SequenceStore
+from dpd.deployment.signed_sequences import SignedSequences
 from dpd.sequence.document import MAX_DOCUMENT_BYTES
 from dpd.sequence.signed import read_signed
 from dpd.settings import Settings
+from dpd.site.policy import BootPolicy
 from dpd.site.records import Deployment, Purpose
+from dpd.site.store import SiteStore
 from dpd.telemetry.journal import BootJournal
 
 TEXT = 'name = "debian"\n[[step]]\nname = "Restart"\ndo = "restart"\n'
@@ -30,7 +32,7 @@ TEXT = 'name = "debian"\n[[step]]\nname = "Restart"\ndo = "restart"\n'
 
 @pytest.fixture
 async def place(settings: Settings, library: Library, tmp_path: Path) -> AsyncIterator[Operations]:
-    with closing(SequenceStore(tmp_path / "sequences.db", library.public_key(), library.sign)) as store:
+    with closing(SiteStore(tmp_path / "site.db")) as store:
         operations = Operations(
             settings,
             library=library,
@@ -38,7 +40,8 @@ async def place(settings: Settings, library: Library, tmp_path: Path) -> AsyncIt
             journal=BootJournal(),
             services=[],
             multicast=None,
-            sequences=store,
+            policy=BootPolicy(settings, store=store),
+            sequences=SignedSequences(store.sequences.find, library.public_key(), library.sign),
         )
         listener = ControlListener(settings.control, partial(make_application, operations))
         await listener.start()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
 from dpd.control.sequence_operations import SequenceOperations
-from dpd.deployment.sequence_store import SequenceStore
-from dpd.errors import Unavailable
+from dpd.deployment.signed_sequences import SignedSequences
 from dpd.sequence.document import SequenceRefused
-from dpd.sequence.records import SequenceConflict, SequenceNotFound
-from dpd.site.records import Deployment, Purpose
+from dpd.sequence.records import SequenceConflict, SequenceError, SequenceNotFound
+from dpd.sequence.signed import read_signed
+from dpd.site.records import Deployment, Purpose, SiteConflict
+from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
 
 TEXT = """\
@@ -44,14 +46,14 @@ CONTENT = TEXT + '[[step]]\nname = "Fetch"\ndo = "download_content"\npackage = "
 class Place:
     """Operations over everything that they ask."""
 
-    def __init__(self, library: Library, store: SequenceStore) -> None:
-        self.library = library
+    def __init__(self, library: Library, store: SiteStore) -> None:
+        self.library, self.store = library, store
         self.events = EventLog()
-        self.deployments: list[Deployment] = []
-        self.operations = SequenceOperations(store, library, lambda: self.deployments, self.events, asyncio.to_thread)
+        signed = SignedSequences(store.sequences.find, library.public_key(), library.sign)
+        self.operations = SequenceOperations(store, self.events, asyncio.to_thread, signed, library)
 
-    def deploy(self, id: int, sequence: str) -> None:
-        self.deployments.append(Deployment(id, "all", "", Purpose.REQUIRED, sequence=sequence))
+    def deploy(self, sequence: str) -> int:
+        return self.store.add_deployment(Deployment(0, "all", "", Purpose.REQUIRED, sequence=sequence), "anna").id
 
     async def told(self) -> list[tuple[str, Any, Any]]:
         events = await self.events.wait(0, 0.0)
@@ -60,7 +62,7 @@ class Place:
 
 @pytest.fixture
 def place(library: Library, tmp_path: Path) -> Iterator[Place]:
-    with closing(SequenceStore(tmp_path / "sequences.db", library.public_key(), library.sign)) as store:
+    with closing(SiteStore(tmp_path / "site.db")) as store:
         yield Place(library, store)
 
 
@@ -75,14 +77,14 @@ async def test_a_document_is_published_once_and_told(place: Place) -> None:
 async def test_a_version_is_shown_with_what_it_is_made_of_and_who_deploys_it(place: Place) -> None:
     await place.operations.publish(TEXT, 0, "anna")
     await place.operations.publish(TEXT.replace("one disk", "any disk"), 0, "anna")
-    place.deploy(3, "Debian@1")
-    place.deploy(4, "debian")
-    place.deploy(5, "other")
-    place.deploy(6, "")
+    wanted = [place.deploy("Debian@1"), place.deploy("debian")]
+    place.deploy("other")
+    place.deploy("")
     details = await place.operations.show("debian", 1)
     assert (details.version.version, [each.version for each in details.versions]) == (1, [2, 1])
-    assert details.deployments == [3, 4]
+    assert (details.deployments, details.problems) == (wanted, [])
     outline = details.outline
+    assert outline is not None
     assert (outline.description, outline.architectures, outline.firmware) == ("Debian on one disk", ["x64"], [])
     assert outline.variables == ["OSDDomain"]
     assert [(each.id, each.do, each.is_enabled) for each in outline.members] == [
@@ -119,23 +121,16 @@ async def test_a_check_tells_what_publishing_would_and_keeps_nothing(place: Plac
     assert "no package LAB00001 of version 3 here" in wrong.problems[0].message
 
 
-async def test_what_is_deployed_stays(place: Place) -> None:
+async def test_what_is_taken_out_is_told_and_what_is_deployed_stays(place: Place) -> None:
     for number in range(3):
         await place.operations.publish(TEXT + f"# {number}\n", 0, "anna")
-    place.deploy(7, "debian@2")
-    with pytest.raises(SequenceConflict, match="debian@2 is deployed by deployment 7"):
-        await place.operations.remove("debian", 2, "ben")
-    with pytest.raises(SequenceConflict, match="deployment 7"):
+    place.deploy("debian@2")
+    with pytest.raises(SequenceConflict, match="debian@2 is deployed by deployment 1"):
         await place.operations.remove("debian", 0, "ben")
     await place.operations.remove("debian", 1, "ben")
-    place.deployments.clear()
-    place.deploy(8, "debian")
-    await place.operations.remove("debian", 3, "ben")
-    with pytest.raises(SequenceConflict, match="debian is deployed by deployment 8"):
-        await place.operations.remove("debian", 2, "ben")
-    place.deployments.clear()
-    assert [each.version for each in await place.operations.remove("debian", 0, "ben")] == [2]
-    assert [each for each in await place.told() if each[0] == "sequence.removed"] == [
+    place.store.remove_deployment(1, "ben")
+    assert [each.version for each in await place.operations.remove("debian", 0, "ben")] == [3, 2]
+    assert (await place.told())[3:] == [
         ("sequence.removed", 1, "ben"),
         ("sequence.removed", 3, "ben"),
         ("sequence.removed", 2, "ben"),
@@ -144,8 +139,23 @@ async def test_what_is_deployed_stays(place: Place) -> None:
         await place.operations.show("debian")
 
 
-async def test_a_daemon_that_keeps_none_says_so(library: Library) -> None:
-    operations = SequenceOperations(None, library, list, EventLog(), asyncio.to_thread)
-    with pytest.raises(Unavailable, match="keeps no task sequences"):
-        await operations.newest()
-    assert (await operations.check(TEXT)).problems == []
+async def test_a_point_says_what_a_version_of_its_site_lacks_here(place: Place, tmp_path: Path) -> None:
+    """A site server has no library, and may be of another release."""
+    site = SiteStore(tmp_path / "other.db")
+    at_site = SequenceOperations(site, EventLog(), asyncio.to_thread)
+    assert (await at_site.publish(CONTENT, 0, "anna")).is_new
+    assert (await at_site.find("debian")).document == ""
+    assert (await at_site.show("debian")).problems == []
+    model, new = site.model(), CONTENT.replace("download_content", "of_a_newer_dpd")
+    newer = replace(model.sequences[0], name="newer", text=new)
+    place.store.mirror("lab", 1, replace(model, sequences=(*model.sequences, newer)), 5.0)
+    shown = await place.operations.show("debian")
+    assert [each.place for each in shown.problems] == ["step 3 (Fetch): package"]
+    assert read_signed((await place.operations.find("debian")).document, place.library.public_key())[0].name == "debian"
+    unread = await place.operations.show("newer")
+    assert (unread.outline, [each.line for each in unread.problems]) == (None, [18])
+    with pytest.raises(SequenceError, match=r"newer@1: line 18: .*; is this dpd older"):
+        await place.operations.find("newer")
+    with pytest.raises(SiteConflict, match="comes from site lab"):
+        await place.operations.publish(TEXT, 0, "ben")
+    site.close()

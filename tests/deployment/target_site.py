@@ -12,7 +12,7 @@ from dpd.deployment.database import open_database
 from dpd.deployment.deployment_logs import DeploymentLogs
 from dpd.deployment.execution_book import ExecutionBook
 from dpd.deployment.resume_book import ResumeBook
-from dpd.deployment.sequence_store import SequenceStore
+from dpd.deployment.signed_sequences import SignedSequences
 from dpd.deployment.target_desk import Books, TargetDesk
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.sequence.exchange import Hello, Report, Reports, StepState, Take, Taken, Welcome
@@ -88,15 +88,12 @@ class TargetSite:
         captures = Captures(
             database, self._folder / "captures", self.library, self.book.find, lambda: 1 << 30, clock=self.clock
         )
-        self.sequences = SequenceStore(
-            self._folder / "sequences.db", self.library.public_key(), self.library.sign, clock=self.clock
-        )
-        self._inner.callback(self.sequences.close)
+        self.sequences = SignedSequences(self.store.sequences.find, self.library.public_key(), self.library.sign)
         books = Books(self.book, resumes, self.logs, captures)
         self.desk = TargetDesk(self.policy, self.sequences, books, journal=self.journal, clock=self.clock)
 
     def publish(self, text: str, version: int = 0) -> None:
-        self.sequences.publish(text, "test", None, version)
+        self.store.sequences.publish(text, "test", None, version)
 
     def reopen(self) -> None:
         self._inner.close()

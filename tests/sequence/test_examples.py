@@ -13,12 +13,12 @@ from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
 from dpd.control.sequence_operations import SequenceOperations
-from dpd.deployment.sequence_store import SequenceStore
 from dpd.sequence.catalogue import CATALOGUE, Key
 from dpd.sequence.document import read_document, tell
 from dpd.sequence.records import HardwareFact, Operator, StepKind
 from dpd.sequence.tree import FOR_BOTH, FOR_STEPS, HEAD
 from dpd.sequence.variables import BUILT_IN
+from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -36,8 +36,8 @@ async def test_an_example_is_published_where_its_packages_are(path: Path, tmp_pa
     with Library(tmp_path / "library", slab_bytes=1 << 20) as library:
         for package in sequence.packages():
             library.publish(tmp_path / "image.wim", package)
-        with closing(SequenceStore(tmp_path / "sequences.db", library.public_key(), library.sign)) as store:
-            operations = SequenceOperations(store, library, list, EventLog(), asyncio.to_thread)
+        with closing(SiteStore(tmp_path / "site.db")) as store:
+            operations = SequenceOperations(store, EventLog(), asyncio.to_thread, None, library)
             assert (await operations.publish(text, 0, "anna")).version.name == path.stem
 
 

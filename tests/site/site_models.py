@@ -23,6 +23,7 @@ from dpd.site.records import (
     RuleKind,
     Variable,
 )
+from dpd.site.sequences import SequenceVersion, read_checked, version_of
 
 _NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,5}", fullmatch=True).filter(
     lambda n: n.lower() not in ("all", "unknown")
@@ -38,7 +39,16 @@ _MOMENTS = st.just(0.0) | st.integers(1, 2**39).map(float) | st.floats(1e-3, 2.0
 _NETWORKS = st.ip_addresses(network="10.0.0.0/8").map(lambda a: f"{a}/32") | st.sampled_from(
     ["10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "fd00:1::/64", "0.0.0.0/0"]
 )
-_SEQUENCES = st.sampled_from(["", "debian", "win-11@3"])
+_STEP = '[[step]]\nname = "Restart"\ndo = "restart"\n'
+
+
+def _published(name: str, version: int) -> SequenceVersion:
+    """The same text under the same number in each site, and none that TOML would change."""
+    tail = ("", "# ''' and \"\"\"\n", "# it's")[version % 3]
+    text = f'name = "{name}"\n# {version} \\\n{_STEP}{tail}'
+    return version_of(read_checked(text, None), version, text, 5.0 + version, "anna")
+
+
 _VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 _PATTERNS = st.sampled_from(["LAB-*", "?", "[a-c]*", "ünï*"])
 
@@ -84,6 +94,10 @@ def site_models(draw: st.DrawFn) -> SiteModel:
             Collection(name, draw(_some_of(names)), rules, others[:at], others[at:], draw(_LINES), draw(added))
         )
     targets = ["all", "unknown", *names, *(f"collection:{each.name}" for each in collections)]
+    sequences = [
+        _published(name, version) for name in ("debian", "win-11") for version in range(1, draw(st.integers(1, 4)))
+    ]
+    references = ["", *(each.name for each in sequences), *(each.reference for each in sequences)]
     deployments = []
     for id, name in enumerate(
         draw(st.lists(st.just("") | _NAMES, max_size=5, unique_by=lambda n: n.lower() or object())), 3
@@ -92,7 +106,7 @@ def site_models(draw: st.DrawFn) -> SiteModel:
         end = draw(st.just(0.0) | st.floats(start, 2.0**40, exclude_min=True))
         words = draw(st.sampled_from(Purpose)), draw(st.integers(-1000, 1000))
         deployments.append(
-            Deployment(id, draw(st.sampled_from(targets)), draw(_IMAGES), *words, start, end, draw(added), name, draw(st.sampled_from(Audience)), draw(st.sampled_from(Rerun)), draw(_SEQUENCES))
+            Deployment(id, draw(st.sampled_from(targets)), draw(_IMAGES), *words, start, end, draw(added), name, draw(st.sampled_from(Audience)), draw(st.sampled_from(Rerun)), draw(st.sampled_from(references)))
         )  # fmt: skip
     points = [
         Point(name, draw(st.lists(_POINT_NAMES, unique=True, max_size=3).map(tuple)), draw(st.sampled_from(["", "http://b1.example:8080"])), draw(_LINES))
@@ -128,5 +142,6 @@ def site_models(draw: st.DrawFn) -> SiteModel:
             draw(_LINES),
             draw(st.sampled_from(AffinityMode)),
             tuple(variables),
+            tuple(sequences),
         )
     )

@@ -86,7 +86,10 @@ value = "10.0.0.1/8"
         (21, "rule.value"),
     ]
     messages = [message for _, _, message in told(text)]
-    assert messages[0] == '"potato": expected one of computer, collection, deployment, boundary, point, rule, variable'
+    assert (
+        messages[0]
+        == '"potato": expected one of computer, collection, deployment, boundary, point, rule, variable, sequence'
+    )
     assert messages[1] == '"point" is in owns too; expected in one of them'
     assert "pc-1 is there already, in line 5; expected once" in messages
     assert messages[7] == "expected [[deployment]] for each, with two brackets"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.site.site_models import site_models
 
 from dpd.site.declaration import Kind, read_declaration, records_of
-from dpd.site.declaration_text import moment, text, write_declaration
+from dpd.site.declaration_text import document_text, moment, text, write_declaration
 from dpd.site.model import SiteModel
 from dpd.site.model_checks import normal_model
 from dpd.site.model_plan import plan_model
@@ -31,6 +31,7 @@ from dpd.site.records import (
     RuleKind,
     Variable,
 )
+from dpd.site.sequences import SequenceVersion
 
 SITE = SiteModel(
     computers=(Computer("PC-1", ("52:54:00:00:00:0a",), "4c4c4544-0044-3510-8052-b4c04f4e4d31", "LAB5", 9.0),),
@@ -47,10 +48,11 @@ SITE = SiteModel(
     rules=(ApprovalRule(2, RuleKind.CIRCUIT, "0102", 7.0),),
     maintenance="new switch",
     variables=(Variable("all", "Zone", 'a "b"'), Variable("PC-1", "Pass", "hunter2", secret=True)),
+    sequences=(SequenceVersion("debian", 3, "", 1, 9.0, "anna", 'name = "debian"\n# \\ stays\n'),),
 )  # fmt: skip
 
 TEXT = """\
-owns = ["computer", "collection", "deployment", "boundary", "point", "rule", "variable"]
+owns = ["computer", "collection", "deployment", "boundary", "point", "rule", "variable", "sequence"]
 maintenance = "new switch"
 
 [[computer]]
@@ -117,6 +119,14 @@ value = "a \\"b\\""
 target = "PC-1"
 name = "Pass"
 secret = true
+
+[[sequence]]
+name = "debian"
+version = 3
+text = '''
+name = "debian"
+# \\ stays
+'''
 """)
 
 
@@ -140,6 +150,7 @@ def test_a_site_without_maintenance_says_nothing_of_it() -> None:
 def _bare(model: SiteModel) -> SiteModel:
     """Without what only the store knows: numbers and when things came."""
     parts = {
+        "sequences": tuple(replace(each, published_at=0.0, actor="") for each in model.sequences),
         "computers": tuple(replace(each, added_at=0.0) for each in model.computers),
         "collections": tuple(replace(each, added_at=0.0) for each in model.collections),
         "deployments": tuple(replace(each, id=0, added_at=0.0) for each in model.deployments),
@@ -184,6 +195,11 @@ def test_an_export_makes_any_other_site_the_same(model: SiteModel, other: SiteMo
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_is_written_so_that_it_is_read_as_it_was(value: str) -> None:
     assert tomllib.loads(f"x = {text(value)}") == {"x": value}
+
+
+@given(st.text(st.characters(codec="utf-8")) | st.text("'\"\\\r\n\tx"))
+def test_any_document_is_written_so_that_it_is_read_as_it_was(value: str) -> None:
+    assert tomllib.loads(f"x = {document_text(value)}") == {"x": value}
 
 
 @given(st.floats(0, 2.0**40))

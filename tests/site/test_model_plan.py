@@ -9,8 +9,9 @@ import pytest
 
 from dpd.site.declaration import read_declaration
 from dpd.site.model import SiteModel
+from dpd.site.model_changes import Action, Change, FieldChange
 from dpd.site.model_checks import normal_model
-from dpd.site.model_plan import Action, Change, FieldChange, ModelPlan, compare_models, plan_model
+from dpd.site.model_plan import ModelPlan, plan_model
 from dpd.site.records import (
     ApprovalRule,
     Boundary,
@@ -24,6 +25,7 @@ from dpd.site.records import (
     RuleKind,
     Variable,
 )
+from dpd.site.sequences import SequenceVersion
 
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
 OLD = normal_model(
@@ -117,14 +119,6 @@ def test_of_deployments_that_are_alike_as_many_stay_as_are_declared() -> None:
     assert [each.id for each in found.model.deployments] == [2, 3]
     assert [each.action for each in found.changes] == [Action.REMOVED]
     assert found.unchanged == 2
-
-
-def test_another_order_of_members_is_no_change_and_of_points_is_one() -> None:
-    one = SiteModel(collections=(Collection("lab", ("a", "b")),), boundaries=(Boundary("10.0.0.0/8", ("x", "y")),))
-    other = SiteModel(collections=(Collection("lab", ("b", "a")),), boundaries=(Boundary("10.0.0.0/8", ("y", "x")),))
-    assert compare_models(one, other) == (
-        Change("boundary", "10.0.0.0/8", Action.CHANGED, (FieldChange("points", ("x", "y"), ("y", "x")),)),
-    )
 
 
 def test_what_there_is_one_of_changes_too() -> None:
@@ -278,5 +272,6 @@ def test_a_variable_for_what_is_not_there_is_told_with_its_line() -> None:
 
 def test_another_sequence_is_a_change_of_the_deployment() -> None:
     text = '[[deployment]]\nname = "win"\ntarget = "collection:lab"\nboot_image = "LAB5"\npurpose = "required"\nsequence = "debian@3"\n'
-    old = normal_model(replace(OLD, deployments=OLD.deployments[:1]))
+    debian = SequenceVersion("debian", 3, "", 1, 1.0, "anna", "")
+    old = normal_model(replace(OLD, deployments=OLD.deployments[:1], sequences=(debian,)))
     assert [each.fields for each in plan(text, old).changes] == [(FieldChange("sequence", "", "debian@3"),)]

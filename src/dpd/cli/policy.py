@@ -21,7 +21,7 @@ def show(socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> 
     if as_json:
         print_json(status)
         return
-    parts = ("computers", "collections", "deployments", "boundaries", "points")
+    parts = ("computers", "collections", "deployments", "boundaries", "points", "sequences")
     print_fields(
         [
             ("Policy", f"version {status['policy_version']}, {_whose(status['authority'])}"),

@@ -56,12 +56,15 @@ def publish(
     file: FileArgument,
     version: Annotated[
         int | None,
-        typer.Option("--version", metavar="N", min=1, help="Publish as this version, the same on every point."),
+        typer.Option("--version", metavar="N", min=1, help="Publish as this version, not the next one."),
     ] = None,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a document as a new version. The text of the newest version changes nothing."""
+    """Publish a document as a new version. The text of the newest version changes nothing.
+
+    At a site server (`dpd --site sequence publish`) it is for all points: each takes it with the site's policy, and signs it.
+    """
     text, client = _read(file), Client(socket)
     checked = _check(client, text)
     if as_json and checked["problems"]:
@@ -113,7 +116,10 @@ def show(name: NameArgument, socket: SocketOption = DEFAULT_SOCKET, as_json: Jso
             ("Deployments", ", ".join(map(str, details["deployments"])) or "-"),
         ]
     )
-    _print_outline(details["outline"])
+    if details["outline"] is not None:
+        _print_outline(details["outline"])
+    for each in details["problems"]:
+        print(document.problem_line(_named(head), each["line"], each["place"], each["message"]))
 
 
 @app.command(epilog="Example: dpd sequence export debian@3 -f debian.toml")
@@ -131,6 +137,10 @@ def export(
     """Write a version down as it was published, comments and all."""
     called, version = _reference(name)
     reply = Client(socket).get("sequences", called, "text", version=version or None)
+    if signed and not reply["document"]:
+        raise SequenceUnusable(
+            "a site server signs nothing, its points do; expected one, such as `dpd --dp NAME sequence export … --signed`"
+        )
     text = reply["document"] + "\n" if signed else reply["text"]
     if file != "-":
         _write(Path(file), text)

@@ -138,6 +138,7 @@ def print_site(reply: dict[str, Any]) -> None:
             ("Computers", reply["computers"]),
             ("Collections", reply["collections"]),
             ("Deployments", reply["deployments"]),
+            ("Task sequences", reply["sequences"]),
             ("Points", points),
             ("Messages", reply["messages"]),
         ]

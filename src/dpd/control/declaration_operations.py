@@ -12,7 +12,8 @@ from dpd.site.declaration_text import write_declaration
 from dpd.site.high_risk import HighRisk, Reach, check_confirmed, risks_between
 from dpd.site.membership import Membership
 from dpd.site.model import SiteModel
-from dpd.site.model_plan import Action, Change, ModelPlan, plan_model
+from dpd.site.model_changes import Action, Change
+from dpd.site.model_plan import ModelPlan, plan_model
 from dpd.site.policy import BootPolicy
 from dpd.site.records import SiteConflict, SiteError
 
@@ -89,7 +90,7 @@ class DeclarationOperations:
 
     def _plan(self, text: str) -> tuple[ModelPlan, list[HighRisk]]:
         old = self._store.model()
-        plan = plan_model(old, read_declaration(text), self._policy.has_image, self._policy.has_sequence)
+        plan = plan_model(old, read_declaration(text), self._policy.has_image)
         return plan, [] if plan.problems else self._risks(plan.model)
 
     def _risks(self, new: SiteModel) -> list[HighRisk]:

@@ -81,6 +81,7 @@ class PolicyStatus:
     deployments: int
     boundaries: int
     points: int
+    sequences: int
 
 
 class ModelOperations:
@@ -243,6 +244,7 @@ class ModelOperations:
             len(store.deployments),
             len(store.boundaries),
             len(store.points),
+            len(store.sequences.by_name),
         )
 
     def release(self, actor: str) -> PolicyStatus:

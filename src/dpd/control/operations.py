@@ -42,7 +42,7 @@ from dpd.control.validation_operations import ValidationOperations
 from dpd.control.why_operations import WhyOperations
 from dpd.control.wim_operations import WimOperations
 from dpd.deployment.opening import OpenDeployments
-from dpd.deployment.sequence_store import SequenceStore
+from dpd.deployment.signed_sequences import SignedSequences
 from dpd.distribution.distribution import Distribution
 from dpd.distribution.opening import OpenDistribution
 from dpd.errors import DpdError, SessionError, SessionNotFound, SettingsError, Unavailable
@@ -145,7 +145,7 @@ class Operations:
         distribution: Distribution | None = None,
         opened: OpenDistribution | None = None,
         deployments: OpenDeployments | None = None,
-        sequences: SequenceStore | None = None,
+        sequences: SignedSequences | None = None,
         events: EventLog | None = None,
     ) -> None:
         self.settings = settings
@@ -157,7 +157,8 @@ class Operations:
         self._boot_files = boot_files
         self._chain = chain
         self._journal = journal
-        self.site = SiteOperations(policy or BootPolicy(settings))
+        policy = policy or BootPolicy(settings)
+        self.site = SiteOperations(policy)
         self.why = WhyOperations(journal, lambda: self.settings)
         self._services = services
         self._multicast = multicast
@@ -187,10 +188,7 @@ class Operations:
         self.validation = ValidationOperations(opened, self._in_worker)
         self.sources = SourceOperations(opened.puller if opened is not None else None)
         self.executions = ExecutionOperations(deployments, self._in_worker, self.draining.is_set)
-        deployed = self.site.deployments
-        self.sequences = SequenceOperations(
-            sequences, library, lambda: [each.deployment for each in deployed()], self._events, self._in_worker
-        )
+        self.sequences = SequenceOperations(policy.store, self._events, self._in_worker, sequences, library)
         self.now = StateOperations(self, self._in_worker)
 
     # ---- sessions

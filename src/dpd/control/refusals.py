@@ -10,7 +10,6 @@ from msgspec import json
 
 from dpd.control.access import CallerUnknown, RoleMissing
 from dpd.control.messages import Failure, Refusal
-from dpd.deployment.sequence_store import SequenceDiskFull
 from dpd.errors import (
     BusError,
     BusUnavailable,
@@ -64,7 +63,6 @@ _STATUSES: tuple[tuple[type[DpdError], HTTPStatus, str], ...] = (
     (DeploymentError, HTTPStatus.CONFLICT, "deployment_refused"),
     (SequenceNotFound, HTTPStatus.NOT_FOUND, "sequence_not_found"),
     (SequenceConflict, HTTPStatus.CONFLICT, "sequence_conflict"),
-    (SequenceDiskFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk_full"),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     (BusUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "bus_unavailable"),
     (BusError, HTTPStatus.BAD_GATEWAY, "bus_failed"),

@@ -45,7 +45,7 @@ async def show_sequence(
 
 async def export_sequence(api: Asked, request: web.Request, parameters: SequenceParameters, body: None) -> SequenceText:
     found = await api.sequences.find(parameters.sequence, parameters.version)
-    return SequenceText(found.name, found.version, found.text, found.document)
+    return SequenceText(found.version.name, found.version.version, found.text, found.document)
 
 
 async def check_document(api: Asked, request: web.Request, parameters: None, body: None) -> SequenceCheck:
@@ -66,7 +66,7 @@ async def remove_sequence(
 
 
 _MISSING, _CONFLICT = HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT
-_FULL, _BUSY = HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE
+_BUSY = HTTPStatus.SERVICE_UNAVAILABLE
 
 ROUTES = (
     Route(
@@ -85,7 +85,7 @@ ROUTES = (
         SequencePublished,
         parameters=PublishSequenceParameters,
         upload_type=TOML,
-        refusals=(_CONFLICT, _FULL, _BUSY),
+        refusals=(_CONFLICT, _BUSY),
         role=Role.ADMIN,
     ),
     Route(

@@ -8,8 +8,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from dpd.control.messages import _END, Request
-from dpd.deployment.sequence_store import PublishedVersion
 from dpd.sequence.reference import MAX_VERSION, NAME_PATTERN
+from dpd.site.sequences import PublishedVersion
 
 SequenceName = Annotated[str, Meta(pattern=f"^{NAME_PATTERN}{_END}", description="A task sequence's name")]
 Version = Annotated[int, Meta(ge=0, le=MAX_VERSION, description="One version of it; 0 is the newest")]
@@ -38,7 +38,7 @@ class SequenceList(Struct):
 
 
 class SequenceText(Struct):
-    """A version as it was written, and as targets take it: signed."""
+    """A version as it was written, and as targets take it: signed; "" at a site server, whose points sign."""
 
     name: str
     version: int

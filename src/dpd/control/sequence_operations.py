@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from dpd.content.kinds import ContentFormat
 from dpd.content.records import Content
-from dpd.deployment.sequence_store import PublishedSequence, PublishedVersion, SequenceStore
-from dpd.errors import ContentNotFound, Unavailable
+from dpd.deployment.signed_sequences import SignedSequences
+from dpd.errors import ContentNotFound
 from dpd.sequence.checks import check_sequence, wanted_variables
 from dpd.sequence.document import read_document
 from dpd.sequence.package_checks import KnownPackage
-from dpd.sequence.records import Group, SequenceConflict, SequenceProblem, Step, TaskSequence
-from dpd.sequence.reference import parse_reference
-from dpd.site.records import Deployment
+from dpd.sequence.records import Group, SequenceProblem, Step, TaskSequence
+from dpd.site.sequences import PublishedVersion, SequenceVersion, naming
+from dpd.site.store import SiteStore
 from dpd.telemetry.events import EventLog
 
 InWorker: TypeAlias = Callable[..., Awaitable[Any]]
@@ -66,12 +66,14 @@ class SequenceCheck:
 
 @dataclass(frozen=True, slots=True)
 class SequenceDetails:
-    """One version, every version that there is, the newest first, and the deployments that name the sequence."""
+    """One version, every version that there is, the newest first, the deployments that name the sequence, and what stands against it
+    at this point: packages that are not here, or what this dpd cannot read. No `outline` where it cannot be read."""
 
     version: PublishedVersion
-    outline: SequenceOutline
+    outline: SequenceOutline | None
     versions: list[PublishedVersion]
     deployments: list[int]
+    problems: list[SequenceProblem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +84,45 @@ class SequencePublished:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenSequence:
+    """A version as it was written and as targets take it, "" where nobody signs."""
+
+    version: PublishedVersion
+    text: str
+    document: str
+
+
 class SequenceOperations:
-    """The verbs over one store; without one nothing is kept here. `deployments` are those that there are now."""
+    """The verbs over one site store. A site server has no library, so that it signs nothing and takes every package to be there."""
 
     def __init__(
         self,
-        store: SequenceStore | None,
-        packages: Packages,
-        deployments: Callable[[], Sequence[Deployment]],
+        store: SiteStore,
         events: EventLog,
         in_worker: InWorker,
+        signed: SignedSequences | None = None,
+        packages: Packages | None = None,
     ) -> None:
-        self._kept = store
-        self._packages = packages
-        self._deployments = deployments
+        self._store = store
         self._events = events
         self._in_worker = in_worker
+        self._signed = signed
+        self._packages = packages
+        self._look = self._look_up if packages is not None else None
 
     async def newest(self) -> list[PublishedVersion]:
         """The newest version of each, by name."""
-        found: list[PublishedVersion] = await self._in_worker(self._store.newest)
-        return found
+        return self._store.sequences.newest()
 
     async def show(self, name: str, version: int = 0) -> SequenceDetails:
         """Raises SequenceNotFound."""
         details: SequenceDetails = await self._in_worker(self._show, name, version)
         return details
 
-    async def find(self, name: str, version: int = 0) -> PublishedSequence:
+    async def find(self, name: str, version: int = 0) -> WrittenSequence:
         """With its text and its signed document. Raises SequenceNotFound."""
-        found: PublishedSequence = await self._in_worker(self._store.find, name, version)
+        found: WrittenSequence = await self._in_worker(self._find, name, version)
         return found
 
     async def check(self, text: str) -> SequenceCheck:
@@ -120,29 +131,32 @@ class SequenceOperations:
         return checked
 
     async def publish(self, text: str, version: int, actor: str) -> SequencePublished:
-        """A new version, unless the newest one says the same. Raises SequenceRefused, SequenceConflict."""
-        published, is_new = await self._in_worker(self._store.publish, text, actor, self._look, version)
+        """A new version, unless the newest one says the same. Raises SequenceRefused, SequenceConflict, SiteConflict where policy is
+        a site's."""
+        published, is_new = await self._in_worker(self._store.sequences.publish, text, actor, self._look, version)
         if is_new:
             self._events.note("sequence.published", sequence=published.name, version=published.version, actor=actor)
         return SequencePublished(published.head, is_new)
 
     async def remove(self, name: str, version: int, actor: str) -> list[PublishedVersion]:
-        """One version, or with 0 all of them; what there was. Raises SequenceNotFound, SequenceConflict where it is deployed."""
-        gone: list[PublishedVersion] = await self._in_worker(self._remove, name, version)
+        """One version, or with 0 all of them; what there was. Raises SequenceNotFound, SequenceConflict where it is deployed,
+        SiteConflict where policy is a site's."""
+        gone: list[SequenceVersion] = await self._in_worker(self._store.remove_sequence, name, version, actor)
         for each in gone:
             self._events.note("sequence.removed", sequence=each.name, version=each.version, actor=actor)
-        return gone
-
-    @property
-    def _store(self) -> SequenceStore:
-        if self._kept is None:
-            raise Unavailable("this dpd keeps no task sequences; start it with `dpd serve`")
-        return self._kept
+        return [each.head for each in gone]
 
     def _show(self, name: str, version: int) -> SequenceDetails:
-        found = self._store.find(name, version)
-        named = [each.id for each, _ in self._naming(name)]
-        return SequenceDetails(found.head, outline(found.sequence), self._store.versions(name), named)
+        found = self._store.sequences.find(name, version)
+        named = [each.id for each, _ in naming(self._store.deployments.values(), name)]
+        checked = self._check(found.text)
+        versions = [each.head for each in self._store.sequences.versions(name)]
+        return SequenceDetails(found.head, checked.outline, versions, named, checked.problems)
+
+    def _find(self, name: str, version: int) -> WrittenSequence:
+        found = self._store.sequences.find(name, version)
+        document = "" if self._signed is None else self._signed.find(found.name, found.version).document
+        return WrittenSequence(found.head, found.text, document)
 
     def _check(self, text: str) -> SequenceCheck:
         read = read_document(text)
@@ -150,22 +164,8 @@ class SequenceOperations:
             return SequenceCheck(None, list(read.problems))
         return SequenceCheck(outline(read.sequence), list(check_sequence(read.sequence, self._look)))
 
-    def _remove(self, name: str, version: int) -> list[PublishedVersion]:
-        there = [each.version for each in self._store.versions(name)]
-        gone = [each for each in there if version in (0, each)]
-        for deployment, wanted in self._naming(name):
-            if wanted in gone or (wanted == 0 and gone == there):
-                raise SequenceConflict(
-                    f"{deployment.sequence} is deployed by deployment {deployment.id}; `dpd deployment remove {deployment.id}` first"
-                )
-        return self._store.remove(name, version)
-
-    def _naming(self, name: str) -> list[tuple[Deployment, int]]:
-        """The deployments of this sequence, each with the version that it wants, 0 for the newest."""
-        parsed = [(each, *parse_reference(each.sequence)) for each in self._deployments() if each.sequence]
-        return [(each, version) for each, called, version in parsed if called.lower() == name.lower()]
-
-    def _look(self, package: str, version: int) -> KnownPackage | None:
+    def _look_up(self, package: str, version: int) -> KnownPackage | None:
+        assert self._packages is not None
         try:
             found = self._packages.find(package, version or None)
         except ContentNotFound:

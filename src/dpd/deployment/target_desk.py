@@ -26,7 +26,7 @@ from dpd.deployment.execution import Execution, ExecutionState, StepName
 from dpd.deployment.execution_book import ExecutionBook
 from dpd.deployment.execution_table import Wanted
 from dpd.deployment.resume_book import Place, ResumeBook
-from dpd.deployment.sequence_store import PublishedSequence, SequenceStore
+from dpd.deployment.signed_sequences import SignedSequence, SignedSequences
 from dpd.deployment.target_sessions import TargetSession, TargetSessions
 from dpd.errors import TargetRefused
 from dpd.sequence.exchange import (
@@ -85,7 +85,7 @@ class TargetDesk:
     def __init__(
         self,
         policy: BootPolicy,
-        sequences: SequenceStore,
+        sequences: SignedSequences,
         books: Books,
         *,
         journal: BootJournal | None = None,
@@ -212,14 +212,18 @@ class TargetDesk:
             sequence.description,
         )
 
-    def _published(self, deployment: Deployment) -> PublishedSequence:
+    def _published(self, deployment: Deployment) -> SignedSequence:
         """Raises TargetRefused."""
         try:
             return self._sequences.find(*parse_reference(deployment.sequence))
         except SequenceNotFound:
+            site = self._policy.store.authority
+            publishes = (
+                "`dpd sequence publish`" if site is None else f"`dpd --site sequence publish` at site {site.site}"
+            )
             raise TargetRefused(
                 "sequence_missing",
-                f"deployment {deployment.id} is of task sequence {deployment.sequence}, which is not here; `dpd sequence publish` publishes it",
+                f"deployment {deployment.id} is of task sequence {deployment.sequence}, which is not here; {publishes} publishes it",
             ) from None
         except SequenceError as error:
             raise TargetRefused("sequence_damaged", str(error)) from None

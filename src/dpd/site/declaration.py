@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A declaration: what a site is to be, as a TOML text that people keep under version control.
 
-Each [[computer]], [[collection]], [[deployment]], [[boundary]], [[point]], [[rule]] and [[variable]] is one thing. A file speaks wholly of the
-kinds that it has tables of or names in `owns`: what is of those kinds and not in the file, goes. Of a kind in `adds_to` nothing
-goes. What the file does not speak of stays. A deployment is known again by its name; one without a name by all that it says.
+Each [[computer]], [[collection]], [[deployment]], [[boundary]], [[point]], [[rule]], [[variable]] and [[sequence]] is one thing. A file
+speaks wholly of the kinds that it has tables of or names in `owns`: what is of those kinds and not in the file, goes. Of a kind in
+`adds_to` nothing goes. What the file does not speak of stays. A deployment is known again by its name; one without a name by all that
+it says. A task sequence without a version is the newest of its name, and all its versions stay.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dpd.site.declaration_records import (
     read_deployment,
     read_point,
     read_rule,
+    read_sequence,
     read_variable,
 )
 from dpd.site.declaration_tables import DeclarationProblem, Problems, Table, shown
@@ -34,12 +36,13 @@ from dpd.site.records import (
     SiteError,
     Variable,
 )
+from dpd.site.sequences import SequenceVersion
 from dpd.toml_lines import NotToml, Path, TomlLines, read_toml
 
 MAX_BYTES = 8 << 20
 MAX_REASON_CHARACTERS = 200
 
-Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule | Variable
+Record: TypeAlias = Computer | Collection | Deployment | Boundary | Point | ApprovalRule | Variable | SequenceVersion
 
 
 class Kind(StrEnum):
@@ -52,6 +55,7 @@ class Kind(StrEnum):
     POINT = "point"
     RULE = "rule"
     VARIABLE = "variable"
+    SEQUENCE = "sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class Declaration:
 
     def problem(self, kind: Kind, key: str, inside: Path, message: str) -> DeclarationProblem:
         """Something that came to light about this thing; line 0 where the file does not name it."""
-        path = self.paths.get((kind, key))
+        newest = key.partition("@")[0] + "@0" if kind is Kind.SEQUENCE else key
+        path = self.paths.get((kind, key), self.paths.get((kind, newest)))
         name = ".".join((kind.value, *(part for part in inside if isinstance(part, str))))
         return DeclarationProblem(0 if path is None else self.lines.line(path + inside), name, message)
 
@@ -83,6 +88,8 @@ def key_of(record: Record) -> str:
             return f"{record.kind} {record.value}"
         case Variable():
             return f"{record.target} {record.name}".lower()
+        case SequenceVersion():
+            return f"{record.name}@{record.version}".lower()
         case Deployment(name=""):
             return f"\n{_content_of(record)}"  # no name has a line end
     return record.name.lower()
@@ -109,6 +116,8 @@ def label_of(record: Record) -> str:
             return key_of(record)
         case Variable():
             return f"{record.name} for {record.target}"
+        case SequenceVersion():
+            return record.reference
     return record.name
 
 
@@ -206,6 +215,7 @@ _PARTS = {
     Kind.POINT: "points",
     Kind.RULE: "rules",
     Kind.VARIABLE: "variables",
+    Kind.SEQUENCE: "sequences",
 }
 _READERS: dict[Kind, Callable[[Table], Record]] = {
     Kind.COMPUTER: read_computer,
@@ -215,4 +225,5 @@ _READERS: dict[Kind, Callable[[Table], Record]] = {
     Kind.POINT: read_point,
     Kind.RULE: read_rule,
     Kind.VARIABLE: read_variable,
+    Kind.SEQUENCE: read_sequence,
 }

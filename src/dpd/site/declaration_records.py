@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from dpd.sequence.document import SequenceRefused, tell
+from dpd.sequence.records import SequenceError
+from dpd.sequence.reference import MAX_VERSION, check_sequence_name
 from dpd.site.declaration_tables import Table, shown, unchanged
 from dpd.site.model_checks import (
     MAX_DESCRIPTION,
@@ -36,6 +39,7 @@ from dpd.site.records import (
     normal_mac_prefix,
     normal_rule_value,
 )
+from dpd.site.sequences import SequenceVersion, read_checked, version_of
 from dpd.site.variables import check_sequence, check_variable_name, check_variable_value
 
 MAX_IMAGE_CHARACTERS = 64
@@ -124,6 +128,29 @@ def read_variable(table: Table) -> Variable:
     is_secret = table.flag("secret")
     value = table.text("value", partial(check_variable_value, name), default="" if is_secret else None)
     return Variable(target, name, value, is_secret)
+
+
+def read_sequence(table: Table) -> SequenceVersion:
+    """Without a version, 0: the newest of its name. Each problem of the text is told with its line in it."""
+    name, version = table.text("name", _sequence_name, default=None), table.whole("version", 0, MAX_VERSION)
+    text = table.text("text", default=None)
+    if text:
+        try:
+            sequence = read_checked(text, None)
+            if sequence.name == name:
+                return version_of(sequence, version, text)
+            table.wrong(("text",), f"is of task sequence {sequence.name}; expected the name of the table")
+        except SequenceRefused as error:
+            for problem in error.problems:
+                table.wrong(("text",), tell(problem))
+    return SequenceVersion(name, version, "", 0, 0.0, "", text)
+
+
+def _sequence_name(text: str) -> str:
+    try:
+        return check_sequence_name(text)
+    except SequenceError as error:
+        raise SiteError(str(error)) from None
 
 
 def _member_value(kind: MemberKind, text: str) -> str:

@@ -19,6 +19,7 @@ from dpd.site.records import (
     Rerun,
     Variable,
 )
+from dpd.site.sequences import SequenceVersion
 
 MAX_LINE = 120
 _SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
@@ -45,6 +46,12 @@ def write_declaration(model: SiteModel, kinds: Iterable[Kind] = tuple(Kind)) -> 
 def text(value: str) -> str:
     """A text as TOML, nothing in it that would move a terminal's cursor."""
     return '"' + "".join(each if each.isprintable() and each not in '"\\' else _escaped(each) for each in value) + '"'
+
+
+def document_text(value: str) -> str:
+    """As it was written, in lines, where TOML can have it so."""
+    is_plain = all(each.isprintable() or each in "\n\t" for each in value)
+    return f"'''\n{value}'''" if is_plain and "'''" not in value and not value.endswith("'") else text(value)
 
 
 def _escaped(character: str) -> str:
@@ -93,6 +100,10 @@ def _pairs(record: object) -> Iterator[Pair]:
             yield "value", text(record.value)
         case Variable():
             yield from _of_variable(record)
+        case SequenceVersion():
+            yield "name", text(record.name)
+            yield "version", str(record.version)
+            yield "text", document_text(record.text)
 
 
 def _of_computer(computer: Computer) -> Iterator[Pair]:

@@ -18,6 +18,7 @@ from dpd.site.records import (
     SiteError,
     Variable,
 )
+from dpd.site.sequences import SequenceNumber, SequenceVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class SiteModel:
     maintenance: str = ""
     affinity_mode: AffinityMode = AffinityMode.NONE
     variables: tuple[Variable, ...] = ()
+    sequences: tuple[SequenceVersion, ...] = ()
+    sequence_numbers: tuple[SequenceNumber, ...] = ()  # also of what was taken out
 
 
 def encode_model(model: SiteModel) -> bytes:

@@ -33,6 +33,7 @@ from dpd.site.records import (
     normal_mac_prefix,
     normal_rule_value,
 )
+from dpd.site.sequences import SequenceVersion, check_room, normal_sequence, numbers_of, sequence_order
 from dpd.site.variables import MAX_VARIABLES, check_sequence, normal_variable, targets_of, variable_key
 
 MAX_PRIORITY = 1000
@@ -43,8 +44,8 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, slots=True)
 class ModelProblem:
-    """What stands against one item: `kind` is computer, collection, deployment, boundary, point, rule or variable, `place` counts among
-    its kind from 0, as it was given."""
+    """What stands against one item: `kind` is computer, collection, deployment, boundary, point, rule, variable or sequence, `place`
+    counts among its kind from 0, as it was given."""
 
     kind: str
     place: int
@@ -103,6 +104,8 @@ class _Examination:
             model.maintenance.strip(),
             model.affinity_mode,
             tuple(sorted(self._variables(known, names), key=variable_key)),
+            tuple(sequences := sorted(self._sequences(), key=sequence_order)),
+            numbers_of(model.sequence_numbers, sequences),
         )
         return normal, self.problems
 
@@ -133,6 +136,15 @@ class _Examination:
             counted[each.target] = counted.get(each.target, 0) + 1
             if counted[each.target] == MAX_VARIABLES + 1:
                 self._note("variable", place, too_many_variables(each.target))
+        return [each for _, each in found]
+
+    def _sequences(self) -> list[SequenceVersion]:
+        found = self._part("sequence", self.model.sequences, lambda each: normal_sequence(each, self.now))
+        self._once("sequence", found, sequence_order, lambda each: f"task sequence {each.reference}")
+        try:
+            check_room(each for _, each in found)
+        except SiteConflict as error:
+            self._note("sequence", found[-1][0], error)
         return [each for _, each in found]
 
     def _part(self, kind: str, items: Sequence[_Part], form: Callable[[_Part], _Part]) -> list[tuple[int, _Part]]:

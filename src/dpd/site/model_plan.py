@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from dpd.sequence.variables import HIDDEN
 from dpd.site.declaration import Declaration, Kind, Record, key_of, label_of, model_of, records_of
 from dpd.site.declaration_tables import MAX_PROBLEMS, DeclarationProblem
 from dpd.site.model import SiteModel
+from dpd.site.model_changes import OF_THE_STORE, SITE, Action, Change, compare_models, numbered
 from dpd.site.model_checks import examine
 from dpd.site.records import (
     ALL_COMPUTERS,
@@ -20,47 +18,15 @@ from dpd.site.records import (
     UNKNOWN_COMPUTERS,
     Computer,
     Deployment,
-    MembershipRule,
     SiteNotFound,
     Variable,
 )
+from dpd.site.sequence_plan import merge_sequences, missing_sequences
 from dpd.toml_lines import Path
 
-SITE = "site"  # the kind of what there is one of
 NAMED_REFERRERS = 10
-_OF_THE_STORE = ("id", "added_at")
-_KEYS = {Kind.BOUNDARY: ("network",), Kind.RULE: ("kind", "value"), Kind.VARIABLE: ("target", "name")}
-_UNORDERED = ("computers", "rules", "include", "exclude", "groups")
 
-Value: TypeAlias = str | int | float | tuple[str, ...] | None
 Place: TypeAlias = tuple[Kind, str]  # a thing: its kind, and what it is known by
-
-
-class Action(StrEnum):
-    """What becomes of a thing."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True, slots=True)
-class FieldChange:
-    """A field's values; None where the thing is not there before or after."""
-
-    field: str
-    old: Value
-    new: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that becomes another. `kind` is a kind's name, or "site" for what there is one of."""
-
-    kind: str
-    name: str
-    action: Action
-    fields: tuple[FieldChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +43,19 @@ def plan_model(
     old: SiteModel,
     declaration: Declaration,
     has_image: Callable[[str], bool],
-    has_sequence: Callable[[str], bool] = lambda reference: True,
 ) -> ModelPlan:
-    """What the declaration makes of a site. `has_image` tells whether there is a boot image, `has_sequence` whether there is a task
-    sequence; only where one is newly named it has to be there."""
-    merged = _merge(old, declaration)
-    problems = [*declaration.problems, *_dangling(old, merged, declaration)]
+    """What the declaration makes of a site. `has_image` tells whether there is a boot image; only where one is newly named it has to
+    be there."""
+    problems = [*declaration.problems]
+    merged = _merge(old, declaration, problems)
+    problems += _dangling(old, merged, declaration)
     new, others = examine(merged)
     for each in others:
         if not problems or not isinstance(each.error, SiteNotFound):
             key = key_of(records_of(merged, Kind(each.kind))[each.place])
             problems.append(declaration.problem(Kind(each.kind), key, (), each.message))
     problems += _missing_images(old, merged, declaration, has_image)
-    problems += _missing_sequences(old, merged, declaration, has_sequence)
+    problems += missing_sequences(old, merged, declaration)
     changes = compare_models(old, new)
     touched = sum(each.kind != SITE and each.action is not Action.REMOVED for each in changes)
     unchanged = sum(len(records_of(new, kind)) for kind in Kind) - touched
@@ -100,13 +66,17 @@ def plan_model(
 # ---- the site as it would be
 
 
-def _merge(old: SiteModel, declaration: Declaration) -> SiteModel:
-    merged = {kind: _merge_kind(kind, records_of(old, kind), declaration) for kind in Kind}
+def _merge(old: SiteModel, declaration: Declaration, problems: list[DeclarationProblem]) -> SiteModel:
+    merged: dict[Kind, list[Record]] = {
+        kind: _merge_kind(kind, records_of(old, kind), declaration) for kind in Kind if kind is not Kind.SEQUENCE
+    }
+    merged[Kind.SEQUENCE] = [*merge_sequences(old, declaration, problems)]
     merged[Kind.VARIABLE] = list(_with_targets(merged, declaration))
     return replace(
         model_of(merged),
         maintenance=old.maintenance if declaration.maintenance is None else declaration.maintenance,
         affinity_mode=old.affinity_mode,  # of the settings
+        sequence_numbers=old.sequence_numbers,
     )
 
 
@@ -114,9 +84,9 @@ def _merge_kind(kind: Kind, old: Sequence[Record], declaration: Declaration) -> 
     """What is known keeps its number and its moment. What a table with problems names does not go."""
     if kind not in declaration.said:
         return list(old)
-    known = dict(_numbered(old))
+    known = dict(numbered(old))
     found = []
-    for key, record in _numbered(declaration.said[kind]):
+    for key, record in numbered(declaration.said[kind]):
         before = known.pop(key, None)
         found.append(record if before is None else _in_place_of(before, record))
     stays = [
@@ -147,19 +117,10 @@ def _target_place(target: str) -> Place | None:
     return (Kind.COLLECTION, key[len(COLLECTION_TARGET) :]) if is_collection else (Kind.COMPUTER, key)
 
 
-def _numbered(records: Sequence[Record]) -> Iterator[tuple[tuple[str, int], Record]]:
-    """Each by what it is known by, and the how manieth of these it is: deployments without a name may be alike."""
-    seen: Counter[str] = Counter()
-    for record in records:
-        key = key_of(record)
-        yield (key, seen[key]), record
-        seen[key] += 1
-
-
 def _in_place_of(before: Record, record: Record) -> Record:
     if isinstance(record, Variable) and isinstance(before, Variable) and record.secret and not record.value:
         return replace(record, value=before.value)
-    kept: dict[str, Any] = {each: getattr(before, each) for each in _OF_THE_STORE if hasattr(before, each)}
+    kept: dict[str, Any] = {each: getattr(before, each) for each in OF_THE_STORE if hasattr(before, each)}
     return replace(record, **kept)
 
 
@@ -224,7 +185,7 @@ def _missing_images(
     old: SiteModel, new: SiteModel, declaration: Declaration, has_image: Callable[[str], bool]
 ) -> Iterator[DeclarationProblem]:
     for kind in (Kind.COMPUTER, Kind.DEPLOYMENT):
-        before = {key: _image(record) for (key, _), record in _numbered(records_of(old, kind))}
+        before = {key: _image(record) for (key, _), record in numbered(records_of(old, kind))}
         for record in records_of(new, kind):
             key, image = key_of(record), _image(record)
             if before.get(key, "") != image and not has_image(image):
@@ -232,72 +193,5 @@ def _missing_images(
                 yield declaration.problem(kind, key, ("boot_image",), message)
 
 
-def _missing_sequences(
-    old: SiteModel, new: SiteModel, declaration: Declaration, has_sequence: Callable[[str], bool]
-) -> Iterator[DeclarationProblem]:
-    named = {each.sequence for each in old.deployments} | {""}
-    for each in new.deployments:
-        if each.sequence not in named and not has_sequence(each.sequence):
-            message = f"no task sequence {each.sequence}; `dpd sequence list` shows those there are"
-            yield declaration.problem(Kind.DEPLOYMENT, key_of(each), ("sequence",), message)
-
-
 def _image(record: Record) -> str:
     return record.boot_image.strip() if isinstance(record, Computer | Deployment) else ""
-
-
-# ---- the way there
-
-
-def compare_models(old: SiteModel, new: SiteModel) -> tuple[Change, ...]:
-    """What is another thing in the new one, by kind and name. Where an order says nothing, another one is no change."""
-    return (*_site_changes(old, new), *(each for kind in Kind for each in _kind_changes(kind, old, new)))
-
-
-def _site_changes(old: SiteModel, new: SiteModel) -> Iterator[Change]:
-    if old.maintenance != new.maintenance:
-        field = "maintenance"
-        yield Change(SITE, field, Action.CHANGED, (FieldChange(field, old.maintenance, new.maintenance),))
-
-
-def _kind_changes(kind: Kind, old: SiteModel, new: SiteModel) -> Iterator[Change]:
-    before = dict(_numbered(records_of(old, kind)))
-    for key, record in _numbered(records_of(new, kind)):
-        known = before.pop(key, None)
-        if known is None:
-            yield Change(kind, label_of(record), Action.ADDED, tuple(_said(kind, record)))
-        elif differences := tuple(_differences(known, record)):
-            yield Change(kind, label_of(known), Action.CHANGED, differences)
-    for record in before.values():
-        gone = (FieldChange(each.field, each.new, None) for each in _said(kind, record))
-        yield Change(kind, label_of(record), Action.REMOVED, tuple(gone))
-
-
-def _said(kind: Kind, record: Record) -> Iterator[FieldChange]:
-    """What a thing says beyond its name and what goes without saying."""
-    for each in fields(record):
-        value = _shown(record, each.name)
-        if value and value != each.default and each.name not in (*_OF_THE_STORE, *_KEYS.get(kind, ("name",))):
-            yield FieldChange(each.name, None, value)
-
-
-def _differences(old: Record, new: Record) -> Iterator[FieldChange]:
-    for each in fields(old):
-        before, after = _value(getattr(old, each.name)), _value(getattr(new, each.name))
-        if each.name in _OF_THE_STORE or before == after:
-            continue
-        if each.name in _UNORDERED and set(getattr(old, each.name)) == set(getattr(new, each.name)):
-            continue
-        yield FieldChange(each.name, _shown(old, each.name), _shown(new, each.name))
-
-
-def _shown(record: Record, field: str) -> Value:
-    """A field's value as people may see it."""
-    is_hidden = isinstance(record, Variable) and record.secret and field == "value"
-    return HIDDEN if is_hidden else _value(getattr(record, field))
-
-
-def _value(value: Any) -> Value:
-    if isinstance(value, tuple):
-        return tuple(f"{each.kind} {each.value}" if isinstance(each, MembershipRule) else each for each in value)
-    return str(value) if isinstance(value, StrEnum) else value

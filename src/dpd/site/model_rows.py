@@ -22,6 +22,7 @@ from dpd.site.records import (
     Rerun,
     Variable,
 )
+from dpd.site.sequences import SequenceNumber, SequenceVersion
 
 # ---- what is read
 
@@ -70,6 +71,17 @@ def read_variables(database: SiteDatabase) -> list[Variable]:
     """By target and name."""
     rows = database.rows("SELECT target, name, value, secret FROM variables ORDER BY target, name")
     return [Variable(target, name, value, bool(secret)) for target, name, value, secret in rows]
+
+
+def read_sequences(database: SiteDatabase) -> list[SequenceVersion]:
+    """In no order."""
+    rows = database.rows("SELECT name, version, description, steps, published_at, actor, text FROM sequences")
+    return [SequenceVersion(*row) for row in rows]
+
+
+def read_sequence_numbers(database: SiteDatabase) -> list[SequenceNumber]:
+    """In no order."""
+    return [SequenceNumber(*row) for row in database.rows("SELECT name, last_version FROM sequence_numbers")]
 
 
 def read_points(database: SiteDatabase) -> list[Point]:
@@ -157,6 +169,22 @@ def write_variable(connection: sqlite3.Connection, variable: Variable) -> None:
     connection.execute("INSERT OR REPLACE INTO variables VALUES (?, ?, ?, ?)", row)
 
 
+def write_sequence(connection: sqlite3.Connection, version: SequenceVersion) -> None:
+    """A new one; its number is given to no other one."""
+    each = version
+    row = each.name, each.version, each.description, each.steps, each.published_at, each.actor, each.text
+    connection.execute("INSERT INTO sequences VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    write_sequence_number(connection, SequenceNumber(each.name, each.version))
+
+
+def write_sequence_number(connection: sqlite3.Connection, number: SequenceNumber) -> None:
+    """Numbers up to there are given no more."""
+    connection.execute(
+        "INSERT INTO sequence_numbers VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET last_version = max(last_version, ?2)",
+        (number.name, number.last_version),
+    )
+
+
 def write_point(connection: sqlite3.Connection, point: Point) -> None:
     """A new one, or another form of one of that name."""
     connection.execute("DELETE FROM points WHERE name = ?", (point.name,))
@@ -198,4 +226,18 @@ def write_model(connection: sqlite3.Connection, old: SiteModel, new: SiteModel) 
     connection.executemany("INSERT INTO approval_rules VALUES (?, ?, ?, ?)", rules)
     for variable in new.variables:
         write_variable(connection, variable)
+    _write_sequences(connection, old, new)
     write_fact(connection, "affinity_mode", new.affinity_mode.value)
+
+
+def _write_sequences(connection: sqlite3.Connection, old: SiteModel, new: SiteModel) -> None:
+    """Texts are large, and most stay."""
+    there, wanted = set(old.sequences), set(new.sequences)
+    gone = ((each.name, each.version) for each in old.sequences if each not in wanted)
+    connection.executemany("DELETE FROM sequences WHERE name = ? AND version = ?", gone)
+    for version in new.sequences:
+        if version not in there:
+            write_sequence(connection, version)
+    connection.execute("DELETE FROM sequence_numbers")
+    for number in new.sequence_numbers:
+        write_sequence_number(connection, number)

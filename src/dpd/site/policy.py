@@ -109,7 +109,6 @@ class BootPolicy:
         self._tickets = Tickets()
         self._grants: OrderedDict[str, _Grant] = OrderedDict()  # by MAC
         self._room = WaitingRoom(self.store.code_key)
-        self.knows_sequence: Callable[[str], bool] = lambda reference: True  # whoever has them tells it
         self._take_affinity_mode(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -357,8 +356,8 @@ class BootPolicy:
         return not image or self._archs_of is None or bool(self._archs_of(image))
 
     def has_sequence(self, reference: str) -> bool:
-        """Whether there is such a task sequence; whoever has none to look at takes any."""
-        return self.knows_sequence(reference)
+        """Whether there is such a task sequence. Raises SequenceError for what names none."""
+        return self.store.sequences.has(reference)
 
     def pending(self) -> list[PendingMachine]:
         """Who waits for approval, the first to come first."""

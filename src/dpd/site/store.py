@@ -44,6 +44,8 @@ from dpd.site.records import (
     normal_computer,
 )
 from dpd.site.run_book import RunBook
+from dpd.site.sequence_book import SequenceBook
+from dpd.site.sequences import SequenceVersion, normal_sequence
 from dpd.site.variable_book import VariableBook
 from dpd.site.variables import targets_for, targets_of
 from dpd.telemetry.events import EventLog
@@ -66,6 +68,7 @@ class SiteStore(PlaceStore):
         self.deployments: Mapping[int, Deployment] = {}
         self.aims = Aims()
         self.variables = VariableBook(self._database)
+        self.sequences = SequenceBook(self._database, clock)
         self._load()
         self._database.trim_audit()
 
@@ -104,6 +107,7 @@ class SiteStore(PlaceStore):
         self._load_facts()
         self._load_computers()
         self.variables.load()
+        self.sequences.load()
         self._load_places()
         self.approvals.load_rules()
 
@@ -251,6 +255,13 @@ class SiteStore(PlaceStore):
         collections = self.membership.collections_of(computer) if computer else []
         return self.variables.merged(targets_for(computer, collections))
 
+    # ---- task sequences
+
+    def remove_sequence(self, name: str, version: int, actor: str) -> list[SequenceVersion]:
+        """This version, or with 0 all of them; what there was. Raises SequenceNotFound, SequenceConflict where one is deployed,
+        SiteConflict."""
+        return self.sequences.remove(name, version, actor, lambda: self.deployments.values())
+
     # ---- deployments
 
     def aimed_at(self, target: str) -> tuple[Deployment, ...]:
@@ -327,6 +338,8 @@ class SiteStore(PlaceStore):
                 facts["maintenance" if self.authority is None else "site_maintenance"],
                 self.affinity_mode,
                 self.variables.all(),
+                self.sequences.all(),
+                self.sequences.numbers(),
             )
 
     def replace_model(self, model: SiteModel, actor: str, *, version: int | None = None, detail: str = "") -> None:
@@ -337,7 +350,9 @@ class SiteStore(PlaceStore):
                 raise SiteConflict(
                     f"policy has changed since: it is version {self.policy_version} now and was {version}; look at the plan once more, then ask again"
                 )
-            old, new = self.model(), normal_model(model, now=self._clock())
+            now = self._clock()
+            signed = tuple(normal_sequence(each, now, actor) for each in model.sequences)
+            old, new = self.model(), normal_model(replace(model, sequences=signed), now=now)
 
             def work(connection: sqlite3.Connection) -> None:
                 write_model(connection, old, new)
@@ -453,5 +468,6 @@ def _counts(model: SiteModel) -> str:
         ("points", model.points),
         ("rules", model.rules),
         ("variables", model.variables),
+        ("sequences", model.sequences),
     )
     return ", ".join(f"{len(items)} {kind}" for kind, items in parts)

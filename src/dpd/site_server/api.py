@@ -44,6 +44,7 @@ SHARED_PATHS = (
     "/v1/policy",
     "/v1/pxe/maintenance",
     "/v1/pxe/rules",
+    "/v1/sequences",
     "/v1/site/",
     "/v1/variables",
 )
@@ -55,6 +56,7 @@ class SiteApi:
     def __init__(self, operations: SiteServerOperations) -> None:
         self._operations = operations
         self.site = operations.site
+        self.sequences = operations.sequences
         self.points = operations.points
         self.assignments = operations.assignments
         self.messages = operations.messages

@@ -114,6 +114,7 @@ class SiteStatus(Struct):
     computers: int
     collections: int
     deployments: int
+    sequences: int
     points: dict[str, int]
     points_behind: int
     messages: int

@@ -14,6 +14,7 @@ from pathlib import Path
 from dpd import __version__
 from dpd.bus.connection import BusConnection
 from dpd.control.message_operations import MessageOperations
+from dpd.control.sequence_operations import SequenceOperations
 from dpd.control.settings_reload import read_settings_again, reloading
 from dpd.control.site_operations import SiteOperations
 from dpd.settings import Settings
@@ -26,6 +27,7 @@ from dpd.site_server.lease import Lease, LeaseState
 from dpd.site_server.messages import BusStatus, SiteStatus
 from dpd.site_server.points import Points, PointStatus
 from dpd.site_server.publisher import Publisher
+from dpd.telemetry.events import EventLog
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class SiteParts:
     publisher: Publisher
     connection: BusConnection
     lease: Lease
+    events: EventLog
 
 
 class SiteServerOperations:
@@ -54,6 +57,7 @@ class SiteServerOperations:
         self.ending = asyncio.Event()
         self.at_reload: list[Callable[[], None]] = []
         self.site = SiteOperations(parts.policy)
+        self.sequences = SequenceOperations(parts.store, parts.events, asyncio.to_thread)
         self.points = parts.points
         self.assignments = parts.assignments
         self.archive = parts.archive
@@ -99,6 +103,7 @@ class SiteServerOperations:
             computers=len(store.computers.by_name),
             collections=len(store.membership.collections),
             deployments=len(store.deployments),
+            sequences=len(store.sequences.by_name),
             points={state: int(count) for state, count in stats.points.items()},
             points_behind=stats.behind,
             messages=self.archive.stats.kept,

@@ -152,6 +152,7 @@ class SiteServer:
             publisher=publisher,
             connection=connection,
             lease=lease,
+            events=self._events,
         )
         self._runs = SharedRuns(store, memory, site, NAME, is_mirror=False)
         self._collector = Collector(self._parts.archive, site, tell=self._events.note)
