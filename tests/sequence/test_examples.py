@@ -42,7 +42,7 @@ async def test_an_example_is_published_where_its_packages_are(path: Path, tmp_pa
 
 
 def test_there_are_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["capture", "cloud-init", "debian"]
+    assert [path.stem for path in EXAMPLES] == ["capture", "cloud-init", "debian", "windows"]
 
 
 @pytest.mark.parametrize("text", re.findall(r"^```toml\n(.*?)^```", MANUAL, re.DOTALL | re.MULTILINE))
