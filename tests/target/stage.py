@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from dpd.target.volumes import Volumes
 from dpd.target.work import Work
 
 MIB = 1 << 20
+SECTOR_BYTES = 512
 EXECUTION = "ab" * 16
 PATIENCE_S = 60.0
 FACTS = Facts(
@@ -78,6 +80,18 @@ def loop_disk(folder: Path, size_bytes: int = 256 * MIB, name: str = "disk.img")
                     subprocess.run(["umount", "-l", line.split()[1]], check=False)
             subprocess.run(["partx", "--delete", device], capture_output=True, check=False)
             run("losetup", "--detach", device)
+
+
+@contextmanager
+def attached(image: Path, partition: int) -> Iterator[str]:
+    """The device of a partition of a disk image, as it is."""
+    found = json.loads(run("sfdisk", "--json", image))["partitiontable"]["partitions"][partition - 1]
+    place = ("--offset", str(found["start"] * SECTOR_BYTES), "--sizelimit", str(found["size"] * SECTOR_BYTES))
+    device = run("losetup", "--find", "--show", "--read-only", *place, image).strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device)
 
 
 @contextmanager
