@@ -93,12 +93,18 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
         pytest.skip(str(error))
     home, authority = tmp_path_factory.mktemp("stock"), TlsAuthority()
     sequence = home / "debian.toml"
-    sequence.write_text(SEQUENCE.read_text("utf-8").replace('do = "install_boot_loader"', ON_SERIAL_LINE), "utf-8")
+    sequence.write_text(debian_sequence(), "utf-8")
     with Lan("dpd") as lan, serving(home, "dpd", lan) as daemon:
         build_environment(daemon, authority, IMAGE)
         daemon.tell("content", "publish", debian, "--package", PACKAGE)
         daemon.tell("sequence", "publish", sequence)
     return Stock(home / "state", authority)
+
+
+def debian_sequence(name: str = "debian", package: str = PACKAGE) -> str:
+    """The one that dpd brings along; the system that it installs talks on the serial line."""
+    text = SEQUENCE.read_text("utf-8").replace('do = "install_boot_loader"', ON_SERIAL_LINE)
+    return text.replace('name = "debian"', f'name = "{name}"').replace(f'"{PACKAGE}"', f'"{package}"')
 
 
 def build_environment(daemon: Daemon, authority: TlsAuthority, image_id: str, *words: str | Path) -> None:

@@ -45,11 +45,12 @@ class Guest:
         *firmware: str | Path,
         program: str = QEMU,
         disk: Path | None = None,
+        second_disk: Path | None = None,
         disk_first: bool = False,
         restarts: bool = False,
     ) -> None:
-        """`disk`: a raw image, which firmware tries behind the network, or before it where that is `disk_first`. `restarts`: a
-        machine that restarts does so; else that ends it."""
+        """`disk`: a raw image, which firmware tries behind the network, or before it where that is `disk_first`; never the second
+        one. `restarts`: a machine that restarts does so; else that ends it."""
         self._mac = mac
         self.tap = lan.add_tap(
             f"tap{next(_run_numbers)}-{mac.replace(':', '')[-6:]}"
@@ -61,8 +62,8 @@ class Guest:
             *("-uuid", str(uuid.uuid5(uuid.NAMESPACE_OID, mac))),  # without it option 97 is all zeros
             *("-netdev", f"tap,id=lan,ifname={self.tap},script=no,downscript=no"),
             *map(str, firmware),
-            *(() if disk is None else ("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}")),
-            *(() if disk is None else ("-device", f"virtio-blk-pci,drive=disk,bootindex={0 if disk_first else 2}")),
+            *_disk("disk", disk, f",bootindex={0 if disk_first else 2}"),
+            *_disk("second", second_disk),
         ]
         self._switch = lan.switch
         self._received = bytearray()
@@ -86,6 +87,7 @@ class Guest:
         *options: str,
         http: bool = False,
         disk: Path | None = None,
+        second_disk: Path | None = None,
         disk_first: bool = False,
     ) -> Guest:
         """OVMF with EDK2's own network driver and PXE client (an empty romfile takes iPXE's ROM off the card), or its
@@ -93,7 +95,8 @@ class Guest:
         switched_off = ("IPv4PXESupport", "IPv6PXESupport") if http else ("IPv6PXESupport",)
         switches = [word for name in switched_off for word in ("-fw_cfg", f"name=opt/org.tianocore/{name},string=n")]
         firmware = _edk2(mac, directory, OVMF_CODE, OVMF_VARIABLES)
-        return cls(lan, mac, "-M", "q35", *firmware, *switches, *options, disk=disk, disk_first=disk_first)
+        command = ("-M", "q35", *firmware, *switches, *options)
+        return cls(lan, mac, *command, disk=disk, second_disk=second_disk, disk_first=disk_first)
 
     @classmethod
     def uefi_ipv6(cls, lan: Lan, mac: str, directory: Path, *options: str, http: bool = False) -> Guest:
@@ -185,6 +188,13 @@ class Guest:
     def _wait_for_end(self, timeout_s: float) -> bool:
         with self._more:
             return self._more.wait_for(lambda: self._has_ended, timeout_s)
+
+
+def _disk(name: str, image: Path | None, option: str = "") -> tuple[str, ...]:
+    if image is None:
+        return ()
+    drive = f"if=none,id={name},format=raw,cache=unsafe,file={image}"
+    return "-drive", drive, "-device", f"virtio-blk-pci,drive={name}{option}"
 
 
 def _edk2(mac: str, directory: Path, code: Path, variables: Path) -> list[str]:
