@@ -105,7 +105,9 @@ def test_nobody_there_is_told_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         started = time.monotonic()
-        with pytest.raises(Unreachable, match="Connection refused; is dpd running there, and is the port open"):
+        with pytest.raises(
+            Unreachable, match=r"^http://[^ ]+: Connection refused; is dpd running there, and is the port open"
+        ):
             next(opened(f"http://127.0.0.1:{free.getsockname()[1]}")).ask("GET", "/")
     assert time.monotonic() - started < 5.0
 

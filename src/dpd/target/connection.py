@@ -169,7 +169,8 @@ class Connection:
         return content
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(f"{self.url}: {error or type(error).__name__}; is dpd running there, and is the port open?")
+        told = getattr(error, "strerror", "") or error or type(error).__name__
+        return Unreachable(f"{self.url}: {told}; is dpd running there, and is the port open?")
 
     def _distrusted(self, error: OSError) -> Exception:
         """What a failed handshake means, in words; whatever is not TLS's own stays what it was."""
