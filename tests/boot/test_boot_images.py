@@ -130,7 +130,7 @@ def test_a_grub_gets_its_configuration_where_linux_is_booted(store: BootImageSto
     assert b"linux (tftp,192.0.2.1)/vmlinuz " in content(store.lookup("LAB1", name, a_context()))
     assert b"menuentry" in content(store.lookup("LAB1", name, a_context(outcome="prompt")))
     assert b"K7Q2" in content(store.lookup("", name, a_context(outcome="wait", code="K7Q2")))
-    assert b"exit" in content(store.lookup("", name, a_context(outcome="abort")))
+    assert b"reboot" in content(store.lookup("", name, a_context(outcome="abort")))
     assert store.lookup("", name, a_context()) is None  # the boot directory's own
     assert store.lookup("EFI1", name, a_context()) is None  # that may be a GRUB, which would start itself
     assert store.lookup("", "dpd-wait.cfg", a_context(outcome="wait")) is not None

@@ -55,7 +55,7 @@ def wait(context: BootContext) -> str:
 
 
 def abort(context: BootContext) -> str:
-    """Nothing to do here: the next boot device."""
+    """Nothing to do here."""
     return _script([*_told(context.message), *_local_lines()])
 
 
@@ -73,7 +73,7 @@ def _boot_lines(image: BootImage, context: BootContext) -> list[str]:
         "set booted_by=",
         'if [ -n "$net_default_mac" ]; then set booted_by="BOOTIF=01-$net_default_mac"; fi',
         f"if linux {kernel} $booted_by {arguments}; then {boot}; fi",
-        *_told(f"{image} cannot be booted; next boot device in {ipxe_script.FAILED_S} s"),
+        *_told(f"{image} cannot be booted; restart in {ipxe_script.FAILED_S} s"),
         f"sleep {ipxe_script.FAILED_S}",
         *_local_lines(),
     ]
@@ -85,8 +85,9 @@ def words(command_line: str) -> list[str]:
 
 
 def _local_lines() -> list[str]:
-    """With a status that is no success, or UEFI shows its setup menu in place of the next boot device."""
-    return ["exit 1"]
+    """What GRUB leaves with is a success to UEFI, which then shows its setup menu in place of the next boot device. So the machine
+    starts anew: dpd's answer to its next question sends it on to its disk."""
+    return ["reboot"]
 
 
 def _told(message: str) -> list[str]:
