@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from bench.netns import missing
@@ -43,6 +43,25 @@ def nothing_to_complain_of(stage: Stage) -> Iterator[None]:
     assert stage.problems == []
 
 
+@pytest.fixture
+def booted(stage: Stage) -> str:
+    """The name of a known computer that has just booted."""
+    mac = stage.new_mac()
+    name = f"PC-3{stage.last:02}"
+    stage.dpd.tell("computer", "add", name, "--mac", mac)
+    boot_whole(stage, mac)
+    return name
+
+
+@pytest.fixture(scope="module")
+def published(stage: Stage) -> Path:
+    """The image that is LAB00001."""
+    image = stage.dpd.config.with_name("image.img")
+    image.write_bytes(bytes(range(256)) * (80 << 10))
+    stage.dpd.tell("content", "publish", image, "--package", "LAB00001")
+    return image
+
+
 def machine(page: Page, name: str) -> Locator:
     return page.locator("#machines li.machine").filter(has_text=name)
 
@@ -68,6 +87,7 @@ def boot_whole(stage: Stage, mac: str) -> None:
 
 
 def test_an_empty_page_says_what_comes_next(stage: Stage) -> None:
+    """The first of all, while nothing has been asked yet."""
     with stage.page() as page:
         expect(page.locator("#connection-text")).to_have_text("Live")
         expect(page.locator("#machines .empty")).to_contain_text("No machine has asked for a network boot")
@@ -194,7 +214,7 @@ def test_who_may_not_give_an_order_does_not_see_its_button(stage: Stage) -> None
         with stage.page(role) as page:
             expect(page.locator("#deployments tbody tr")).to_have_count(1)
             expect(page.locator("#policy .changes li").first).to_be_visible()
-            expect(page.locator("#packages .empty, #packages li").first).to_be_visible()
+            expect(page.locator("#packages :is(.empty, li):visible").first).to_be_visible()
             for name in (*ordinary, *special):
                 expect(page.get_by_role("button", name=name)).to_have_count(1 if name in buttons else 0)
 
@@ -287,11 +307,11 @@ def tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"Tab does not lead to {name!r}")
 
 
-def test_what_somebody_types_and_opens_stays_while_machines_come(stage: Stage) -> None:
+def test_what_somebody_types_and_opens_stays_while_machines_come(stage: Stage, booted: str) -> None:
     _, code = let_wait(stage)
     with stage.page(Role.OPERATOR) as page:
-        row = machine(page, "PC-017")
-        row.get_by_role("button", name="PC-017").click()
+        row = machine(page, booted)
+        row.get_by_role("button", name=booted).click()
         expect(row.locator(".steps").first).to_be_visible()
         name = card(page, code).get_by_label("Computer name")
         name.fill("PC-half")
@@ -339,44 +359,41 @@ def test_what_machines_say_of_themselves_stays_text(stage: Stage) -> None:
     stage.problems[:] = [each for each in stage.problems if "TrustedHTML" not in each]
 
 
-def test_a_waiting_session_is_let_go_by_the_button_and_shows_its_progress(stage: Stage) -> None:
-    image = stage.dpd.config.with_name("image.img")
-    image.write_bytes(bytes(range(256)) * (80 << 10))
-    stage.dpd.tell("content", "publish", image, "--package", "LAB00001")
+@pytest.mark.usefixtures("booted")  # so the client has had a lease
+def test_a_waiting_session_is_let_go_by_the_button_and_shows_its_progress(stage: Stage, published: Path) -> None:
     stage.dpd.tell("session", "start", "LAB00001", "--minimum-clients", "5", "--wait", "10m")
-    address = json.loads(stage.lan["client"].run("ip", "-j", "-4", "address", "show", "dev", "eth0"))[0]["addr_info"]
-    assert address, "the client has had a lease"
     source = f"http://{stage.lan['dpd'].address}:8080"
     with stage.page(Role.OPERATOR) as page:
         expect(page.locator("#packages")).to_contain_text("LAB00001")
-        target = image.with_suffix(".received")
+        target = published.with_suffix(".received")
         receiver = stage.lan["client"].start(DPD, "receive", source, "LAB00001", "-o", target)
         session = page.locator("#sessions li.session")
         expect(session.locator(".badge")).to_have_text("Waiting")
         session.get_by_role("button", name="Send LAB00001 now").click()
         expect(page.locator("#messages")).to_contain_text("has all of LAB00001")
         assert receiver.wait(30) == 0
-    assert target.read_bytes() == image.read_bytes()
+    assert target.read_bytes() == published.read_bytes()
 
 
-def test_every_text_stands_out_and_nothing_hangs_over(stage: Stage) -> None:
+@pytest.mark.usefixtures("published")
+def test_every_text_stands_out_and_nothing_hangs_over(stage: Stage, booted: str) -> None:
     with stage.page(Role.OPERATOR) as page:
-        row = machine(page, "PC-017")
-        row.get_by_role("button", name="PC-017").click()
+        row = machine(page, booted)
+        row.get_by_role("button", name=booted).click()
         expect(row.locator(".steps li").first).to_be_visible()
         expect(page.locator("#packages")).to_contain_text("LAB00001")
         check_looks(page)
 
 
-def test_the_page_finds_back_when_the_server_was_away(stage: Stage) -> None:
+def test_the_page_finds_back_when_the_server_was_away(stage: Stage, booted: str) -> None:
     _, code = let_wait(stage)
     with stage.page(Role.OPERATOR) as page:
         expect(card(page, code)).to_be_visible()
-        expect(machine(page, "PC-017")).to_be_visible()
+        expect(machine(page, booted)).to_be_visible()
         stage.dpd.kill()
         expect(page.locator("#banner-away")).to_contain_text("dpd has not answered since")
         expect(page.locator("#connection-text")).to_have_text("No answer")
-        expect(machine(page, "PC-017")).to_be_visible()  # what was known stays
+        expect(machine(page, booted)).to_be_visible()  # what was known stays
         stage.dpd.restart()
         expect(page.locator("#connection-text")).to_have_text("Live")
         expect(page.locator("#banner-away")).to_be_hidden()
@@ -425,12 +442,20 @@ def test_a_deployment_under_way_is_shown_step_by_step_and_is_stopped_by_the_butt
     assert [each["cancel_reason"] for each in told_back] == ["another room"]
 
 
-def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:
+@pytest.fixture
+def closed_to_strangers(stage: Stage) -> Iterator[None]:
+    """Whoever looks must sign in."""
     text = stage.dpd.config.read_text(encoding="utf-8")
     closed = text.replace("anonymous = true", "anonymous = false").replace("0.0.0.0:8090", "127.0.0.1:8090")
     stage.dpd.config.write_text(closed, encoding="utf-8")
-    stage.dpd.kill()
-    stage.dpd.restart()
+    stage.dpd.kill_and_restart()
+    yield
+    stage.dpd.config.write_text(text, encoding="utf-8")
+    stage.dpd.kill_and_restart()
+
+
+@pytest.mark.usefixtures("closed_to_strangers")
+def test_where_nobody_may_look_the_page_asks_for_a_token(stage: Stage) -> None:
     with stage.page() as page:
         expect(page.get_by_role("heading", name="Sign in to look")).to_be_visible()
         expect(page.locator("#panels")).to_be_hidden()
