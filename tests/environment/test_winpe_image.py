@@ -48,7 +48,7 @@ def test_the_target_its_python_and_a_start_command_are_in_the_copy(wish: WinpeWi
     )
     assert (target, python, key) == (b"zipapp", b"MZ", b"ab" * 32 + b"\n")
     assert b"wpeinit\r\n" in start
-    assert f"\n{COMMAND}\r\n".encode() in start
+    assert f"\ncall {COMMAND}\r\n".encode() in start  # without call, a batch file would not come back
     assert len(tool.list_paths(made, 1)) > len(tool.list_paths(wish.wim, 1))
 
 

@@ -24,11 +24,13 @@ from dpd.errors import BuildError
 from dpd.sequence.records import StepKind
 from dpd.target.steps import module_of
 
-ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy"
+ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy", "dpd.target.winpe_receive"
 START = """import gc, sys
 gc.disable()  # what is imported stays: to look through it meanwhile is a tenth of the start
 arguments = sys.argv[1:]
-if arguments[:1] == ["mc-test"]:
+if sys.platform == "win32":
+    from dpd.target.winpe_receive import main
+elif arguments[:1] == ["mc-test"]:
     from dpd.target.mc_test import main
     del arguments[0]
 elif arguments[:1] == ["deploy"]:

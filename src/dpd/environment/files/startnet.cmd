@@ -3,9 +3,10 @@ rem SPDX-License-Identifier: Apache-2.0
 wpeinit
 set TEMP=X:\Windows\Temp
 cd /d X:\dpd
-@START@
-if errorlevel 10 goto restart
-if errorlevel 1 goto failed
+call @START@
+if %errorlevel%==0 goto restart
+if %errorlevel%==10 goto restart
+goto failed
 :restart
 wpeutil reboot
 goto end
