@@ -69,8 +69,24 @@ class Point:
         if not self._ask(client, ports["port"], client.discover).loader:
             return {}
         self._ask(client, ports["boot_port"], lambda xid: client.boot_request(xid, SERVER))
-        script = self._fetch("boot.ipxe")
-        return dict(re.findall(r"(dpd\.server|dpd\.proof)=(\S+)", script))
+        return self.words_of("boot.ipxe")
+
+    def boot_by_http(self) -> str:
+        """Firmware asks by DHCP for an HTTP boot: the URL that it is told."""
+        port = next(each["ports"]["port"] for each in self.api.get("status")["services"] if each["name"] == "pxe")
+        client = PxeClient(MAC, 16, ClientClass.HTTP, relay=SERVER)
+        return self._ask(client, port, client.discover).loader
+
+    def words_of(self, script: str) -> dict[str, str]:
+        """For a target, in what a loader is told to do."""
+        return dict(re.findall(r"(dpd\.server|dpd\.proof)=([^\s']+)", self._fetch(script)))
+
+    def is_refused(self, script: str, address: str) -> bool:
+        """Whether another machine gets none."""
+        command = ["curl", "-sS", "-m", "60", "-w", "%{http_code}", "--interface", address]
+        url = f"http://{SERVER}:{self.http_port}/boot/{script}"
+        told = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+        return told.endswith("404") and "dpd.proof" not in told
 
     def _ask(self, client: PxeClient, port: int, build: Callable[[int], bytes]) -> BootAnswer:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -129,8 +145,11 @@ def deployed(point: Point, folder: Path) -> None:
 def test_a_machine_boots_takes_its_sequence_and_is_deployed_through_a_kill_of_dpd(point: Point, tmp_path: Path) -> None:
     with point.daemon.ready():
         deployed(point, tmp_path)
+        assert point.boot_by_http() == f"http://{SERVER}:{point.http_port}/boot/ipxe.efi"  # which asks again
         told = point.boot()
         assert told["dpd.server"].startswith(f"https://{SERVER}:")
+        assert point.words_of("grub/grub.cfg") == told
+        assert point.is_refused("grub/grub.cfg", "127.0.0.9")
         with closing(Desk(told["dpd.server"], point.ca_file)) as desk:
             with pytest.raises(Refused, match="not that of its last boot") as refused:
                 point.hello(desk, "00" * 16)
