@@ -6,7 +6,10 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.environment.packaged import unpack
@@ -74,6 +77,23 @@ def test_kernel_and_initramfs_are_no_larger_than_asked(image: LinuxImage) -> Non
 def test_python_has_what_the_target_imports(inside: Callable[[str], str]) -> None:
     inside(f'python3 -I -S -c "import {IMPORTED}"')
     assert "deploy" in inside("python3 -I -S /dpd/dpd-target.pyz deploy --help")
+
+
+def test_its_python_takes_the_target_as_bytecode(inside: Callable[[str], str]) -> None:
+    told = (
+        "import runpy, sys; sys.path[0] = '/dpd/dpd-target.pyz'; import dpd.target.deploy as it; print(it.__cached__)"
+    )
+    assert inside(f'python3 -I -S -c "{told}"').endswith("/dpd-target.pyz/dpd/target/deploy.pyc\n")
+
+
+def test_the_clock_of_a_site_can_be_asked_for(inside: Callable[[str], str]) -> None:
+    """As /init does. Some of busybox's options end in a segmentation fault."""
+    assert "wget -q -S -O /dev/null" in (resources.files("dpd.environment") / "files/init").read_text("utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        told = inside(f"timeout 20 wget -q -S -O /dev/null http://127.0.0.1:{server.server_port}/ 2>&1")
+        server.shutdown()
+    assert "Date: " in told
 
 
 def test_wimlib_captures_and_applies_with_an_icu_that_has_no_data(inside: Callable[[str], str]) -> None:

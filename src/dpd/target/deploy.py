@@ -133,7 +133,11 @@ class Deployment:
         welcome = self._hello(desk, boot, told)
         name = welcome.computer or welcome.machine
         offer = menu.choose(welcome.offers, input, show, self._options.deployment)
-        show(f"{name}: takes {offer.name or offer.sequence}, sequence {offer.sequence} version {offer.version}")
+        since_start_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        show(
+            f"{name}: takes {offer.name or offer.sequence}, sequence {offer.sequence} version {offer.version}, "
+            f"{since_start_s:.1f} s after the kernel began"
+        )
         taken = self._patiently(lambda: desk.take(offer.deployment))
         state = State(boot.server, taken.execution, taken.resume, taken.document, list(taken.variables))
         state.built_in = _built_in(boot, welcome, offer)
