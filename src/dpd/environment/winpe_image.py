@@ -38,8 +38,8 @@ def build(wish: WinpeWish, folder: Path) -> Path:
     """A copy of the WIM with the target in it; the operator's own stays as it is. Raises BuildError, ContentError."""
     if not wish.start:
         raise BuildError(
-            "say with --start what WinPE is to run, such as X:\\dpd\\run.cmd or a command with the target; the target's own `deploy` is "
-            "for Linux"
+            "say with --start what WinPE is to run: a batch file of yours that is in the WIM, or a command with the target, which receives "
+            "an image there (docs/network-boot.md has both); task sequences are for Linux"
         )
     made = folder / NAME
     with tempfile.TemporaryDirectory(prefix="dpd-winpe-", dir=folder) as work:
