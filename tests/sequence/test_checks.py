@@ -45,6 +45,12 @@ def test_a_whole_one_is_right() -> None:
     assert problems_of(WHOLE) == []
 
 
+def test_an_image_on_a_partition_of_data_needs_no_boot_loader() -> None:
+    data = DISK.replace('name = "root"', 'name = "root", kind = "data"')
+    assert data != DISK
+    assert problems_of(HEAD + data + RECEIVE + APPLY + RESTART) == []
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -165,9 +165,11 @@ def _check_restarts(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[S
 
 
 def _check_boot_loader(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[SequenceProblem]:
-    """A system that was applied needs one before the disk is started, whether a step restarts or the run ends."""
+    """A system that was applied needs one before the disk is started, whether a step restarts or the run ends; what is on a
+    partition of data is none."""
+    data = {str(each["name"]).lower() for step in steps for each in _partitions(step) if each["kind"] == "data"}
     for at, step in enumerate(steps):
-        if step.kind is not StepKind.APPLY_OS_IMAGE:
+        if step.kind is not StepKind.APPLY_OS_IMAGE or step.text("volume").lower() in data:
             continue
         ends = [place for place, each in enumerate(steps) if place > at and _starts_disk(each)]
         until = ends[0] if ends else len(steps)
