@@ -39,6 +39,16 @@ def command(name: str, line: str, **keys: str) -> str:
     return f"[[step]]\nname = \"{name}\"\ndo = \"run_command_line\"\ncommand = '''{line}'''\n{more}"
 
 
+def one_volume(disk: str) -> str:
+    """The step that makes the whole disk the volume `root`."""
+    return f"""[[step]]
+name = "Disk"
+do = "partition_disk"
+disk = "{disk}"
+partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+"""
+
+
 class Served:
     """A site on loopback that can go away and come back, and the machine that it deploys."""
 
@@ -267,17 +277,7 @@ async def test_a_machine_whose_power_is_cut_boots_again_and_is_deployed(
             gate = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/gate ]; do sleep 0.1; done"
             image = '[[step]]\nname = "Data"\ndo = "apply_data_image"\npackage = "OS1"\nvolume = "root"\n'
             cut = command("Gate", gate)
-            served.offer(
-                f"""
-[[step]]
-name = "Disk"
-do = "partition_disk"
-disk = "{disk}"
-partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
-
-"""
-                + (image + cut if moment == "after the image" else cut + image)
-            )
+            served.offer(one_volume(disk) + (image + cut if moment == "after the image" else cut + image))
             served.boot()
             process = served.begin()
             await wait_for((tmp_path / "begun").exists)
@@ -397,11 +397,7 @@ async def test_a_restart_puts_the_run_into_the_new_system_where_it_goes_on(tmp_p
         async with serving(tmp_path, program) as served:
             served.offer(
                 f"""
-[[step]]
-name = "Disk"
-do = "partition_disk"
-disk = "{disk}"
-partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+{one_volume(disk)}
 
 [[step]]
 name = "System"
@@ -463,11 +459,7 @@ async def test_a_site_that_is_away_at_the_end_is_told_by_the_new_system(tmp_path
             gate = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/gate ]; do sleep 0.1; done"
             served.offer(
                 f"""
-[[step]]
-name = "Disk"
-do = "partition_disk"
-disk = "{disk}"
-partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+{one_volume(disk)}
 
 [[step]]
 name = "Apply"
@@ -526,11 +518,7 @@ package_id = "CAP00001"
 image_name = "golden"
 compression = "none"
 
-[[step]]
-name = "Disk"
-do = "partition_disk"
-disk = "{other}"
-partitions = [{{ name = "root", size = "rest", format = "ext4" }}]
+{one_volume(other)}
 
 [[step]]
 name = "Data"
