@@ -7,6 +7,7 @@ All of it takes 60 s of processor: 20 to build the environment, 40 for the machi
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.interop.tls_authority import TlsAuthority
 pytestmark = pytest.mark.qemu
 
 MAC = "52:54:00:d9:d0:07"
+LIMIT_BYTES = 46_000_000  # built quickly; 35 where it is packed well
 GRUB = "usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed"
 OPTIONS = ("--arch", "arm64", "--pack-kernel", "--cmdline", "console=ttyAMA0 dpd.failed=wait")
 SETTINGS = """
@@ -72,6 +74,7 @@ def test_an_arm64_machine_boots_the_environment_by_grub_and_its_sequence_is_done
     (tmp_path / "check.toml").write_text(SEQUENCE, "utf-8")
     with Daemon(tmp_path, SETTINGS.format(boot=boot), lan["dpd"]) as dpd:
         build_environment(dpd, TlsAuthority(), IMAGE, *OPTIONS)
+        assert json.loads(dpd.tell("boot-image", "show", IMAGE, "--json"))["size_bytes"] <= LIMIT_BYTES
         dpd.tell("sequence", "publish", tmp_path / "check.toml")
         dpd.tell("computer", "add", "PC-007", "--mac", MAC)
         required = ("--boot-image", IMAGE, "--sequence", "check", "--required")
