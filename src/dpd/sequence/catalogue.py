@@ -85,6 +85,16 @@ _STREAM = Key(
     "auto",
     ("auto", "always", "never"),
 )
+_MULTICAST = Key(
+    "multicast",
+    _FLAG,
+    "receive it by multicast together with others, and apply what is verified while the rest arrives; by HTTP where multicast does not get through",
+    False,
+)
+_CONTENT_VOLUME = Key(
+    "content_volume", _TEXT, "the partition for the local copy; without it, one with room or memory", ""
+)
+_HOW = (_KEEP, _MULTICAST, _CONTENT_VOLUME, _STREAM)
 _WHERE = (
     Key("volume", _TEXT, "the partition to keep it on; without it, one with room or memory", ""),
     Key("variable", KeyType.VARIABLE, "this variable gets the path", ""),
@@ -127,12 +137,12 @@ _JOIN_MULTICAST = Kind(
 )
 _APPLY_OS_IMAGE = Kind(
     "Applies an image of a WIM to a formatted partition (NTFS, ext4, btrfs).",
-    (_PACKAGE, _VERSION, _INDEX, _VOLUME, _KEEP, _STREAM),
+    (_PACKAGE, _VERSION, _INDEX, _VOLUME, *_HOW),
     'package = "LAB00001"\nvolume = "root"',
 )
 _APPLY_DATA_IMAGE = Kind(
     "Applies an image of a WIM to a folder of a partition that may hold something already.",
-    (_PACKAGE, _VERSION, _INDEX, _VOLUME, Key("folder", _TEXT, "below the partition's root", ""), _KEEP, _STREAM),
+    (_PACKAGE, _VERSION, _INDEX, _VOLUME, Key("folder", _TEXT, "below the partition's root", ""), *_HOW),
     'package = "LAB00001"\nvolume = "root"\nfolder = "srv/data"',
 )
 _APPLY_DRIVER_PACKAGE = Kind(

@@ -105,7 +105,7 @@ def _check_volumes(sequence: TaskSequence) -> Iterator[SequenceProblem]:
     ever = {str(each["name"]).lower() for step in steps for each in _partitions(step)}
     for step in steps:
         made |= {str(each["name"]).lower(): each for each in _partitions(step)}
-        for key in ("volume", "esp", "resume_volume"):
+        for key in ("volume", "esp", "resume_volume", "content_volume"):
             volume = str(step.keys.get(key, ""))
             if not volume or "%" in volume or volume.startswith("/dev/"):
                 continue
@@ -131,7 +131,10 @@ def _cannot_take(step: Step, key: str, volume: str, partition: Mapping[str, Valu
     made, kind = str(partition["format"]), str(partition["kind"])
     if key == "esp":
         return "" if kind == "esp" else f'"{volume}" is of kind "{kind}"; expected the one of kind "esp"'
-    if step.kind is StepKind.APPLY_OS_IMAGE and made not in _APPLIES_OS:
+    applies_os = step.kind is StepKind.APPLY_OS_IMAGE
+    if applies_os and key == "content_volume" and made == "ntfs" and volume.lower() == step.text("volume").lower():
+        return f'"{volume}" is written as a whole, being ntfs; expected another partition, or none: one with room is taken then'
+    if applies_os and key == "volume" and made not in _APPLIES_OS:
         return f'"{volume}" has the format "{made}"; expected ntfs, ext4 or btrfs for an operating system'
     return f'"{volume}" has no file system; expected one with a format' if made in ("none", "swap") else ""
 

@@ -100,8 +100,17 @@ def _check_readiness(step: Step) -> Found:
         yield "", f"checks nothing; expected one of {', '.join(asked)}"
 
 
+def _check_applying(step: Step) -> Found:
+    if step.text("stream") == "always":
+        for key in ("multicast", "content_volume", "keep"):
+            if step.keys.get(key):
+                yield key, 'stream = "always" makes no local copy and takes HTTP; leave out one of them'
+
+
 _CHECKS: Final[dict[StepKind, Callable[[Step], Found]]] = {
     StepKind.PARTITION_DISK: _check_partitions,
+    StepKind.APPLY_OS_IMAGE: _check_applying,
+    StepKind.APPLY_DATA_IMAGE: _check_applying,
     StepKind.RUN_SCRIPT: _check_script,
     StepKind.WRITE_CONFIGURATION: _check_configuration,
     StepKind.INSTALL_BOOT_LOADER: _check_boot_loader,

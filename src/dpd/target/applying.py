@@ -1,21 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image of a WIM onto a volume: from the verified file that an earlier step received, from one that is received now, or while it
 arrives. wimlib writes it; NTFS volumes as a whole, so that streams, descriptors and links are what they were.
+
+    received before ─────────────────────────▶ applied from its file
+    room for a local copy, multicast ────────▶ applied from the file that grows; without FUSE received whole, then applied
+    room for a local copy, HTTP ─────────────▶ received whole, then applied
+    no room ─────────────────────────────────▶ a pipable WIM from the stream of its slabs
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dpd.content.description import Description
-from dpd.content.wim.header import HEADER_BYTES, MAGIC, PIPABLE_MAGIC, parse_header
+from dpd.content.wim.file import WimFile
+from dpd.content.wim.header import HEADER_BYTES, MAGIC, PIPABLE_MAGIC
 from dpd.content.wim.xml import ImageSummary, read_images
 from dpd.errors import ContentCorrupt
 from dpd.target import keeping
+from dpd.target.arriving import Arrival
+from dpd.target.program import ProgramFailed, Programs
+from dpd.target.served_file import NotServable
 from dpd.target.size_text import shown
 from dpd.target.state import Received
 from dpd.target.step_failure import StepFailed
@@ -42,10 +51,13 @@ def apply(work: Work, goal: Goal, package: str) -> str:
     if received is None:
         description = work.content.describe(package, version)
         check_image(work, str(description), description.images, index, goal)
-        received = _receive(work, description, goal)
-        if received is None:
+        volume = _place(work, description, goal)
+        if volume is None:
             _apply_stream(work, description, index, goal)
             return f"image {index} of {description}, while it arrived"
+        if _apply_arriving(work, description, index, goal, volume):
+            return f"image {index} of {description}, while it arrived"
+        received = keeping.keep(work, description, volume, by_multicast=work.step.flag("multicast"))
     path = keeping.path_of(work, received)
     told = f"{received.package} version {received.version}"
     images = images_of(path)
@@ -55,9 +67,13 @@ def apply(work: Work, goal: Goal, package: str) -> str:
             f"{told} lies on volume {received.volume!r}, which is to be written as a whole; keep it elsewhere: another partition as volume "
             "of the step that receives it, or no such step: an image is then applied while it arrives"
         )
-    _wimlib(work, [str(path), str(index)], goal)
-    if not work.step.flag("keep"):
-        keeping.drop(work, received)
+    _wimlib(
+        work.programs,
+        [str(path), str(index)],
+        goal,
+        on_progress=lambda done, total: work.progress(done, total, "applied"),
+    )
+    _drop(work, received)
     return f"image {index} of {told}"
 
 
@@ -67,7 +83,7 @@ def images_of(path: Path) -> tuple[ImageSummary, ...]:
         start = file.read(HEADER_BYTES)
         if not start.startswith((MAGIC, PIPABLE_MAGIC)):
             raise StepFailed(f"{path.name}: is no WIM; an image to apply is published from a WIM file")
-        data = parse_header(start).xml_data
+        data = WimFile(file.fileno()).read_header().xml_data  # of a pipable WIM the first one is empty
         if data.original_size > MAX_XML_BYTES:
             raise ContentCorrupt(f"{path.name}: XML of {data.original_size} bytes")
         file.seek(data.offset)
@@ -98,8 +114,13 @@ def check_image(work: Work, told: str, images: tuple[ImageSummary, ...], index: 
         )
 
 
-def _receive(work: Work, description: Description, goal: Goal) -> Received | None:
-    """The local copy, where there is to be one and room for it; None: apply while it arrives."""
+def _drop(work: Work, received: Received) -> None:
+    if not work.step.flag("keep"):
+        keeping.drop(work, received)
+
+
+def _place(work: Work, description: Description, goal: Goal) -> str | None:
+    """The volume for a local copy, "" for memory; None where there is to be none, or no room for it."""
     wish = work.step.text("stream")
     if wish == "always":
         return None
@@ -107,7 +128,13 @@ def _receive(work: Work, description: Description, goal: Goal) -> Received | Non
         raise StepFailed(
             f"{description}: is a {description.content_format}, expected a WIM in one file; export it with `dpd wim export`"
         )
-    volume = keeping.choose(work, description.size_bytes, unless="" if goal.is_folder else goal.volume)
+    wished = work.text("content_volume")
+    if wished and not goal.is_folder and work.volumes.find(wished).name == goal.volume:
+        raise StepFailed(
+            f"content_volume {wished!r}: is to be written as a whole; name another partition, or none: an image is then kept where there "
+            "is room"
+        )
+    volume = keeping.place_for(work, description, wished, unless="" if goal.is_folder else goal.volume)
     if volume is not None and goal.is_folder and volume == goal.volume:
         found = os.statvfs(goal.place)
         unpacked = sum(
@@ -121,7 +148,28 @@ def _receive(work: Work, description: Description, goal: Goal) -> Received | Non
         raise StepFailed(
             f"{description}: {shown(description.size_bytes)} have no room beside the image, and stream is never; add a partition, or set stream to auto"
         )
-    return None if volume is None else keeping.keep(work, description, volume, by_multicast=False)
+    return volume
+
+
+def _apply_arriving(work: Work, description: Description, index: int, goal: Goal, volume: str) -> bool:
+    """Apply what is verified while the rest comes by multicast. False: it is to be here before."""
+    if not work.step.flag("multicast") or keeping.place_of(work, description, volume).is_file():
+        return False
+    try:
+        arrival = Arrival(work, description, volume)
+    except NotServable as error:
+        work.log.write(f"  it is received whole, then applied, since nobody can read it here while it arrives: {error}")
+        return False
+    with arrival:
+        try:
+            programs = Programs(work.log, arrival.check)
+            _wimlib(programs, [str(arrival.path), str(index)], goal, on_progress=arrival.note_applied)
+        except ProgramFailed:
+            arrival.check()  # where the reception failed, wimlib's I/O error says nothing
+            raise
+        arrival.finish()  # other images of the WIM may be behind this one, and the site counts who has all of it
+    _drop(work, keeping.remember(work, description, volume))
+    return True
 
 
 def _apply_stream(work: Work, description: Description, index: int, goal: Goal) -> None:
@@ -137,13 +185,20 @@ def _apply_stream(work: Work, description: Description, index: int, goal: Goal) 
         )
     if start != PIPABLE_MAGIC:
         raise StepFailed(f"{description}: is no WIM; an image to apply is published from a WIM file")
-    _wimlib(work, ["-", str(index)], goal, itertools.chain([first], stream))
+    _wimlib(work.programs, ["-", str(index)], goal, feed=itertools.chain([first], stream))
 
 
-def _wimlib(work: Work, source: list[str], goal: Goal, feed: Iterator[memoryview] | None = None) -> None:
+def _wimlib(
+    programs: Programs,
+    source: list[str],
+    goal: Goal,
+    *,
+    on_progress: Callable[[int, int], object] = lambda done, total: None,
+    feed: Iterator[memoryview] | None = None,
+) -> None:
     def watch(line: str) -> None:
-        if feed is None and (found := progress_of(line)):
-            work.progress(*found, "applied")
+        if found := progress_of(line):
+            on_progress(*found)
 
     options = ["--unix-data"] if goal.has_unix_metadata else []
-    work.programs.run("wimlib-imagex", "apply", *source, goal.place, *options, feed=feed, on_line=watch)
+    programs.run("wimlib-imagex", "apply", *source, goal.place, *options, feed=feed, on_line=watch)

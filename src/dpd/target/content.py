@@ -5,6 +5,7 @@ not match what the distribution point signed.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import time
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from dpd.content.description import Description
 from dpd.content.description import decode_signed as decode_description
 from dpd.content.manifest import Manifest, SlabCheck, decode_signed
-from dpd.errors import ContentCorrupt, ContentNotFound, DpdError
+from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.receiver import Progress
 from dpd.target.connection import Unreachable
@@ -25,8 +26,9 @@ from dpd.target.distribution_point import DistributionPoint
 from dpd.target.patience import Patience
 from dpd.target.progress import Display
 from dpd.target.receive import parse_arguments
-from dpd.target.reception import MAX_DAMAGED, Reception
+from dpd.target.reception import MAX_DAMAGED, Kicked, Reception
 from dpd.target.slab_store import SlabStore
+from dpd.target.step_failure import RunEnded, StepFailed
 from dpd.target.unicast import SlabFetcher
 
 SMALL_MEMORY_BYTES = 1 << 30
@@ -75,12 +77,36 @@ class ContentSource:
             raise ContentCorrupt(f"description: of {description}, expected {package} version {version}")
         return description
 
-    def receive(self, package: str, version: int, output: Path, watch: Watch, *, by_multicast: bool) -> None:
-        """Fill `output` with a package of one file; what an earlier try left there counts. Raises DpdError."""
+    def beside(self, check: Callable[[], object]) -> ContentSource:
+        """The same for another thread, which `check` ends."""
+        other = copy.copy(self)
+        other._check = check
+        return other
+
+    def receive(
+        self,
+        package: str,
+        version: int,
+        output: Path,
+        watch: Watch,
+        *,
+        by_multicast: bool,
+        opened: Callable[[SlabStore], object] = lambda store: None,
+    ) -> None:
+        """Fill `output` with a package of one file; what an earlier try left there counts. By HTTP where multicast fails, unless that is
+        the only way. `opened` is given each store before anything comes. Raises DpdError."""
         if by_multicast:
-            self._join(package, version, output, watch)
-        else:
-            self._fetch(package, version, output, watch)
+            try:
+                self._join(package, version, output, watch, opened)
+                return
+            except (RunEnded, ContentError, StepFailed, Kicked):  # where HTTP is no help
+                raise
+            except DpdError as error:
+                if not self.may_be_unicast:
+                    raise
+                self._check()
+                self._tell(f"multicast failed, HTTP is taken: {error}")
+        self._fetch(package, version, output, watch, opened)
 
     def stream(self, package: str, version: int, watch: Watch) -> Iterator[memoryview]:
         """The bytes of a package of one file in their order, each slab verified before it is given out; a piece is good until the
@@ -111,20 +137,25 @@ class ContentSource:
 
     # ---- ways
 
-    def _join(self, package: str, version: int, output: Path, watch: Watch) -> None:
+    def _join(
+        self, package: str, version: int, output: Path, watch: Watch, opened: Callable[[SlabStore], object]
+    ) -> None:
         arguments = [self.url, package, "--output", str(output), "--source-version", str(version)]
         arguments += ["--slots", str(self._slots), "--patience", str(self.patience_s)]
         arguments += ["--ca-file", self._ca_file] if self._ca_file else []
         arguments += ["--public-key", self._public_key.hex()] if self._public_key else []
         display = _Told(package, watch, self._check, self._tell, self.may_be_unicast)
-        Reception(parse_arguments(arguments), display).run()
+        Reception(parse_arguments(arguments), display, opened).run()
 
-    def _fetch(self, package: str, version: int, output: Path, watch: Watch) -> None:
+    def _fetch(
+        self, package: str, version: int, output: Path, watch: Watch, opened: Callable[[SlabStore], object]
+    ) -> None:
         with closing(self._point()) as point:
             manifest = self._manifest(point, package, version)
             with closing(SlabStore(output, manifest)) as store, closing(point.open_connection()) as connection:
                 fetcher = SlabFetcher(connection, manifest, store, self._pause)
                 verified = store.verified
+                opened(store)
                 try:
                     for slab in range(manifest.slab_count):
                         if not verified >> slab & 1:

@@ -59,12 +59,24 @@ def choose(work: Work, size_bytes: int, volume: str = "", unless: str = "") -> s
     return candidates[0][2] if candidates else None
 
 
+def place_for(work: Work, description: Description, volume: str = "", unless: str = "") -> str | None:
+    """As `choose`, for a package; where an earlier try began, its space is taken already."""
+    names = [volume] if volume else [each.name for each in work.volumes.all if each.format in MOUNTABLE] + [""]
+    for name in names:
+        if name != unless or not name:
+            try:
+                place = place_of(work, description, name)
+            except (OSError, DpdError):  # cannot keep content; `choose` tells why
+                continue
+            if place.exists() or place.with_name(place.name + ".part").exists():
+                return work.volumes.find(name).name if name else ""
+    return choose(work, description.size_bytes, volume, unless)
+
+
 def keep(work: Work, description: Description, volume: str, *, by_multicast: bool) -> Received:
     """Receive a package into a place that `choose` told, unless it is there."""
     package, version = description.package_id, description.source_version
-    name = f"{package}-{version}" + (".wim" if description.images else "")
-    base = work.volumes.folder(volume) if volume else work.room
-    place = base / FOLDER / name
+    place = place_of(work, description, volume)
     place.parent.mkdir(parents=True, exist_ok=True)
     watch = work.watch_bytes
     if description.is_one_file:
@@ -72,9 +84,25 @@ def keep(work: Work, description: Description, volume: str, *, by_multicast: boo
             work.content.receive(package, version, place, watch, by_multicast=by_multicast)
     else:
         work.content.fetch_folder(description, place, watch)
-    received = Received(package, version, f"{FOLDER}/{name}", volume)
+    return remember(work, description, volume)
+
+
+def place_of(work: Work, description: Description, volume: str) -> Path:
+    """Where a package is to be kept. Mounts its volume."""
+    base = work.volumes.folder(volume) if volume else work.room
+    return base / FOLDER / _name(description)
+
+
+def remember(work: Work, description: Description, volume: str) -> Received:
+    """It is there, verified."""
+    name = f"{FOLDER}/{_name(description)}"
+    received = Received(description.package_id, description.source_version, name, volume)
     work.state.received[:] = [each for each in work.state.received if each != received] + [received]
     return received
+
+
+def _name(description: Description) -> str:
+    return f"{description.package_id}-{description.source_version}" + (".wim" if description.images else "")
 
 
 def drop(work: Work, received: Received) -> None:

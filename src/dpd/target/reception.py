@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +41,15 @@ class Kicked(DpdError):
 
 
 class Reception:
-    """One run of the command."""
+    """One run of the command; `opened` is given the store before anything is received into it."""
 
-    def __init__(self, options: argparse.Namespace, display: Display) -> None:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        display: Display,
+        opened: Callable[[SlabStore], object] = lambda store: None,
+    ) -> None:
+        self._opened = opened
         self._point = DistributionPoint(options.url, options.ca_file)
         self._package_id: str = options.package
         self._output = Path(options.output)
@@ -63,6 +70,7 @@ class Reception:
             self._geometry = Geometry(self._manifest.size_bytes)
             self._store = SlabStore(self._output, self._manifest)
             with closing(self._store):
+                self._opened(self._store)
                 return self._fill()
 
     def _fetch_manifest(self) -> Manifest:

@@ -71,6 +71,7 @@ class Run:
         self.log.write(
             f"execution {self._state.execution} at {self._state.server}, on {self._facts.vendor} {self._facts.model}".rstrip()
         )
+        self._volumes.release_left()
         self._reporter.start()
         try:
             end = self._engine.run()

@@ -18,7 +18,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dpd.content.manifest import Manifest, SlabCheck, encode
@@ -43,6 +43,7 @@ class SlabStore:
         self._lock = threading.Lock()
         self._logged = self._durable = 0  # slabs
         self._synced_at = time.monotonic()
+        self._note: Callable[[int], object] = lambda slab: None
         with contextlib.ExitStack() as opened:
             self._file = self._open(self.part, os.O_RDWR | os.O_CREAT)
             opened.callback(os.close, self._file)
@@ -134,6 +135,12 @@ class SlabStore:
                 f"{what}: {error.strerror}; what was verified is kept: {advice}run the same command again"
             ) from None
 
+    def follow(self, note: Callable[[int], object]) -> int:
+        """Have `note` called with each slab as soon as it is stored, from whichever thread. Returns a descriptor of the file that is the
+        caller's to close, and good for as long, whatever becomes of this store and its lock. To be called before anything is stored."""
+        self._note = note
+        return self._open(self.part, os.O_RDONLY)
+
     def check_and_write(self, slab: int, content: memoryview) -> bool:
         """Store a slab if its hash is the manifest's. Thread-safe. Raises ContentError when the disk refuses."""
         if not self._check.fits(slab, content):
@@ -147,6 +154,7 @@ class SlabStore:
                 os.write(self._log, b"v %d\n" % slab)
                 self._logged += 1
                 is_due = self._logged - self._durable >= SYNC_SLABS or time.monotonic() - self._synced_at > SYNC_S
+        self._note(slab)
         if is_due:
             self.sync()
         return True

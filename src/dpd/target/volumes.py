@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from dpd.target.file_system import existing_volume
@@ -118,6 +119,15 @@ class Volumes:
             with contextlib.suppress(ProgramFailed):
                 self.release(name)
         os.sync()
+
+    def release_left(self) -> None:
+        """Unmount what a killed predecessor left, the innermost first: what is mounted is neither mounted again nor made anew."""
+        home = f"{self._home.resolve()}/"
+        told = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        places = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[1]) for line in told]
+        for place in reversed(places):
+            if place.startswith(home):
+                self._unmount(Path(place))
 
     def _unmount(self, place: Path) -> None:
         try:

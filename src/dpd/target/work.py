@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dpd.errors import DpdError
 from dpd.sequence.records import Facts, Step
 from dpd.sequence.variables import Variables
 from dpd.target.content import ContentSource
@@ -16,6 +15,7 @@ from dpd.target.desk import Desk
 from dpd.target.execution_log import ExecutionLog
 from dpd.target.program import Programs
 from dpd.target.state import State
+from dpd.target.step_failure import RunEnded as RunEnded
 from dpd.target.volumes import Volumes
 
 
@@ -26,10 +26,6 @@ class RestartAsked(Exception):
         super().__init__(to)
         self.to = to
         self.resume_volume = resume_volume
-
-
-class RunEnded(DpdError):
-    """The run is over, whatever the step has left to do: cancelled, or out of time."""
 
 
 @dataclass(slots=True)

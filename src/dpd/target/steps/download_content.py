@@ -19,7 +19,7 @@ def fetch(work: Work, *, by_multicast: bool) -> str:
     description = work.content.describe(package, version)
     received = keeping.find(work, package, description.source_version)
     if received is None or not keeping.path_of(work, received).exists():
-        volume = keeping.choose(work, description.size_bytes, work.text("volume"))
+        volume = keeping.place_for(work, description, work.text("volume"))
         if volume is None:
             raise StepFailed(
                 f"{description}: {shown(description.size_bytes)} have no room on any volume and none in memory; add a partition for "
