@@ -10,6 +10,7 @@ resources of the run, as if these were one.
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ from dpd.content.wim.header import (
 from dpd.errors import ContentCorrupt
 
 _ENTRY = struct.Struct("<QQQHI20s")
+_FLAGS_AT, _HUGE_AT = (
+    7,
+    20,
+)  # bytes of an entry: its flags, and the one that is 1 in the original size of a solid resource
+_METADATA = re.compile(
+    b"[" + re.escape(bytes(each for each in range(256) if each & RESOURCE_METADATA)) + b"]", re.DOTALL
+)
+_HUGE = re.compile(b"\x01")
 _ENTRIES_PER_READ = 20_000  # 1 MB
 _SOLID_RESOURCE = 1 << 32  # stands in the original size of an entry that describes a solid resource, not a blob in it
 _SOLID_HEADER = struct.Struct("<QII")
@@ -106,21 +115,46 @@ class BlobSummary:
 
 def entries(file: WimFile, header: Header) -> Iterator[BlobEntry]:
     """The table as it stands. Raises ContentCorrupt where it is no table or is not within the file."""
+    known = _known_flags(header)
+    number = 0
+    for piece in _pieces(file, header):
+        for packed, offset, original_size, part, references, sha1 in _ENTRY.iter_unpack(piece):
+            size, flags = packed & (1 << 56) - 1, packed >> 56 & known
+            yield BlobEntry(number, size, flags, offset, original_size, part, references, sha1)
+            number += 1
+
+
+def leading_entries(file: WimFile, header: Header) -> Iterator[BlobEntry]:
+    """Of the table the metadata of images and the solid resources, each in its order. They are looked for column by column: a million
+    entries cost 20 ms. Raises ContentCorrupt as `entries`."""
+    known = _known_flags(header)
+    first = 0
+    for piece in _pieces(file, header):
+        flags, is_huge = piece[_FLAGS_AT :: _ENTRY.size], piece[_HUGE_AT :: _ENTRY.size]
+        found = [each.start() for each in _METADATA.finditer(flags)]
+        if known & RESOURCE_SOLID:
+            found += [each.start() for each in _HUGE.finditer(is_huge) if flags[each.start()] & RESOURCE_SOLID]
+        for at in sorted(set(found)):
+            packed, *rest = _ENTRY.unpack_from(piece, at * _ENTRY.size)
+            yield BlobEntry(first + at, packed & (1 << 56) - 1, packed >> 56 & known, *rest)
+        first += len(flags)
+
+
+def _known_flags(header: Header) -> int:
+    """Before solid resources came, their bit meant nothing."""
+    return 0xFF if header.version == VERSION_SOLID else 0xFF & ~RESOURCE_SOLID
+
+
+def _pieces(file: WimFile, header: Header) -> Iterator[bytes]:
+    """The table, some entries at a time. Raises ContentCorrupt where it is no table or is not within the file."""
     table = header.blob_table
     if table.size_bytes % _ENTRY.size or (header.image_count and not table.size_bytes):
         raise ContentCorrupt(f"blob table damaged: {table.size_bytes} bytes, expected entries of {_ENTRY.size} bytes")
     file.check_bounds(table, "blob table")
     if table.flags & RESOURCE_COMPRESSED:
         raise ContentCorrupt("blob table damaged: marked as compressed, expected it uncompressed")
-    # Before solid resources came, the bit meant nothing.
-    known = 0xFF if header.version == VERSION_SOLID else 0xFF & ~RESOURCE_SOLID
-    number = 0
     for at in range(table.offset, table.end, _ENTRIES_PER_READ * _ENTRY.size):
-        piece = file.read(at, min(_ENTRIES_PER_READ * _ENTRY.size, table.end - at))
-        for packed, offset, original_size, part, references, sha1 in _ENTRY.iter_unpack(piece):
-            size, flags = packed & (1 << 56) - 1, packed >> 56 & known
-            yield BlobEntry(number, size, flags, offset, original_size, part, references, sha1)
-            number += 1
+        yield file.read(at, min(_ENTRIES_PER_READ * _ENTRY.size, table.end - at))
 
 
 def check_blobs(file: WimFile, header: Header) -> BlobSummary:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpd.content.wim.blobs import entries
+from dpd.content.wim.blobs import leading_entries
 from dpd.content.wim.file import WimFile
 from dpd.content.wim.header import HEADER_BYTES, PIPABLE_MAGIC, RESOURCE_METADATA
 from dpd.errors import ContentCorrupt
@@ -32,7 +32,7 @@ def index_extents(file: WimFile, image: int = 0) -> Iterator[Extent]:
             if table.size_bytes:
                 yield table.offset, table.end
         metadata = 0
-        for entry in entries(file, header):
+        for entry in leading_entries(file, header):
             if entry.is_solid_resource:
                 yield entry.offset, min(entry.offset + _SOLID_HEADER_BYTES, file.size_bytes)
             elif entry.flags & RESOURCE_METADATA:
