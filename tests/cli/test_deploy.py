@@ -115,7 +115,7 @@ def test_what_is_not_there_is_told(deploy: Dpd, arguments: tuple[str, ...], code
 
 def test_a_group_cannot_be_watched(dpd: Dpd) -> None:
     ended = dpd("--group", "all", "deploy", "watch")
-    assert (ended.code, "watch one point with --dp NAME" in ended.err) == (1, True)
+    assert (ended.code, "`dpd --site deploy watch` has all points'" in ended.err) == (1, True)
 
 
 def test_where_nothing_was_deployed_the_next_step_is_told(asked: Dpd) -> None:

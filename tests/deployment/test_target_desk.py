@@ -84,7 +84,8 @@ def test_who_has_no_boot_or_another_ones_proof_is_refused(site: TargetSite) -> N
     site.boot("52:54:00:00:00:22", "192.0.2.22")
     assert refusal(site.hello, proof, "52:54:00:00:00:22", "192.0.2.22")[0] == "proof_wrong"
     assert site.hello(proof).machine == "pc1"
-    assert site.desk.stats.refused == {"no_ticket": 1, "proof_wrong": 3}
+    counted = site.desk.stats.refused
+    assert {reason: count for reason, count in counted.items() if count} == {"no_ticket": 1, "proof_wrong": 3}
 
 
 def test_a_proof_does_not_outlive_its_ticket(site: TargetSite) -> None:

@@ -426,6 +426,9 @@ def test_a_deployment_under_way_is_shown_step_by_step_and_is_stopped_by_the_butt
         row = rows.filter(has_text="PC-201")
         expect(row.locator(".badge")).to_have_text("Running")
         expect(row).to_contain_text("now Apply the image · 300 MiB of 1.0 GiB · 400 Mbit/s")
+        stage.dpd.tell("collection", "variable", "set", "unknown", "Zone", "Berlin")
+        stage.dpd.tell("collection", "variable", "set", "all", "AdminPassword", "hunter2", "--secret")
+        expect(page.locator("#variables tbody tr")).to_have_text(["all known computersAdminPassword••••", "unknown computersZoneBerlin"])  # fmt: skip
         row.get_by_role("button", name="PC-201, Running: its steps").click()
         expect(row.locator(".run-steps li")).to_have_count(4)
         expect(row.locator(".run-steps li").first).to_contain_text("Done1 Partition the disk")

@@ -23,6 +23,7 @@ from dpd.control.bus_policy import FollowerStats
 from dpd.control.bus_runs import RunStats
 from dpd.control.bus_status import ShipperStats
 from dpd.deployment.metrics import DeploymentLevels, DeploymentStats
+from dpd.deployment.target_desk import TargetStats
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.validation.validation import ValidationStats
@@ -66,6 +67,7 @@ STATS = {
     "site_archive": ArchiveStats,
     "site_lease": LeaseStats,
     "deployment": DeploymentStats,
+    "target": TargetStats,
 }
 
 
@@ -299,6 +301,15 @@ CASES = [
     ("DpdSitePointsBehind", {"dpd_site_behind": "0+0x30"}, False),
     ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="failed"}': "0+0x10 4+0x19"}, True),
     ("DpdDeploymentsFail", {'dpd_deployment_ended_total{outcome="done"}': "0+1x30"}, False),
+    ("DpdTargetsRefused", {'dpd_target_refused_total{reason="sequence_missing"}': "0+0x10 3+0x19"}, True),
+    (
+        "DpdTargetsRefused",
+        {
+            'dpd_target_refused_total{reason="no_ticket"}': "0+0x10 2+0x19",  # one that was told once, and booted again
+            'dpd_target_refused_total{reason="proof_used"}': "7+0x30",
+        },
+        False,
+    ),
     ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "1+0x30"}, True),
     ("DpdDeploymentsSilent", {'dpd_deployment_executions{state="silent"}': "0+0x20 1+0x9"}, False),
     ("DpdDeploymentsNotWritten", {"dpd_deployment_write_failures_total": "0+0x20 1+0x9"}, True),

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from bench.netns import missing
 from playwright.sync_api import expect
+from tests.deployment.executions import begin, said
 from tests.interop.page_stage import CHROMIUM, ORIGIN, PATIENCE_MS, POINT, SITE, Stage, check_looks, site_staged
 
 from dpd.control.access import Role
+from dpd.deployment.database import open_database
+from dpd.deployment.execution_book import ExecutionBook
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,19 @@ def test_a_point_that_goes_away_is_told_with_its_name_and_comes_back(stage: Stag
         expect(page.locator("#connection-text")).to_have_text("Live")
         stage.dpd.kill()
         expect(page.locator("#banner-away")).to_contain_text(f"{POINT} has not answered since")
+        write_book(stage)
         stage.dpd.restart()
         expect(page.locator("#connection-text")).to_have_text("Live")
         expect(page.locator("#banner-away")).to_be_hidden()
+        page.get_by_role("link", name="All points").click()  # what is deployed at any point is shown at the site
+        run = page.locator("#executions li.execution").filter(has_text="PC-201")
+        expect(run.locator(".badge")).to_have_text("Running")
+        expect(run).to_contain_text(f"at {POINT} · debian version 3")
+        run.get_by_role("button", name="PC-201, Running: its steps").click()
+        expect(run.locator(".run-steps li")).to_have_count(4)
+
+
+def write_book(stage: Stage) -> None:
+    with closing(open_database(stage.dpd.state / "deployment.db")) as database:
+        book, now = ExecutionBook(database), time.time()
+        book.take_reports(begin(book, "pc-201", at=now), [said(1, "1", "started", at=now)], now)

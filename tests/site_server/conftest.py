@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.deployment.executions import begin, open_book, said
 from tests.nats_server import NATS_SERVER, NatsServer
 from tests.site_process import LoopbackSite, loopback_site
 from tests.site_server.at_work import at_work
@@ -35,8 +37,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSite]:
     """A site server and two points, for tests that leave them as they were."""
     if NATS_SERVER is None:
         pytest.skip("nats-server is not installed")
-    with loopback_site(tmp_path_factory.mktemp("site"), "hq", "b1") as site:
+    home = tmp_path_factory.mktemp("site")
+    write_books(home)
+    with loopback_site(home, "hq", "b1") as site:
         yield site
+
+
+def write_books(home: Path) -> None:
+    """What was deployed at the points before they start: one failed, one was done, one is under way."""
+    now = time.time()
+    for point in ("hq", "b1"):
+        (home / point).mkdir()
+    hq, b1 = open_book(home / "hq", opened_at=now), open_book(home / "b1", opened_at=now)
+    failed = begin(hq, "pc-1", at=now - 300)
+    reports = [said(1, "2.2", "failed", "no EFI partition", at=now - 280), said(2, "", "sequence_failed", at=now - 280)]
+    hq.take_reports(failed, reports, now - 280)
+    done = begin(b1, "pc-1", at=now - 200)
+    b1.take_reports(done, [said(1, "", "sequence_done", at=now - 100)], now - 100)
+    b1.take_reports(begin(b1, "pc-2", at=now, deployment=8), [said(1, "2.1", "started", "by multicast", at=now)], now)
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ def ask_group(asked: GroupAsked, arguments: Sequence[str], run: Callable[[], int
             "--follow: no end, so no group's answers can be shown; `dpd --site events --follow` has all points'"
         )
     if {"deploy", "watch"} <= set(arguments):
-        raise AimRefused("deploy watch: no end, so no group's answers can be shown; watch one point with --dp NAME")
+        raise AimRefused(
+            "deploy watch: no end, so no group's answers can be shown; `dpd --site deploy watch` has all points'"
+        )
     answers = list(_answers(_members(asked), asked.site_socket, run))
     if "--json" in arguments:
         print_json({"points": [_as_json(each) for each in answers]})

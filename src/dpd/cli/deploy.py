@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any
@@ -80,9 +81,8 @@ def list_executions(
     if as_json:
         print_json({"executions": found})
         return
-    print_table(
-        _LIST_COLUMNS,
-        map(_list_row, found),
+    _print_list(
+        found,
         empty="Nothing has been deployed; `dpd deployment add --sequence NAME` deploys a task sequence.",
     )
 
@@ -99,7 +99,7 @@ def history(
     if as_json:
         print_json({"executions": found})
         return
-    print_table(_LIST_COLUMNS, map(_list_row, found), empty=f"Nothing has been deployed to {machine}.")
+    _print_list(found, empty=f"Nothing has been deployed to {machine}.")
 
 
 @app.command(epilog="Example: dpd deploy show PC-017 --reports")
@@ -181,7 +181,10 @@ def _executions(client: Client, limit: int, **query: object) -> Iterator[dict[st
     before = None
     while True:
         asked = min(limit, PAGE)
-        page = client.get("executions", before=before, limit=asked, **query)["executions"]
+        reply = client.get("executions", before=before, limit=asked, **query)
+        page = reply["executions"]
+        for each in reply.get("unanswered", ()):
+            print(f"dpd: {each['point']}: {each['message']}; what was deployed there is not shown", file=sys.stderr)
         yield from page
         if len(page) < asked:
             return
@@ -208,6 +211,16 @@ def _id_of(client: Client, given: str) -> str:
             f"{given}: no execution, and no machine that was deployed; `dpd deploy list` shows them"
         )
     return str(found[0]["id"])
+
+
+def _print_list(executions: list[dict[str, Any]], *, empty: str) -> None:
+    """With the point of each, where a site server told them."""
+    if not any("point" in each for each in executions):
+        print_table(_LIST_COLUMNS, map(_list_row, executions), empty=empty)
+        return
+    id, machine, *columns = _LIST_COLUMNS
+    rows = ((row[0], row[1], each["point"], *row[2:]) for each, row in ((each, _list_row(each)) for each in executions))
+    print_table((id, machine, "POINT", *columns), rows, empty=empty)
 
 
 def _list_row(execution: dict[str, Any]) -> tuple[object, ...]:

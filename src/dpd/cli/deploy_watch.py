@@ -98,6 +98,11 @@ def who(execution: dict[str, Any]) -> str:
     return str(execution["computer"] or execution["mac"])
 
 
+def who_and_where(execution: dict[str, Any]) -> str:
+    """Who, and at which point where a site server tells it."""
+    return f"{who(execution)} @ {execution['point']}" if "point" in execution else who(execution)
+
+
 def marks(execution: dict[str, Any]) -> str:
     """A mark for each step; a number of them where they are many."""
     states = execution["step_states"]
@@ -125,7 +130,7 @@ def row_of(execution: dict[str, Any], now: float) -> tuple[str, ...]:
     heard = f"{max(0.0, now - execution['heard_at']):.0f} s ago" if is_open(execution) else "-"
     rate = execution["rate_bit_s"] if is_open(execution) else 0
     return (
-        who(execution),
+        who_and_where(execution),
         f"{execution['sequence']}@{execution['version']}",
         shown_state(execution) + (" (to stop)" if execution["cancel_reason"] and is_open(execution) else ""),
         marks(execution),
@@ -143,7 +148,7 @@ def line_of(execution: dict[str, Any], now: float) -> str:
     where = " ".join(part for part in (step_of(execution), done_of(execution)) if part)
     said = execution["error"] or execution["message"]
     advice = f"  {execution['next_step']}" if execution["next_step"] else ""
-    return f"{at}  {who(execution):<16} {shown_state(execution):<10} {where}  {said}{advice}".rstrip()
+    return f"{at}  {who_and_where(execution):<16} {shown_state(execution):<10} {where}  {said}{advice}".rstrip()
 
 
 def watch(client: Client, *, until_done: bool, as_json: bool, **wanted: object) -> int:

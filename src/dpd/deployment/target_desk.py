@@ -18,7 +18,7 @@ import hmac
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dpd.deployment.captures import Captures
 from dpd.deployment.deployment_logs import DeploymentLogs
@@ -58,12 +58,22 @@ MAX_SHOWN = 5
 _STAGES = {ExecutionState.RUNNING: Stage.RUNNING, ExecutionState.RESTARTING: Stage.RESTARTING}
 
 
+# Those that count, each there from the beginning, so that its first rise is seen.
+REFUSALS = (
+    *("no_ticket", "ticket_expired", "proof_wrong", "proof_used", "address_wrong", "sequence_missing"),
+    *("sequence_damaged", "wrong_machine", "resume_wrong", "resume_expired"),
+)
+
+
 @dataclass(slots=True)
 class TargetStats:
     """What the desk counted."""
 
     welcomed: int = counter("Machines that booted and have shown their proof")
-    refused: dict[str, int] = counts("Machines that booted and were refused", "reason")
+    refused: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(REFUSALS, 0),
+        metadata=counts("Machines that booted and were refused", "reason").metadata,
+    )
     taken: int = counter("Task sequences that machines have taken")
     resumed: int = counter("Sessions opened again after a restart")
     reports: int = counter("Messages with reports of machines")

@@ -18,6 +18,7 @@ from dpd.control.messages import Refusal
 from dpd.control.openapi import Route, describe
 from dpd.site_server.approval import APPROVE, approve_as_computer, names_computer
 from dpd.site_server.assignments import Assignment
+from dpd.site_server.execution_api import ROUTES as EXECUTION_ROUTES
 from dpd.site_server.messages import (
     AssignmentList,
     AssignmentParameters,
@@ -62,6 +63,7 @@ class SiteApi:
         self.messages = operations.messages
         self.asker = operations.asker
         self.publisher = operations.publisher
+        self.executions = operations.executions
 
     @property
     def shared_ids(self) -> frozenset[str]:
@@ -183,6 +185,7 @@ OWN_ROUTES = (
 
 ROUTES = (
     *OWN_ROUTES,
+    *EXECUTION_ROUTES,
     *(route for route in POINT_ROUTES if _is_shared(route)),
     *_relayed(),
     *group_routes(POINT_ROUTES),

@@ -23,6 +23,7 @@ from dpd.site.store import SiteStore
 from dpd.site_server.archive import Archive
 from dpd.site_server.asker import Asker
 from dpd.site_server.assignments import Assignments
+from dpd.site_server.executions import SiteExecutions
 from dpd.site_server.lease import Lease, LeaseState
 from dpd.site_server.messages import BusStatus, SiteStatus
 from dpd.site_server.points import Points, PointStatus
@@ -70,6 +71,7 @@ class SiteServerOperations:
             lambda: self.settings.bus.ask_timeout_s,
             parts.lease.require,
         )
+        self.executions = SiteExecutions(self.asker, parts.points, self.draining.is_set)
         self._parts = parts
         self._config_path = config_path
         self._started_at = time.time()

@@ -184,10 +184,10 @@ async def read_question(request: web.Request, route: Route) -> Question:
     # /v1/points/NAME/rest: of the path alone, since a client may ask by a whole URL
     _, _, _, _, rest = request.rel_url.raw_path_qs.split("/", 4)
     content_type = request.content_type if request.body_exists else JSON
-    return Question(request.method, f"/v1/{rest}", await _read_text(request), content_type)
+    return Question(request.method, f"/v1/{rest}", await read_text(request), content_type)
 
 
-async def _read_text(request: web.Request) -> str:
+async def read_text(request: web.Request) -> str:
     """JSON has been read and checked before; a text that is longer than it may be is not read to its end."""
     if request._read_bytes is not None:
         body = request._read_bytes

@@ -17,6 +17,7 @@ import { Points } from "./points.js";
 import { Policy } from "./policy.js";
 import { Sessions } from "./sessions.js";
 import { Standing } from "./standing.js";
+import { Variables } from "./variables.js";
 import { keepClocks, plain, sentence, timeOfDay } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -106,9 +107,9 @@ class Desk {
   #makeParts() {
     this.messages = new Messages(byId("messages"), this);
     const approvals = new Approvals(byId("approvals"), this);
-    const both = [approvals, new Sessions(byId("sessions"), this), new Deployments(byId("deployments"), this), new Policy(byId("policy"), this), this.messages];
+    const both = [approvals, new Sessions(byId("sessions"), this), new Deployments(byId("deployments"), this), new Executions(byId("executions"), this), new Variables(byId("variables"), this), new Policy(byId("policy"), this), this.messages];
     const ofSite = () => [new Points(byId("points"), this), new Assignments(byId("assignments"), this)];
-    const ofPoint = () => [new Machines(byId("machines"), this), new Executions(byId("executions"), this), new Jobs(byId("jobs"), this), new Packages(byId("packages"), this)];
+    const ofPoint = () => [new Machines(byId("machines"), this), new Jobs(byId("jobs"), this), new Packages(byId("packages"), this)];
     const parts = [...both, ...(this.isSite ? ofSite() : ofPoint())];
     for (const section of document.querySelectorAll("#panels section")) {
       if (!parts.some((part) => part.panel.section === section)) show(section, false);

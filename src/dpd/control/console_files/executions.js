@@ -63,7 +63,7 @@ export class Executions {
 
   #render() {
     const all = [...this.open, ...this.ended];
-    const found = this.finder.matches(all, (each) => `${nameOf(each)} ${each.mac} ${each.sequence} ${each.step_name} ${stateOf(each)[1]}`);
+    const found = this.finder.matches(all, (each) => `${nameOf(each)} ${each.mac} ${each.point ?? ""} ${each.sequence} ${each.step_name} ${stateOf(each)[1]}`);
     const shown = this.finder.cut(found, FIRST);
     this.rows.show(shown);
     this.finder.offer(shown.length, found.length);
@@ -158,6 +158,7 @@ function factsOf(execution) {
   const over = execution.step_states.filter((state) => OVER.has(state)).length;
   const isMoving = isOpen(execution) && execution.total_bytes > 0;
   const facts = [
+    execution.point && `at ${plain(execution.point, 63)}`,
     `${plain(execution.sequence, 63)} version ${execution.version}`,
     `${over} of ${plural(execution.step_states.length, "step")}`,
     isOpen(execution) && execution.step_name && `now ${plain(execution.step_name, 80)}`,
