@@ -176,6 +176,14 @@ def test_firmware_without_a_menu_that_asks_for_nothing_is_not_waiting_for_a_key(
     assert story.cause is BootCause.TFTP_BLOCKED
 
 
+def test_a_menu_of_grub_in_which_nobody_chose_is_told() -> None:
+    story = (*MENU, boot_request(), boot_reply(), tftp(6), tftp(9, file="grub.cfg"))
+    left = told(*story)
+    assert left.cause is BootCause.KEY_NOT_PRESSED
+    assert "GRUB has shown its menu" in left.sentence
+    assert told(*story, tftp(20, file="vmlinuz")).cause is BootCause.FINE
+
+
 def test_a_menu_of_ipxe_in_which_nobody_chose_is_told_and_an_image_that_was_chosen_is_not() -> None:
     story = (
         *MENU,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dpd.boot.names import SCRIPT_NAMES, split_name
+from dpd.boot.names import GRUB_CONFIGURATION, SCRIPT_NAMES, split_name
 from dpd.explain.answer_causes import chain_broken
 from dpd.explain.findings import BootCause, Case, Finding, Judge, number_of, plain_name, text_of
 from dpd.explain.server_causes import offer_with
@@ -118,10 +118,18 @@ def nobody_chose(case: Case) -> Finding | None:
     if newest.event == "offer" and not text_of(newest, "loader") and _took_lease(case):
         sentence = f"Deployment {deployment} is available, not required: the machine was told to offer it (Press F8 for network boot), and nobody pressed the key, so it went on to its disk."  # fmt: skip
         return Finding(BootCause.KEY_NOT_PRESSED, sentence, "Start it again and press F8 within 10 s; or make the deployment required (`dpd deployment add … --required`). A firmware that shows no such line may need the lines of `dpd pxe options`.")  # fmt: skip
-    if newest is case.last_fetched and {*split_name(text_of(newest, "file"))[-1:]} & SCRIPT_NAMES:
-        sentence = f"Deployment {deployment} is available, not required: iPXE has shown its menu, and nobody chose the image, so the machine went on to its disk."  # fmt: skip
+    if newest is case.last_fetched and (loader := _with_a_menu(text_of(newest, "file"))):
+        sentence = f"Deployment {deployment} is available, not required: {loader} has shown its menu, and nobody chose the image, so the machine went on to its disk."  # fmt: skip
         return Finding(BootCause.KEY_NOT_PRESSED, sentence, "Start it again and choose within 30 s; or make the deployment required (`dpd deployment add … --required`).")  # fmt: skip
     return None
+
+
+def _with_a_menu(file: str) -> str:
+    """Which loader shows the menu that is in this file; "" for what is none."""
+    name = "".join(split_name(file)[-1:])
+    if name in SCRIPT_NAMES:
+        return "iPXE"
+    return "GRUB" if name.startswith(GRUB_CONFIGURATION) else ""
 
 
 def nothing_followed(case: Case) -> Finding | None:
