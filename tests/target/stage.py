@@ -229,7 +229,7 @@ class Stage:
             facts=self.facts,
             programs=self.programs,
             volumes=self.volumes,
-            content=self.content,
+            open_content=lambda: self.content,
             desk=self.desk,  # type: ignore[arg-type]
             log=self.log,
             room=self.home / "content",

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpd.errors import DpdError
 from dpd.sequence.records import Facts, Step, TaskSequence
 from dpd.sequence.variables import Variable, Variables, merge
 from dpd.target import restarting
 from dpd.target.connection import Unreachable
-from dpd.target.content import ContentSource
 from dpd.target.desk import Desk
 from dpd.target.engine import End, Engine
 from dpd.target.execution_log import ExecutionLog
@@ -23,6 +23,9 @@ from dpd.target.state import State, StateFile
 from dpd.target.steps import STEPS
 from dpd.target.volumes import Volumes
 from dpd.target.work import Rate, Work
+
+if TYPE_CHECKING:
+    from dpd.target.content import ContentSource
 
 LOG_PATIENCE_S = 60.0
 
@@ -51,14 +54,7 @@ class Run:
         self.programs = Programs(self.log, self._check)
         self._volumes = Volumes(state, self.programs, work / "volumes")
         self._reporter = Reporter(desk.report, state, self._keep, self.variables.mask)
-        self._content = ContentSource(
-            state.server,
-            ca_file=ca_file,
-            public_key=public_key,
-            ram_bytes=facts.ram_bytes,
-            check=self._check,
-            tell=lambda text: self.log.write(f"  {text}"),
-        )
+        self._ca_file, self._public_key = ca_file, public_key
         self._engine = Engine(sequence, STEPS, self._surroundings, self._reporter, self._keep, self._tell_screen)
 
     @property
@@ -145,6 +141,18 @@ class Run:
     def _check(self) -> None:
         self._engine.check()
 
+    def _open_content(self) -> ContentSource:
+        from dpd.target.content import ContentSource
+
+        return ContentSource(
+            self._state.server,
+            ca_file=self._ca_file,
+            public_key=self._public_key,
+            ram_bytes=self._facts.ram_bytes,
+            check=self._check,
+            tell=lambda text: self.log.write(f"  {text}"),
+        )
+
     def _keep(self) -> None:
         self._file.save(self._state)
 
@@ -164,7 +172,7 @@ class Run:
             facts=self._facts,
             programs=self.programs,
             volumes=self._volumes,
-            content=self._content,
+            open_content=self._open_content,
             desk=self._desk,
             log=self.log,
             room=self._work / "content",

@@ -7,16 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpd.sequence.records import Facts, Step
 from dpd.sequence.variables import Variables
-from dpd.target.content import ContentSource
 from dpd.target.desk import Desk
 from dpd.target.execution_log import ExecutionLog
 from dpd.target.program import Programs
 from dpd.target.state import State
 from dpd.target.step_failure import RunEnded as RunEnded
 from dpd.target.volumes import Volumes
+
+if TYPE_CHECKING:  # all of multicast comes with it, and many steps need none
+    from dpd.target.content import ContentSource
 
 
 class RestartAsked(Exception):
@@ -43,7 +46,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Work:
-    """One step's surroundings. `room` is a folder in memory; `check` raises when the step is to end; `progress` takes the bytes
+    """One step's surroundings. `open_content` gives what `content` is. `room` is a folder in memory; `check` raises when the step is to end; `progress` takes the bytes
     that are done, those in all, and a word."""
 
     step: Step
@@ -52,7 +55,7 @@ class Work:
     facts: Facts
     programs: Programs
     volumes: Volumes
-    content: ContentSource
+    open_content: Callable[[], ContentSource]
     desk: Desk | None
     log: ExecutionLog
     room: Path
@@ -61,6 +64,17 @@ class Work:
     progress: Callable[[int, int, str], object] = lambda done, total, message: None
     show: Callable[[str], object] = lambda text: None
     keep: Callable[[], object] = lambda: None
+    _content: ContentSource | None = None
+
+    @property
+    def content(self) -> ContentSource:
+        if self._content is None:
+            self._content = self.open_content()
+        return self._content
+
+    @content.setter
+    def content(self, content: ContentSource) -> None:
+        self._content = content
 
     def text(self, key: str) -> str:
         """A key with its variables put in."""
