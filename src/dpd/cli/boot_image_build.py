@@ -99,7 +99,7 @@ def build(
     quickly: Annotated[bool, typer.Option("--quickly", help="Compress less: a fifth larger, made in seconds.")] = False,
     pack_kernel: Annotated[
         bool,
-        typer.Option("--pack-kernel", help="For arm64 without Secure Boot: the kernel by gzip, 22 MB less to load."),
+        typer.Option("--pack-kernel", help="For arm64 without Secure Boot: the kernel packed by gzip, 22 MB less."),
     ] = False,
     socket: SocketOption = DEFAULT_SOCKET,
     as_json: JsonOption = False,
