@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 from tests.target.stage import Stage, need, staged_disk
 
-from dpd.target.ntfs_protection import make_folders, protect
+from dpd.target.ntfs_protection import ATTRIBUTE, descriptor, make_folders, protect, protect_new
 from dpd.target.steps import write_configuration
 
 WINDOWS = '{ name = "windows", size = "rest", kind = "windows", format = "ntfs" }'
 EVERYONE, USERS = "S-1-1-0", "S-1-5-32-545"
-SECRET = "Sesame-4711"  # noqa: S105
+SECRET = "Sesame-4711"
 
 
 def audit(device: str, path: str) -> str:
@@ -35,6 +36,11 @@ def test_what_is_written_to_windows_is_administrators_and_only_for_others_to_rea
         make_folders(volume, root / "drivers/LAB1")
         (root / "drivers/LAB1/net.inf").write_bytes(b"[Version]")
         protect(volume, root / "drivers/LAB1", is_readable=True)
+        (root / "data/deep").mkdir(parents=True)
+        (root / "data/deep/new").write_bytes(b"")
+        (root / "data/old").write_bytes(b"")
+        os.setxattr(root / "data/old", ATTRIBUTE, descriptor(is_folder=False, is_readable=False))
+        protect_new(volume, root / "data")
         device = stage.volumes.device("windows")
         assert EVERYONE in audit(device, "/everybodys")
         for path, is_read in (
@@ -43,6 +49,8 @@ def test_what_is_written_to_windows_is_administrators_and_only_for_others_to_rea
             ("/ProgramData/site.ini", True),
             ("/drivers/LAB1/net.inf", True),
             ("/drivers", True),
+            ("/data/deep/new", True),
+            ("/data/old", False),
         ):
             told = audit(device, path)
             assert "S-1-5-18" in told, f"{path}: {told}"

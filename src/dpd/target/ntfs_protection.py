@@ -23,6 +23,14 @@ _EVERYTHING, _READ_AND_EXECUTE = 0x1F01FF, 0x1200A9
 _SELF_RELATIVE, _IS_PROTECTED, _HAS_LIST = 0x8000, 0x1000, 0x0004
 _TO_ALL_BELOW = 3  # inherited by files and folders
 _HEADER = struct.Struct("<BBHIIII")
+# What ntfs-3g gives to a new file: of Administrators, and S-1-1-0, which is everyone, may do everything.
+FOR_EVERYONE = (
+    _HEADER.pack(1, 0, 0x8004, 20, 36, 0, 52)
+    + ADMINISTRATORS
+    + ADMINISTRATORS
+    + struct.pack("<BBHHHBBHI", 2, 0, 28, 1, 0, 0, _TO_ALL_BELOW, 20, _EVERYTHING)
+    + bytes.fromhex("010100000000000100000000")
+)
 
 
 def descriptor(*, is_folder: bool, is_readable: bool) -> bytes:
@@ -49,6 +57,16 @@ def protect(volume: Volume, place: Path, *, is_readable: bool) -> None:
     for folder, folders, names in os.walk(place):
         for name in folders + names:
             _set(Path(folder, name), is_readable)
+
+
+def protect_new(volume: Volume, folder: Path) -> None:
+    """What ntfs-3g made in a folder is for all to read; what Windows or an image has given a descriptor keeps it. Raises OSError."""
+    if volume.format != "ntfs":
+        return
+    for at, folders, names in os.walk(folder):
+        for place in (Path(at, name) for name in folders + names):
+            if not place.is_symlink() and os.getxattr(place, ATTRIBUTE) == FOR_EVERYONE:
+                _set(place, True)
 
 
 def make_folders(volume: Volume, place: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dpd.target.applying import Goal, apply
+from dpd.target.ntfs_protection import make_folders, protect_new
 from dpd.target.volumes import inside
 from dpd.target.work import Work
 
@@ -11,6 +12,8 @@ from dpd.target.work import Work
 def run(work: Work) -> str:
     volume = work.volumes.find(work.text("volume"))
     folder = inside(work.volumes.folder(volume.name), work.text("folder"))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(volume, folder)
     goal = Goal(str(folder), is_folder=True, volume=volume.name, has_unix_metadata=volume.format in ("ext4", "btrfs"))
-    return f"{apply(work, goal, work.text('package'))} to {volume.name}:/{work.text('folder').strip('/')}"
+    said = apply(work, goal, work.text("package"))
+    protect_new(volume, folder)
+    return f"{said} to {volume.name}:/{work.text('folder').strip('/')}"
