@@ -17,13 +17,18 @@ from tests.service.certificates import write_certificate
 from tests.service.multicast_site import PACKAGE
 from tests.target.point import Point, Receiving, opened_point
 
-from dpd.protocol.multicast.geometry import SLAB_BYTES, SYMBOL_BYTES
+from dpd.errors import ContentCorrupt
+from dpd.protocol.multicast.geometry import SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import Flag, Header, MessageType
-from dpd.service.receiver import GroupSocket, open_group
+from dpd.protocol.multicast.receiver import ReceiverCounters
+from dpd.service.receiver import GroupSocket, Progress, open_group
 from dpd.target import fall_back
+from dpd.target.account import Account
 from dpd.target.bundle import build
 from dpd.target.distribution_point import DistributionPoint
-from dpd.target.receive import EXIT_CORRUPT, EXIT_KICKED, main
+from dpd.target.progress import Display
+from dpd.target.receive import EXIT_CORRUPT, EXIT_KICKED, main, parse_arguments
+from dpd.target.reception import MAX_DAMAGED, Reception
 
 RATE_MBIT_S = 100  # 0.5 s for each slab
 
@@ -238,3 +243,21 @@ async def forge(session: int, epoch: int, group: str, port: int) -> None:
                 header = Header(MessageType.DATA, session, epoch, Flag.REPAIR, slab, 120, slab + 1, tx_seq=seq * 150)
                 sock.sendto(header.encode() + b"forged! " * (SYMBOL_BYTES // 8), (group, port))
             await asyncio.sleep(0.02)
+
+
+def test_what_is_damaged_counts_from_one_place_to_the_next(tmp_path: Path) -> None:
+    """A receiver that loses its place again and again would ask for a damaged image for ever."""
+    options = parse_arguments(["http://127.0.0.1:1", PACKAGE, "-o", str(tmp_path / "image")])
+    reception = Reception(options, Display(PACKAGE, as_json=True))
+    geometry = Geometry(SLAB_BYTES)
+    reception._verified, reception._account = 0, Account(0)
+    for place in range(3):
+        counters = ReceiverCounters()
+        counters.bad_slabs = MAX_DAMAGED // 2 - (place == 0)  # 3, 7 and 11 so far
+        progress = Progress.of(geometry, 0, 1.0, counters)
+        if place == 2:
+            with pytest.raises(ContentCorrupt, match="is not what its manifest says"):
+                reception._watch(progress)
+        else:
+            reception._watch(progress)
+            reception._end_place(0, counters, 0)

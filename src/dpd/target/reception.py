@@ -138,7 +138,6 @@ class Reception:
             ciphers=self._ciphers(),
         )
         self._member = f"{place.member:016x}"
-        self._damaged_before = 0  # each session counts from 0
         return session_id, place
 
     def _ciphers(self) -> tuple[str, ...]:
@@ -236,6 +235,7 @@ class Reception:
         if verified | self._verified != self._verified:
             self._patience.reset()
         self._verified |= verified
+        self._damaged_before -= counters.bad_slabs  # each place counts from 0, and what is damaged stays so in the next
         self._account.add(counters, unicast_bytes)
 
     # ---- HTTP
