@@ -30,28 +30,30 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_a_root_is_added_filled_drained_and_removed(asked: Dpd, tmp_path: Path) -> None:
     source, folder = tmp_path / "root.img", tmp_path / "disk 2"
     source.write_bytes(os.urandom(100_000))
-    assert asked("root", "add", folder, "--reserve", "1M").out.startswith("root 1: ")
+    added = asked("root", "add", folder, "--reserve", "1M").out
+    number = added.removeprefix("root ").partition(":")[0]
+    assert added.startswith(f"root {int(number)}: {folder} is active")
     try:
         asked("root", "set", "0", "--reserve", "1000T")
         assert asked("content", "publish", source, "--package", "ROOT0001").code == 0
         rows = asked("root", "list").out.splitlines()
         assert rows[0].split() == ["ID", "STATE", "FREE", "OF", "RESERVE", "BLOBS", "HOLDS", "PATH"]
-        assert rows[2].split()[:2] == ["1", "active"]
+        assert rows[2].split()[:2] == [number, "active"]
         assert rows[2].rstrip().endswith(str(folder))
         listed = asked("root", "list", "--json").json["roots"]
-        assert [(each["id"], each["reserve_bytes"]) for each in listed] == [(0, 1000 << 40), (1, 1 << 20)]
+        assert [(each["id"], each["reserve_bytes"]) for each in listed] == [(0, 1000 << 40), (int(number), 1 << 20)]
         assert (listed[1]["blobs"], listed[1]["blob_bytes"]) == (1, 100_000)
-        refused = asked("root", "remove", "1")
-        assert (refused.code, "run `dpd root drain 1` first" in refused.err) == (1, True)
+        refused = asked("root", "remove", number)
+        assert (refused.code, f"run `dpd root drain {number}` first" in refused.err) == (1, True)
         asked("root", "set", "0", "--reserve", "0")
-        drained = asked("root", "drain", "1")
+        drained = asked("root", "drain", number)
         assert (drained.code, drained.err) == (0, "")
         assert asked("root", "list", "--json").json["roots"][1]["state"] == "empty"
     finally:
         asked("root", "set", "0", "--reserve", "0")
-        asked("root", "drain", "1")
-        removed = asked("root", "remove", "1")
-    assert removed.out == f"root 1: {folder} is no root any more\n"
+        asked("root", "drain", number)
+        removed = asked("root", "remove", number)
+    assert removed.out == f"root {number}: {folder} is no root any more\n"
     assert asked("content", "verify", "ROOT0001").code == 0
     assert asked("content", "remove", "ROOT0001").code == 0
     assert os.listdir(folder) == []
