@@ -67,6 +67,11 @@ def test_an_image_on_a_partition_of_data_needs_no_boot_loader() -> None:
             'esp: "root" is of kind "linux"; expected the one of kind "esp"',
         ),
         (WHOLE + COMMAND.replace('"true"', '"true"\nvolume = "swap"'), 'volume: "swap" has no file system'),
+        (WHOLE.replace(APPLY, APPLY + 'content_volume = "swap"\n'), 'content_volume: "swap" has no file system'),
+        (
+            WHOLE.replace('"ext4"', '"ntfs"').replace(APPLY, APPLY + 'content_volume = "Root"\n'),
+            'content_volume: "Root" is written as a whole, being ntfs; expected another partition',
+        ),
         (WHOLE.replace(LOADER, ""), "missing boot loader: expected a step install_boot_loader before step 4 (Restart)"),
         (WHOLE.replace(LOADER + RESTART, ""), "missing boot loader: expected a step install_boot_loader behind it"),
         (WHOLE.replace(LOADER, "") + LOADER, "missing boot loader: expected a step install_boot_loader before"),

@@ -29,6 +29,11 @@ ESP = '{ name = "esp", size = "512MiB", kind = "esp", format = "fat32" }'
     ("kind", "keys", "told"),
     [
         ("partition_disk", f"partitions = [{ESP}, {ESP}]", '2 are called "esp"'),
+        (
+            "apply_os_image",
+            'package = "P"\nvolume = "v"\nstream = "always"\nmulticast = true',
+            'multicast: stream = "always" makes no local copy',
+        ),
         ("partition_disk", 'partitions = [{ name = "e", size = "1GiB", kind = "esp" }]', '"e": format "none" for a'),
         (
             "partition_disk",

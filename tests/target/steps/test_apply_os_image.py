@@ -65,11 +65,11 @@ async def test_it_is_fetched_applied_and_not_kept(tmp_path: Path) -> None:
         assert any(way == "applied" for _, _, way in stage.progress)
 
 
-@pytest.mark.parametrize("step", ["join_multicast", "download_content"])
+@pytest.mark.parametrize(("step", "capture"), [("join_multicast", ()), ("download_content", ("--pipable",))])
 async def test_what_an_earlier_step_received_is_applied_and_kept_where_the_step_says_so(
-    tmp_path: Path, step: str
+    tmp_path: Path, step: str, capture: tuple[str, ...]
 ) -> None:
-    async with deploying(tmp_path) as (_, stage):
+    async with deploying(tmp_path, capture=capture) as (_, stage):
         receive = join_multicast.run if step == "join_multicast" else download_content.run
         keys = f'do = "{step}"\npackage = "OS1"\nvolume = "root"\nvariable = "Where"\n'
         said = await asyncio.to_thread(receive, stage.work(keys))
