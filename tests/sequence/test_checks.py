@@ -76,6 +76,22 @@ def test_an_image_on_a_partition_of_data_needs_no_boot_loader() -> None:
         (WHOLE.replace(LOADER + RESTART, ""), "missing boot loader: expected a step install_boot_loader behind it"),
         (WHOLE.replace(LOADER, "") + LOADER, "missing boot loader: expected a step install_boot_loader before"),
         (WHOLE.replace(LOADER, LOADER + "enabled = false\n"), "missing boot loader"),
+        (
+            WHOLE.replace('name = "Apply"\n', 'name = "Apply"\ncondition = { none = [{ file = "rot:/etc/fstab" }] }\n'),
+            'step 3 (Apply): condition: "rot": no step makes a partition of this name (those made: esp, swap, root)',
+        ),
+        (
+            HEAD + COMMAND + 'condition = { folder = "root:/srv" }\n' + WHOLE.removeprefix(HEAD),
+            'step 1 (Command): condition: "root" is made by a later step',
+        ),
+        (
+            HEAD + COMMAND.replace("true", "echo %_DPDSeriel% %_dpdserial%"),
+            "step 1 (Command): _DPDSeriel: no such variable, and names that begin with _ are read-only; expected one of _DPDArchitecture",
+        ),
+        (
+            HEAD + COMMAND + 'condition = { all = [{ variable = "_SMSTSMachineName", exists = true }] }\n',
+            "step 1 (Command): _SMSTSMachineName: no such variable",
+        ),
         (WHOLE + COMMAND, "step 5 (Restart): resume_volume: step 6 (Command) is never reached"),
         (WHOLE + COMMAND + "enabled = false\n", "step 6 (Command) is never reached"),
         (WHOLE.replace(RESTART, RESTART + 'condition = { variable = "A" }\n') + COMMAND, "step 6 (Command) is never"),

@@ -29,6 +29,13 @@ ESP = '{ name = "esp", size = "512MiB", kind = "esp", format = "fat32" }'
     ("kind", "keys", "told"),
     [
         ("partition_disk", f"partitions = [{ESP}, {ESP}]", '2 are called "esp"'),
+        ("set_variable", f'variable = "V"\nvalue = "{"x" * 4001}"', "value: 4001 characters, expected at most 4000"),
+        (
+            "write_configuration",
+            'format = "file"\nvolume = "root"\ntext = "x"\npath = "../etc/passwd"',
+            'path: "../etc/passwd" leads out of its place; expected a path without ..',
+        ),
+        ("run_script", 'package = "P"\nfile = "a/../../b"', 'file: "a/../../b" leads out'),
         (
             "apply_os_image",
             'package = "P"\nvolume = "v"\nstream = "always"\nmulticast = true',

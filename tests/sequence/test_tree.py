@@ -121,6 +121,7 @@ RESTART = {"name": "r", "do": "restart"}
         ({"step": [RESTART | {"step": [RESTART]}]}, "a step with steps of its own"),
         ({"step": [RESTART | {"retries": 101}]}, "retries: 101"),
         ({"step": [RESTART | {"condition": {"file": 5}}]}, "step 1 (r): condition: file: 5: expected a text"),
+        ({"step": [RESTART | {"condition": "x64"}]}, 'step 1 (r): condition: "x64": expected a table'),
         ({"step": [{"name": "g", "retries": 1, "step": [RESTART]}]}, "step 1 (g): retries: unknown key"),
         ({"step": [{"name": "g", "step": [RESTART, RESTART | {"to": "x"}]}]}, "step 1.2 (r): to: "),
         ({"step": [{"name": "g", "step": []}]}, "step 1 (g): no step"),

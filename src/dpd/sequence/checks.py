@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from dpd.sequence.package_checks import Look, check_package
 from dpd.sequence.records import (
@@ -32,6 +32,8 @@ from dpd.sequence.records import (
 from dpd.sequence.step_checks import check_step
 from dpd.sequence.variables import BUILT_IN, uses
 
+_C = TypeVar("_C", PathCondition, VariableCondition)
+
 _APPLIES_OS: Final = frozenset({"ntfs", "ext4", "btrfs"})
 _RECEIVES: Final = frozenset({StepKind.DOWNLOAD_CONTENT, StepKind.JOIN_MULTICAST})
 _APPLIES: Final = frozenset({StepKind.APPLY_OS_IMAGE, StepKind.APPLY_DATA_IMAGE, StepKind.APPLY_DRIVER_PACKAGE})
@@ -43,6 +45,8 @@ def check_sequence(sequence: TaskSequence, look: Look | None) -> tuple[SequenceP
     found = [
         *_check_each(sequence, look),
         *_check_volumes(sequence),
+        *_check_paths(sequence),
+        *_check_variables(sequence),
         *_check_order(sequence),
         *_check_conditions(sequence),
     ]
@@ -137,6 +141,34 @@ def _cannot_take(step: Step, key: str, volume: str, partition: Mapping[str, Valu
     if applies_os and key == "volume" and made not in _APPLIES_OS:
         return f'"{volume}" has the format "{made}"; expected ntfs, ext4 or btrfs for an operating system'
     return f'"{volume}" has no file system; expected one with a format' if made in ("none", "swap") else ""
+
+
+def _check_paths(sequence: TaskSequence) -> Iterator[SequenceProblem]:
+    """The partition of a condition's path, which is judged before the member that it is of."""
+    made: dict[str, Mapping[str, Value]] = {}
+    ever = {str(each["name"]).lower() for step in _steps(sequence) for each in _partitions(step)}
+    for member in enabled(sequence.members):
+        for path in _of_kind(PathCondition, member.condition):
+            volume, colon, _ = path.path.partition(":")
+            if colon and "/" not in volume and "%" not in volume and volume.lower() not in made:
+                yield _problem(member, "condition", _unknown_volume(volume, volume.lower() in ever, made))
+        if isinstance(member, Step):
+            made |= {str(each["name"]).lower(): each for each in _partitions(member)}
+
+
+# ---- variables
+
+
+def _check_variables(sequence: TaskSequence) -> Iterator[SequenceProblem]:
+    """A read-only name that the engine does not set is one that nobody may."""
+    known = {name.lower() for name in BUILT_IN}
+    for member in enabled(sequence.members):
+        names = [name for text in _texts_of(member) for name in uses(text)]
+        names += [each.name for each in _of_kind(VariableCondition, member.condition)]
+        for name in {name.lower(): name for name in names if name.startswith("_")}.values():
+            if name.lower() not in known:
+                message = f"{name}: no such variable, and names that begin with _ are read-only"
+                yield _problem(member, "", f"{message}; expected one of {', '.join(BUILT_IN)}")
 
 
 # ---- order
@@ -298,8 +330,13 @@ def _texts_in(value: object) -> Iterator[str]:
 
 
 def _condition_texts(condition: Condition | None) -> Iterator[str]:
-    if isinstance(condition, PathCondition):
-        yield condition.path
+    return (each.path for each in _of_kind(PathCondition, condition))
+
+
+def _of_kind(kind: type[_C], condition: Condition | None) -> Iterator[_C]:
+    """Those of a kind in a condition, however deep."""
+    if isinstance(condition, kind):
+        yield condition
     elif isinstance(condition, Conditions):
         for each in condition.parts:
-            yield from _condition_texts(each)
+            yield from _of_kind(kind, each)

@@ -10,7 +10,7 @@ from typing import Final
 
 from dpd.sequence.records import Step, StepKind, Value
 from dpd.sequence.sizes import Share, parse_share
-from dpd.sequence.variables import uses
+from dpd.sequence.variables import MAX_VALUE_CHARACTERS, uses
 
 Found = Iterator[tuple[str, str]]  # the key, and what is wrong with it
 
@@ -24,6 +24,9 @@ def check_step(step: Step) -> Found:
     check = _CHECKS.get(step.kind)
     if check is not None:
         yield from check(step)
+    for key in _INSIDE.get(step.kind, ()):
+        if ".." in step.text(key).split("/"):
+            yield key, f'"{step.text(key)}" leads out of its place; expected a path without ..'
 
 
 def _check_partitions(step: Step) -> Found:
@@ -107,10 +110,27 @@ def _check_applying(step: Step) -> Found:
                 yield key, 'stream = "always" makes no local copy and takes HTTP; leave out one of them'
 
 
+def _check_value(step: Step) -> Found:
+    value = step.text("value")
+    if len(value) > MAX_VALUE_CHARACTERS and not uses(value):
+        yield (
+            "value",
+            f"{len(value)} characters, expected at most {MAX_VALUE_CHARACTERS} in a variable; write a file by a step instead",
+        )
+
+
+_INSIDE: Final[dict[StepKind, tuple[str, ...]]] = {  # paths that are below a partition's root, or in a package
+    StepKind.APPLY_DATA_IMAGE: ("folder",),
+    StepKind.APPLY_DRIVER_PACKAGE: ("folder",),
+    StepKind.WRITE_CONFIGURATION: ("path",),
+    StepKind.INSTALL_BOOT_LOADER: ("source",),
+    StepKind.RUN_SCRIPT: ("file",),
+}
 _CHECKS: Final[dict[StepKind, Callable[[Step], Found]]] = {
     StepKind.PARTITION_DISK: _check_partitions,
     StepKind.APPLY_OS_IMAGE: _check_applying,
     StepKind.APPLY_DATA_IMAGE: _check_applying,
+    StepKind.SET_VARIABLE: _check_value,
     StepKind.RUN_SCRIPT: _check_script,
     StepKind.WRITE_CONFIGURATION: _check_configuration,
     StepKind.INSTALL_BOOT_LOADER: _check_boot_loader,

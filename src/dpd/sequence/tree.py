@@ -137,7 +137,7 @@ class _Steps:
         is_group = table.has("step") and not table.has("do")
         both = {key.name: table.value(key) for key in FOR_BOTH}
         inside = table.table("condition")
-        condition = None if inside is None else read_condition(inside)
+        condition = read_condition(inside) if inside is not None and inside.is_table else None
         member = self._group(table, place, depth, both, condition) if is_group else _step(table, place, both, condition)
         table.finish()
         return member
