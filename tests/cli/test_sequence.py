@@ -113,7 +113,9 @@ def test_files_and_names_that_are_none_are_told(asked: Dpd, tmp_path: Path) -> N
     missing = asked("sequence", "check", tmp_path / "none.toml")
     assert missing.code == 1
     assert "No such file or directory; expected a task sequence's document" in missing.err
-    (tmp_path / "bytes.toml").write_bytes(b'name = "\xff"')
-    assert "not UTF-8 text" in asked("sequence", "check", "--offline", tmp_path / "bytes.toml").err
-    assert "not UTF-8 text" in asked("sequence", "publish", tmp_path / "bytes.toml").err
+    (tmp_path / "bytes.toml").write_bytes(b'# one\nname = "\xff"')
+    (tmp_path / "large.toml").write_bytes(b"#" * (1 << 20) + b"\n")
+    for words in (("check", "--offline"), ("publish",)):
+        assert "bytes.toml:2: not UTF-8 text; save" in asked("sequence", *words, tmp_path / "bytes.toml").err
+        assert "large.toml: 1048577 bytes, expected at most" in asked("sequence", *words, tmp_path / "large.toml").err
     assert 'expected "NAME" or "NAME@VERSION"' in asked("sequence", "show", "a@b").err

@@ -34,6 +34,7 @@ def test_variables_are_set_listed_with_whose_they_are_and_removed(lab: Dpd, site
     ]
     assert "UTC" in lab("collection", "variable", "list", "all").out
     assert "No variables for unknown." in lab("collection", "variable", "list", "unknown").out
+    assert "no collection lib; `dpd collection list`" in lab("collection", "variable", "list", "lib").err
     assert lab("collection", "variable", "remove", "lab", "ZONE").out == "Zone for collection:lab: removed\n"
     told = json.loads(lab("computer", "variable", "list", "PC-1", "--json").out)["variables"]
     assert [(each["name"], each["value"], each["secret"]) for each in told] == [
@@ -65,7 +66,8 @@ def test_what_cannot_be_is_told_with_the_next_step(lab: Dpd) -> None:
     assert "no variable Zone for PC-1" in lab("computer", "variable", "remove", "PC-1", "Zone").err
 
 
-def test_a_deployment_tells_its_sequence(lab: Dpd) -> None:
+def test_a_deployment_tells_its_sequence(lab: Dpd, site: SiteDoor) -> None:
+    site.policy.store.sequences.publish('name = "debian"\n[[step]]\nname = "Restart"\ndo = "restart"\n', "me", None, 3)
     added = lab("deployment", "add", "--computer", "PC-1", "--sequence", "debian@3", "--required").out
     assert "with task sequence debian@3, is required for PC-1" in added
     assert "debian@3" in lab("deployment", "list").out

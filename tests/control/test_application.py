@@ -57,7 +57,7 @@ WRONG: list[tuple[str, str, Any, int, str, str]] = [
     ("GET", "/v1/sessions/0123", None, 404, "session_not_found", "no session 0123; `dpd session list` shows those there are"),
     ("DELETE", "/v1/sessions/0123", None, 404, "session_not_found", "no session 0123; `dpd session list` shows those there are"),
     ("GET", "/v1/pxe/machines/52:54:00:12:34:5g", None, 400, "bad_request", f"mac '52:54:00:12:34:5g': {MAC}"),
-    ("GET", "/v1/pxe/machines/x", None, 400, "bad_request", "mac: Expected `str` of length >= 12"),
+    ("GET", "/v1/pxe/machines/x", None, 400, "bad_request", "mac: expected at least 12 characters"),
     ("GET", "/v1/pxe/machines/525400123456", None, 404, "machine_unknown", "52:54:00:12:34:56 has not asked for a network boot since dpd started; `dpd pxe list` shows the machines that did"),
 ]  # fmt: skip
 

@@ -18,6 +18,7 @@ async def test_variables_are_set_listed_and_removed(api: aiohttp.ClientSession) 
     assert await ask(api, "POST", "/v1/variables", zone) == (200, zone)
     assert (await ask(api, "GET", "/v1/variables"))[1] == {"variables": [zone, made]}
     assert (await ask(api, "GET", "/v1/variables?target=ALL"))[1] == {"variables": [zone]}
+    assert (await ask(api, "GET", "/v1/variables?target=collection:lab"))[0] == 404
     assert (await ask(api, "GET", "/v1/computers/pc-1/variables"))[1] == {"variables": [made, zone]}
     assert "hunter2" not in json.dumps(await ask(api, "GET", "/v1/audit"))
     assert await ask(api, "DELETE", "/v1/variables/PC-1/PASS") == (200, made)
@@ -32,12 +33,17 @@ async def test_what_cannot_be_is_refused_without_its_value(api: aiohttp.ClientSe
         assert (status, "hunter2" in json.dumps(reply)) == (expected, False)
     too_long = {"target": "all", "name": "Pass", "value": "hunter2" * 1000, "secret": True}
     status, reply = await ask(api, "POST", "/v1/variables", too_long)
-    assert (status, "hunter2" in json.dumps(reply)) == (400, False)
+    assert (status, reply["error"]["message"]) == (400, "value: expected at most 4000 characters")
 
 
 async def test_a_deployment_names_a_sequence(api: aiohttp.ClientSession) -> None:
+    text = 'name = "debian"\n[[step]]\nname = "Restart"\ndo = "restart"\n'
+    async with api.post("/v1/sequences?version=3", data=text, headers={"Content-Type": "application/toml"}) as response:
+        assert response.status == 200
     body = {"target": "all", "purpose": "available", "sequence": "debian@3"}
     status, added = await ask(api, "POST", "/v1/deployments", body)
     assert (status, added["deployment"]["sequence"]) == (200, "debian@3")
+    status, reply = await ask(api, "POST", "/v1/deployments", body | {"sequence": "debian@2"})
+    assert (status, "no task sequence debian@2" in reply["error"]["message"]) == (404, True)
     status, reply = await ask(api, "POST", "/v1/deployments", body | {"sequence": "a b"})
     assert (status, reply["error"]["code"]) == (400, "bad_request")

@@ -74,3 +74,9 @@ def test_of_one_that_was_interrupted_and_began_anew_the_next_run_is_named() -> N
 
 def test_where_nothing_is_wrong_there_is_nothing_to_try() -> None:
     assert next_step_of(replace(failed(StepKind.RESTART, ""), state=ExecutionState.DONE)) == ""
+
+
+def test_a_variable_that_lacks_is_looked_for_where_the_machine_has_its_own_from() -> None:
+    lacking = failed(StepKind.RUN_COMMAND_LINE, "%OSDName%: no such variable; set it for the computer")
+    assert "`dpd computer variable list PC-1` tells which" in next_step_of(lacking)
+    assert "`dpd collection variable list unknown` tells which" in next_step_of(replace(lacking, computer=""))

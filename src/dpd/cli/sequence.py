@@ -192,10 +192,7 @@ def _check_here(text: bytes) -> dict[str, Any]:
     from dpd.sequence.checks import check_sequence
     from dpd.sequence.document import read_document
 
-    try:
-        read = read_document(text.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise SequenceUnusable(f"not UTF-8 text: byte {error.start}; save the file as UTF-8") from None
+    read = read_document(text.decode("utf-8"))
     if read.sequence is None:
         return asdict(SequenceCheck(None, list(read.problems)))
     problems = check_sequence(read.sequence, None)
@@ -203,10 +200,21 @@ def _check_here(text: bytes) -> dict[str, Any]:
 
 
 def _read(file: str) -> bytes:
+    """What may be asked about; what is no text, or too much, is told here, where its file is known."""
+    from dpd.sequence.document import MAX_DOCUMENT_BYTES
+
     try:
-        return document.read(file)
+        text = document.read(file)
+        text.decode("utf-8")
     except OSError as error:
         raise SequenceUnusable(f"{file}: {error.strerror}; expected a task sequence's document") from None
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise SequenceUnusable(f"{file}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    if len(text) > MAX_DOCUMENT_BYTES:
+        message = f"{len(text)} bytes, expected at most {MAX_DOCUMENT_BYTES}; put large files into a package"
+        raise SequenceUnusable(f"{file}: {message}")
+    return text
 
 
 def _write(path: Path, text: str) -> None:

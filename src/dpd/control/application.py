@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 1 << 20  # ten thousand names in one collection
 
+_LENGTH = re.compile(r"Expected `str` of length (<=|>=) ([0-9]+)")
 _WRONG_FIELD = re.compile(r"(.*) - at `\$\.?(.*)`")
 _T = TypeVar("_T")
 
@@ -99,13 +100,15 @@ def _checked(read: Callable[[type[_T]], _T], expected: type[_T]) -> _T:
 
 
 def _name_field(message: str) -> str:
-    """msgspec's sentence with the field in front, and in words where it would show a pattern."""
+    """msgspec's sentence with the field in front, and in words where it would show a pattern or a type of Python's."""
     found = _WRONG_FIELD.fullmatch(message)
     if found is None:
         return message
     problem, field = found[1], found[2]
     if "matching regex" in problem and field in EXPECTED:
         problem = f"expected {EXPECTED[field]}"
+    elif length := _LENGTH.fullmatch(problem):
+        problem = f"expected at {'most' if length[1] == '<=' else 'least'} {length[2]} characters"
     return f"{field}: {problem}"
 
 

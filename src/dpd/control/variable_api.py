@@ -63,6 +63,7 @@ ROUTES = (
         list_variables,
         VariableList,
         parameters=VariablesParameters,
+        refusals=(_MISSING,),
     ),
     Route(
         "POST",

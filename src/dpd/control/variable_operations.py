@@ -26,8 +26,8 @@ class VariableOperations:
         self._store = policy.store
 
     def variables(self, target: str = "") -> list[ShownVariable]:
-        """Those of one target, or all, by target and name."""
-        found = self._store.variables.map.at(target) if target else self._store.variables.all()
+        """Those of one target, or all, by target and name. Raises SiteNotFound for a target that is not there."""
+        found = self._store.variables_at(target) if target else self._store.variables.all()
         return [_shown(each) for each in found]
 
     def variables_of(self, computer: str) -> list[ShownVariable]:

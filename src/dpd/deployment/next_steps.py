@@ -46,7 +46,7 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             r"no (such )?(disk|device)|cannot open /dev",
             "Look whether the firmware shows the disk; a controller may need its module in the boot image.",
         ),
-        (r"variable", "`dpd computer show` and `dpd collection show` tell which variables the machine is given."),
+        (r"variable", "{variables} tells which variables the machine is given."),
     )
 )
 
@@ -83,7 +83,9 @@ def next_step_of(execution: Execution) -> str:
     step = _failed_step(execution)
     by_words = next((sentence for words, sentence in _BY_WORDS if words.search(execution.error)), "")
     sentence = by_words or (_BY_KIND.get(step.kind, "") if step is not None else "")
-    filled = sentence.format(mac=execution.mac, package=_package_in(execution.error))
+    known = f"`dpd computer variable list {execution.computer}`"
+    variables = known if execution.computer else "`dpd collection variable list unknown`"
+    filled = sentence.format(mac=execution.mac, package=_package_in(execution.error), variables=variables)
     return f"{filled} {_LOG.format(execution=execution.id)}".strip()
 
 

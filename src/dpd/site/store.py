@@ -47,7 +47,7 @@ from dpd.site.run_book import RunBook
 from dpd.site.sequence_book import SequenceBook
 from dpd.site.sequences import SequenceVersion, normal_sequence
 from dpd.site.variable_book import VariableBook
-from dpd.site.variables import targets_for, targets_of
+from dpd.site.variables import find_target, targets_for, targets_of
 from dpd.telemetry.events import EventLog
 
 NAMED_IN_AUDIT = 20
@@ -246,9 +246,16 @@ class SiteStore(PlaceStore):
     def set_variable(self, variable: Variable, actor: str) -> Variable:
         """A new one, or in the place of the one of that name. Raises SiteError, SiteNotFound for a target that is not there."""
         with self._database.own():
-            computers = (each.name for each in self.computers.by_name.values())
-            collections = (each.name for each in self.membership.collections.values())
-            return self.variables.set(variable, targets_of(computers, collections), actor)
+            return self.variables.set(variable, self._variable_targets(), actor)
+
+    def variables_at(self, target: str) -> tuple[Variable, ...]:
+        """Those of one target itself, by name. Raises SiteNotFound for a target that is not there."""
+        return self.variables.map.at(find_target(target, self._variable_targets()))
+
+    def _variable_targets(self) -> dict[str, str]:
+        computers = (each.name for each in self.computers.by_name.values())
+        collections = (each.name for each in self.membership.collections.values())
+        return targets_of(computers, collections)
 
     def variables_for(self, computer: str) -> tuple[Variable, ...]:
         """What a known computer gets, or with "" an unknown one. Raises SiteConflict where it is too much."""

@@ -55,16 +55,22 @@ def check_sequence(text: str) -> str:
 def normal_variable(variable: Variable, targets: Mapping[str, str]) -> Variable:
     """`targets`: what there is, as it is written, by its form in lower case, collections as targets. Raises SiteError, and
     SiteNotFound for a target that is not there."""
-    name, text = check_variable_name(variable.name), variable.target.strip()
+    name, target = check_variable_name(variable.name), find_target(variable.target, targets)
+    check_variable_value(f"{name} for {target}", variable.value)
+    if variable.secret and not variable.value:
+        raise SiteError(f"variable {name} for {target}: is secret and has no value yet; expected one")
+    return replace(variable, name=name, target=target)
+
+
+def find_target(text: str, targets: Mapping[str, str]) -> str:
+    """One of `targets` as it is written. Raises SiteNotFound."""
+    text = text.strip()
     target = targets.get(text.lower())
     if target is None:
         kind = "collection" if text.lower().startswith(COLLECTION_TARGET) else "computer"
         shown = text[len(COLLECTION_TARGET) :] if kind == "collection" else text
         raise SiteNotFound(f"no {kind} {shown[:70]}; `dpd {kind} list` shows those there are")
-    check_variable_value(f"{name} for {target}", variable.value)
-    if variable.secret and not variable.value:
-        raise SiteError(f"variable {name} for {target}: is secret and has no value yet; expected one")
-    return replace(variable, name=name, target=target)
+    return target
 
 
 def targets_of(computers: Iterable[str], collections: Iterable[str]) -> dict[str, str]:
