@@ -74,6 +74,19 @@ def test_a_line_says_what_failed_where_and_what_to_try() -> None:
     assert line.endswith("`dpd deploy log e1` shows its log.")
 
 
+def test_what_a_machine_says_is_told_with_the_step_that_it_is_of_also_behind_one_that_was_allowed_to_fail() -> None:
+    reports = [said(1, "1", "failed", "no fast disk"), said(2, "2.1", "started"), said(0, "2.1", "progress", "by HTTP")]
+    failed, begun, under_way = (told(*reports[:count]) for count in (1, 2, 3))
+    assert [row_of(each, 1103.0)[-1] for each in (failed, begun, under_way)] == ["no fast disk", "", "by HTTP"]
+    assert line_of(failed, 1103.0).endswith("`dpd deploy log e1` shows its log.")
+    assert line_of(under_way, 1103.0).endswith("2.1 Apply the image  by HTTP")
+    board = Board()
+    board.take(under_way)
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(view_of(board, 1103.0))
+    assert console.export_text().splitlines()[-1].startswith("PC-1: no fast disk. ")
+
+
 def test_the_table_has_those_under_way_first_a_sum_and_what_to_try() -> None:
     board = Board()
     board.take(

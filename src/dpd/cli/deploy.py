@@ -233,7 +233,7 @@ def _list_row(execution: dict[str, Any]) -> tuple[object, ...]:
         moment(execution["started_at"]),
         _took(execution["started_at"], execution["ended_at"]),
         deploy_watch.step_of(execution),
-        execution["error"] or execution["message"],
+        deploy_watch.said_of(execution),
     )
 
 

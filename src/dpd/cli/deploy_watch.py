@@ -125,6 +125,17 @@ def done_of(execution: dict[str, Any]) -> str:
     return f"{min(100, 100 * done // total)} % of {size(total)}"
 
 
+def said_of(execution: dict[str, Any]) -> str:
+    """What it said last; of one that has ended, what went wrong."""
+    error = "" if is_open(execution) else str(execution["error"])
+    return error or str(execution["message"])
+
+
+def went_on(execution: dict[str, Any]) -> bool:
+    """Whether what went wrong is behind it: a step that was allowed to fail."""
+    return is_open(execution) and not execution["is_silent"] and execution["message"] != execution["error"]
+
+
 def row_of(execution: dict[str, Any], now: float) -> tuple[str, ...]:
     """A line of the table."""
     heard = f"{max(0.0, now - execution['heard_at']):.0f} s ago" if is_open(execution) else "-"
@@ -138,7 +149,7 @@ def row_of(execution: dict[str, Any], now: float) -> tuple[str, ...]:
         done_of(execution),
         f"{size(rate / 8)}/s" if rate else "",
         heard,
-        execution["error"] or execution["message"],
+        said_of(execution),
     )
 
 
@@ -146,9 +157,8 @@ def line_of(execution: dict[str, Any], now: float) -> str:
     """One change, for a log."""
     at = moment(execution["ended_at"] or execution["heard_at"])
     where = " ".join(part for part in (step_of(execution), done_of(execution)) if part)
-    said = execution["error"] or execution["message"]
-    advice = f"  {execution['next_step']}" if execution["next_step"] else ""
-    return f"{at}  {who_and_where(execution):<16} {shown_state(execution):<10} {where}  {said}{advice}".rstrip()
+    advice = f"  {execution['next_step']}" if execution["next_step"] and not went_on(execution) else ""
+    return f"{at}  {who_and_where(execution):<16} {shown_state(execution):<10} {where}  {said_of(execution)}{advice}".rstrip()
 
 
 def watch(client: Client, *, until_done: bool, as_json: bool, **wanted: object) -> int:
@@ -221,5 +231,10 @@ def view_of(board: Board, now: float) -> Group:
     for execution in board.rows():
         style = STYLES.get(shown_state(execution), "")
         table.add_row(*(Text(cell) for cell in row_of(execution, now)), style=style)
-    wrong = [f"{who(each)}: {each['next_step']}" for each in board.rows() if each["next_step"]]
+    wrong = [f"{who_and_where(each)}: {_what_to_try(each)}" for each in board.rows() if each["next_step"]]
     return Group(Text(board.summary(), style="bold"), table, Text("\n".join(["", *wrong]) if wrong else ""))
+
+
+def _what_to_try(execution: dict[str, Any]) -> str:
+    """With what it is for, where the row tells of something else by now."""
+    return f"{execution['error']}. {execution['next_step']}" if went_on(execution) else str(execution["next_step"])

@@ -154,7 +154,7 @@ def take_report(execution: Execution, report: Report, heard_at: float) -> Execut
         counted,
         state=ExecutionState.RESTARTING if state is ReportState.RESTARTING else ExecutionState.RUNNING,
         step=report.step,
-        message=message or counted.message,
+        message=message if state is ReportState.STARTED else message or counted.message,
         error=(message or counted.error) if state is ReportState.FAILED else counted.error,
     )
     return _with_step(counted, report.step, lambda step: _step_after(step, state, report, message, at))
