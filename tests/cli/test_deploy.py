@@ -104,7 +104,7 @@ def test_nothing_was_captured_and_that_is_said(deploy: Dpd) -> None:
     [
         (("show", "f" * 16), 1, "no execution"),
         (("show", "PC-9"), 2, "no machine that was deployed"),
-        (("list", "--state", "asleep"), 1, "state"),
+        (("list", "--state", "asleep"), 1, "state: Invalid enum value 'asleep'; expected one of open, ended, running"),
     ],
 )
 def test_what_is_not_there_is_told(deploy: Dpd, arguments: tuple[str, ...], code: int, words: str) -> None:

@@ -72,6 +72,20 @@ def test_its_machine_says_how_it_ends(state: str, end: ExecutionState) -> None:
     assert not execution.is_open
 
 
+@pytest.mark.parametrize(
+    ("report", "words"), [("cancelled", "cancelled: moved"), ("sequence_failed", "moved"), ("", "PC-1 began anew")]
+)
+def test_a_step_that_was_cut_off_does_not_run_for_ever(report: str, words: str) -> None:
+    execution = after(said(1, "1", "started"), said(2, "1", "done"), said(3, "2.1", "started", at=1050.0))
+    if report:
+        execution = take_report(execution, said(4, "", report, "moved", at=1060.0), 1100.0)
+    else:
+        execution = lose(execution, "PC-1 began anew", 1060.0, is_final=True)
+    steps = {each.id: (each.state, each.ended_at, each.message) for each in execution.steps}
+    assert steps["2.1"] == (StepState.FAILED, 1060.0, words)
+    assert steps["1"][0] is StepState.DONE
+
+
 def test_a_failure_keeps_the_step_and_its_words_until_the_end() -> None:
     execution = after(
         said(1, "2.2", "started"), said(2, "2.2", "failed", "grub-install: no EFI partition"), said(3, "", "sequence_failed")

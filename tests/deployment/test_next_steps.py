@@ -80,3 +80,8 @@ def test_a_variable_that_lacks_is_looked_for_where_the_machine_has_its_own_from(
     lacking = failed(StepKind.RUN_COMMAND_LINE, "%OSDName%: no such variable; set it for the computer")
     assert "`dpd computer variable list PC-1` tells which" in next_step_of(lacking)
     assert "`dpd collection variable list unknown` tells which" in next_step_of(replace(lacking, computer=""))
+
+
+def test_nothing_is_to_try_where_somebody_wanted_it_so() -> None:
+    cancelled = replace(failed(StepKind.RUN_COMMAND_LINE, "wrong machine"), state=ExecutionState.CANCELLED)
+    assert next_step_of(cancelled) == ""

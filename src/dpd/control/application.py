@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -94,12 +95,19 @@ def _checked(read: Callable[[type[_T]], _T], expected: type[_T]) -> _T:
     try:
         return read(expected)
     except msgspec.ValidationError as error:
-        raise RequestRefused(_name_field(str(error))) from None
+        raise RequestRefused(_name_field(str(error), expected)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestRefused(f"body: expected JSON: {error}") from None
 
 
-def _name_field(message: str) -> str:
+def _choices_of(expected: type, field: str) -> str:
+    """The words that a field of this may be, to be told behind what was given."""
+    hint = get_type_hints(expected).get(field)
+    kinds = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, Enum)]
+    return "; expected one of " + ", ".join(str(each.value) for each in kinds[0]) if kinds else ""
+
+
+def _name_field(message: str, expected: type) -> str:
     """msgspec's sentence with the field in front, and in words where it would show a pattern or a type of Python's."""
     found = _WRONG_FIELD.fullmatch(message)
     if found is None:
@@ -107,6 +115,8 @@ def _name_field(message: str) -> str:
     problem, field = found[1], found[2]
     if "matching regex" in problem and field in EXPECTED:
         problem = f"expected {EXPECTED[field]}"
+    elif problem.startswith("Invalid enum value"):
+        problem = f"{problem}{_choices_of(expected, field)}"
     elif length := _LENGTH.fullmatch(problem):
         problem = f"expected at {'most' if length[1] == '<=' else 'least'} {length[2]} characters"
     return f"{field}: {problem}"

@@ -176,7 +176,7 @@ def take_progress(execution: Execution, report: Report, heard_at: float) -> Exec
 def lose(execution: Execution, reason: str, at: float, *, is_final: bool) -> Execution:
     """Given up. Where it is final, its machine is told to stop, should it be heard again."""
     lost = replace(execution, state=ExecutionState.LOST, ended_at=at, error=reason, message=reason, is_silent=False)
-    return replace(lost, cancel_reason=lost.cancel_reason or reason) if is_final else lost
+    return _without_running(replace(lost, cancel_reason=lost.cancel_reason or reason), reason, at) if is_final else lost
 
 
 def began_anew(execution: Execution) -> str:
@@ -198,7 +198,22 @@ def cancel_told(execution: Execution) -> str:
 def _end(execution: Execution, state: ExecutionState, message: str, at: float) -> Execution:
     """A sequence that was done has no error, whatever a step that was allowed to fail had said."""
     error = "" if state is ExecutionState.DONE else (message or execution.error)
-    return replace(execution, state=state, ended_at=at, message=message or execution.message, error=error)
+    ended = replace(execution, state=state, ended_at=at, message=message or execution.message, error=error)
+    why = f"cancelled: {error}" if state is ExecutionState.CANCELLED else error
+    return ended if state is ExecutionState.DONE else _without_running(ended, why, at)
+
+
+def _without_running(execution: Execution, why: str, at: float) -> Execution:
+    """A step that was cut off in the middle is one that failed."""
+    steps = (
+        replace(
+            each, state=StepState.FAILED, ended_at=max(at, each.started_at), message=why or each.message, rate_bit_s=0.0
+        )
+        if each.state in (StepState.RUNNING, StepState.RESTARTING)
+        else each
+        for each in execution.steps
+    )
+    return replace(execution, steps=tuple(steps))
 
 
 def _step_after(step: StepRun, state: ReportState, report: Report, message: str, at: float) -> StepRun:

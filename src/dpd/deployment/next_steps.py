@@ -73,7 +73,9 @@ _LOG = "`dpd deploy log {execution}` shows its log."
 
 
 def next_step_of(execution: Execution) -> str:
-    """What to try for one that failed, is lost or silent; "" where nothing is wrong."""
+    """What to try for one that failed, is lost or silent; "" where nothing is wrong, or it was wanted so."""
+    if execution.state is ExecutionState.CANCELLED:
+        return ""
     if execution.state is ExecutionState.LOST and execution.error == began_anew(execution):
         return _ANEW.format(who=execution.who)
     if execution.is_silent or execution.state is ExecutionState.LOST:
