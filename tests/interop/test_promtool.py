@@ -316,17 +316,27 @@ CASES = [
     ("DpdDeploymentsNotWritten", {"dpd_deployment_write_failures_total": "1+0x30"}, False),
     ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "14000+60x30"}, True),
     ("DpdDeploymentStuck", {"dpd_deployment_oldest_seconds": "60+60x30"}, False),
+]
+SLOW_CASES: list[tuple[str, dict[str, str], bool]] = [  # those that wait for half an hour and more
     (
         "DpdCaptureStands",
-        {"dpd_deployment_captures_open": "1+0x30", "dpd_deployment_capture_bytes_kept": "5+1x30"},
+        {"dpd_deployment_captures_open": "1+0x120", "dpd_deployment_capture_bytes_kept": "5+0x120"},
+        True,
+    ),
+    (
+        "DpdCaptureStands",
+        {"dpd_deployment_captures_open": "1+0x120", "dpd_deployment_capture_bytes_kept": "5+1x120"},
         False,
     ),
 ]
 
 
-@pytest.mark.parametrize(("alert", "series", "fires"), CASES)
+@pytest.mark.parametrize(
+    ("alert", "series", "fires", "eval_time"),
+    [*((*each, "30m") for each in CASES), *((*each, "2h") for each in SLOW_CASES)],
+)
 def test_alerts_fire_when_they_should(
-    alert: str, series: dict[str, str], fires: bool, tmp_path: Path, need: Callable[..., None]
+    alert: str, series: dict[str, str], fires: bool, eval_time: str, tmp_path: Path, need: Callable[..., None]
 ) -> None:
     need("promtool")
     given = series | {"dpd_tftp_requests_total": "0+2x30"}
@@ -340,7 +350,7 @@ def test_alerts_fire_when_they_should(
                 "promql_expr_test": [
                     {
                         "expr": f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})',
-                        "eval_time": "30m",
+                        "eval_time": eval_time,
                         "exp_samples": [{"value": 1}] if fires else [],
                     }
                 ],
