@@ -84,6 +84,11 @@ def test_the_site_server_itself_is_asked_with_site(at_site: Dpd) -> None:
     assert at_site("--site", "status", "--json").json["role"] == "site"
 
 
+def test_what_points_alone_can_tell_is_told_with_how_to_ask_them(at_site: Dpd) -> None:
+    ended = at_site("--site", "deploy", "captures")
+    assert (ended.code, "not with the site server; `dpd --dp NAME …` asks one" in ended.err) == (1, True)
+
+
 def test_a_group_shows_its_points_one_after_the_other_and_who_is_away(at_site: Dpd) -> None:
     ended = at_site("--group", "branches", "session", "list")
     assert ended.code == 1

@@ -68,7 +68,7 @@ def _run(arguments: list[str]) -> int:
     except SettingsError as error:
         return _tell(error, 2)
     except DpdError as error:
-        return _tell(error, 1)
+        return _tell(aiming.explain(error), 1)
     except BrokenPipeError:  # `dpd … | head`
         sys.stderr.close()
         return 1

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import typer
 
-from dpd.cli.client import AIM, Aim, Client
+from dpd.cli.client import AIM, Aim, Client, RefusedByDaemon
 from dpd.cli.screen import print_json
 from dpd.errors import DpdError
 
@@ -58,6 +58,9 @@ class _Answer:
     err: str
 
 
+_OF_POINTS = "this is with each distribution point, not with the site server; `dpd --dp NAME …` asks one of them, `dpd --group all …` every one"
+
+
 def aim(command: str, dp: str, group: str, *, site: bool, site_socket: str) -> None:
     """Set whom the clients of this run ask. Raises AimRefused, GroupAsked."""
     if AIM.get() is not None:  # the run of one point of a group
@@ -71,6 +74,13 @@ def aim(command: str, dp: str, group: str, *, site: bool, site_socket: str) -> N
         raise GroupAsked(group, site_socket)
     if given:
         AIM.set(Aim(site_socket, dp))
+
+
+def explain(error: DpdError) -> DpdError:
+    """A refusal in words for whoever asked the site server what its points alone can tell."""
+    aim = AIM.get()
+    is_of_points = isinstance(error, RefusedByDaemon) and error.code == "http_404" and aim is not None and not aim.point
+    return AimRefused(_OF_POINTS) if is_of_points else error
 
 
 def ask_group(asked: GroupAsked, arguments: Sequence[str], run: Callable[[], int]) -> int:
