@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dpd.target.receive import main
+from dpd.target.receiving.receive import main
 
 
 def receive_all(count: int, folder: Path, url: str, package: str, device: str) -> int:

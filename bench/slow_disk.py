@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dpd.target.receive import main
+from dpd.target.receiving.receive import main
 
 Write = Callable[[int, memoryview, int], int]
 

@@ -22,7 +22,7 @@ from bench.transfer_results import Mode
 from bench.transfer_watch import Process, Race, Wire
 
 DPD = Path(sys.executable).with_name("dpd")
-RECEIVE = (sys.executable, "-m", "dpd.target.receive")  # as it runs on a target: the standard library alone
+RECEIVE = (sys.executable, "-m", "dpd.target.receiving.receive")  # as it runs on a target: the standard library alone
 READY_S = 20.0
 WARM_UP_BYTES = 6 << 20  # two slabs
 

@@ -37,20 +37,20 @@ TESTED_ELSEWHERE = {
         "shapes of what a source is, and no behaviour; each outcome is seen where it comes from",
     ),
     "service/doors.py": ("service/test_routes.py", "shapes of what the routes ask, and no behaviour"),
-    "target/applying.py": (
+    "target/images/applying.py": (
         "target/steps/test_apply_os_image.py",
         "what both steps that apply an image share; real images on real volumes there",
     ),
-    "target/block_device.py": (
+    "target/disks/block_device.py": (
         "target/steps/test_partition_disk.py",
         "ioctls on a disk; each is seen where a disk gets its partitions",
     ),
-    "target/formatting.py": (
+    "target/disks/formatting.py": (
         "target/steps/test_partition_disk.py",
         "calls of mkfs; each file system is read back there",
     ),
-    "target/run.py": ("target/test_deploy.py", "a run put together; whole runs there"),
-    "target/step_failure.py": ("target/test_volumes.py", "nothing but a name"),
+    "target/run/run.py": ("target/test_deploy.py", "a run put together; whole runs there"),
+    "target/work/step_failure.py": ("target/work/test_volumes.py", "nothing but a name"),
     "setting_rules.py": ("test_settings.py", "the rules show in what a settings file is refused for"),
     "errors.py": ("test_settings.py", "nothing but names; each is raised in the test of who raises it"),
 }

@@ -24,8 +24,8 @@ from tests.interop.test_target_door import Point, point
 
 from dpd.cli.client import Client
 from dpd.sequence.exchange import CaptureWish, Receipt, Report, StepState
-from dpd.target.connection import Unreachable
-from dpd.target.desk import Desk
+from dpd.target.distribution_point.connection import Unreachable
+from dpd.target.distribution_point.desk import Desk
 
 __all__ = ["point"]
 

@@ -24,8 +24,8 @@ from dpd.protocol.igmp.message import Query, decode_packet
 from dpd.protocol.igmp.querier import Intervals
 from dpd.service.querier import QuerierService
 from dpd.settings import MulticastSettings
-from dpd.target.mc_diagnosis import WANTED_BUFFER_BYTES
-from dpd.target.mc_listener import BUFFER_BYTES
+from dpd.target.network_test.diagnosis import WANTED_BUFFER_BYTES
+from dpd.target.network_test.listener import BUFFER_BYTES
 
 PATIENCE_S = 120.0
 SNOOPING_BEGINS_S = 11.0  # a bridge takes no notice of memberships for 10 s after its querier started

@@ -20,7 +20,6 @@ from tests.interop.daemon import Daemon
 from tests.interop.deploying_guests import (
     IMAGE,
     LIMIT_S,
-    PACKAGE,
     Stock,
     debian_sequence,
     empty_disk,

@@ -29,8 +29,8 @@ from dpd.protocol.pxe.rules import ClientClass
 from dpd.sequence.exchange import Hello, Report, Resume, StepState
 from dpd.sequence.signed import read_signed
 from dpd.sequence.variables import Variable
-from dpd.target.connection import Refused
-from dpd.target.desk import Desk
+from dpd.target.distribution_point.connection import Refused
+from dpd.target.distribution_point.desk import Desk
 
 SERVER, MAC = "127.0.0.1", "52:54:00:00:00:01"
 PATIENCE_S = 60.0

@@ -20,7 +20,7 @@ from dpd.service.isal import best_codec
 from dpd.service.multicast import MulticastService
 from dpd.service.receiver import Membership, Progress, ReceiverSession, open_group
 from dpd.settings import MulticastSettings
-from dpd.target.slab_store import SlabStore
+from dpd.target.receiving.slab_store import SlabStore
 
 PACKAGE = "LAB00001"
 LOOPBACK = "127.0.0.1"

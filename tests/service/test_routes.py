@@ -238,7 +238,7 @@ class TestManifestAndSessions:
         ("path", "method"), [("", "POST"), ("/1a", "GET"), ("/1a/run", "POST"), ("/1a/result", "POST")]
     )
     async def test_network_tests_are_refused_where_multicast_is_off(self, site: Site, path: str, method: str) -> None:
-        """`tests/target/test_mc_test.py` has them answered."""
+        """`tests/target/network_test/test_mc_test.py` has them answered."""
         status, _, body = await site.ask(f"/mc/test{path}", method=method, body=b"{}" if method == "POST" else None)
         assert status == 409
         assert "[multicast] enabled = false" in json.loads(body)["error"]["message"]

@@ -77,14 +77,14 @@ async def opened_point(
 
 
 class Receiving:
-    """`python -m dpd.target.receive` as a process; its events as they come. Killed, at the latest, at the end of `with`."""
+    """`python -m dpd.target.receiving.receive` as a process; its events as they come. Killed, at the latest, at the end of `with`."""
 
     def __init__(
         self,
         url: str,
         output: Path,
         *options: str,
-        program: Sequence[str] = (sys.executable, "-m", "dpd.target.receive"),
+        program: Sequence[str] = (sys.executable, "-m", "dpd.target.receiving.receive"),
     ) -> None:
         command = [*program, url, PACKAGE, "-o", str(output), "--interface", "lo", "--json", *options]
         sources = Path(__file__).parents[2] / "src"

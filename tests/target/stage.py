@@ -20,12 +20,12 @@ from dpd.sequence.document import read_document
 from dpd.sequence.exchange import Captured, CapturePlace, CaptureWish, Receipt, Report, StepState
 from dpd.sequence.records import Disk, Facts, Step, TaskSequence
 from dpd.sequence.variables import Variable, Variables
-from dpd.target.content import ContentSource
-from dpd.target.execution_log import ExecutionLog
-from dpd.target.program import Programs
-from dpd.target.state import State, Volume
-from dpd.target.volumes import Volumes
-from dpd.target.work import Work
+from dpd.target.work.content import ContentSource
+from dpd.target.work.execution_log import ExecutionLog
+from dpd.target.work.program import Programs
+from dpd.target.work.state import State, Volume
+from dpd.target.work.volumes import Volumes
+from dpd.target.work.work import Work
 
 MIB = 1 << 20
 SECTOR_BYTES = 512

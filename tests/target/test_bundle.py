@@ -48,7 +48,7 @@ def test_it_holds_what_the_receiver_imports_and_nothing_of_the_daemon(bundle: Pa
         names = set(archive.namelist())
     assert {
         "__main__.py",
-        "dpd/target/receive.py",
+        "dpd/target/receiving/receive.py",
         "dpd/target/steps/partition_disk.py",
         "dpd/service/receiver.py",
         "dpd/content/signatures/ed25519.py",

@@ -223,7 +223,7 @@ class Demo:
         command = [
             sys.executable,
             "-m",
-            "dpd.target.receive",
+            "dpd.target.receiving.receive",
             url,
             PACKAGE,
             "-o",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dpd mc-test`: the target's network test under the name of the command; all of it lives in `dpd.target.mc_test`."""
+"""`dpd mc-test`: the target's network test under the name of the command; all of it lives in `dpd.target.network_test.mc_test`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def register(app: typer.Typer) -> None:
 
 def mc_test(context: typer.Context) -> None:
     """Test whether the network is fit for multicast: dpd mc-test http://dp:8080"""
-    from dpd.target.mc_test import main
+    from dpd.target.network_test.mc_test import main
 
     raise typer.Exit(main(context.args))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dpd receive`: the target's receiver under the name of the command; all of it lives in `dpd.target.receive`."""
+"""`dpd receive`: the target's receiver under the name of the command; all of it lives in `dpd.target.receiving.receive`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def register(app: typer.Typer) -> None:
 
 def receive(context: typer.Context) -> None:
     """Receive an image by multicast: dpd receive http://dp:8080 LAB00001 -o install.wim"""
-    from dpd.target.receive import main
+    from dpd.target.receiving.receive import main
 
     raise typer.Exit(main(context.args))

@@ -6,7 +6,7 @@
     python3 dpd-target.pyz http://dp:8080 LAB00001 -o install.wim
     python3 dpd-target.pyz mc-test http://dp:8080
 
-What goes in is found by following the imports of the three commands and of the steps, also those inside functions; so it is never more
+What goes in is found by following the imports of the commands and of the steps, also those inside functions; so it is never more
 than is needed, and never less. Each module comes as source and as bytecode of the Python that builds this; another release
 takes the source. Equal sources give equal bytes: times are fixed, members are sorted.
 """
@@ -24,20 +24,25 @@ from dpd.errors import BuildError
 from dpd.sequence.records import StepKind
 from dpd.target.steps import module_of
 
-ENTRIES = "dpd.target.receive", "dpd.target.mc_test", "dpd.target.deploy", "dpd.target.winpe_receive"
+ENTRIES = (
+    "dpd.target.receiving.receive",
+    "dpd.target.network_test.mc_test",
+    "dpd.target.deploy",
+    "dpd.target.receiving.winpe_receive",
+)
 START = """import gc, sys
 gc.disable()  # what is imported stays: to look through it meanwhile is a tenth of the start
 arguments = sys.argv[1:]
 if sys.platform == "win32":
-    from dpd.target.winpe_receive import main
+    from dpd.target.receiving.winpe_receive import main
 elif arguments[:1] == ["mc-test"]:
-    from dpd.target.mc_test import main
+    from dpd.target.network_test.mc_test import main
     del arguments[0]
 elif arguments[:1] == ["deploy"]:
     from dpd.target.deploy import main
     del arguments[0]
 else:
-    from dpd.target.receive import main
+    from dpd.target.receiving.receive import main
 gc.freeze()
 gc.enable()
 sys.exit(main(arguments))

@@ -33,15 +33,16 @@ from dpd.sequence.exchange import (
 )
 from dpd.sequence.records import Facts, SequenceError
 from dpd.sequence.signed import read_signed
-from dpd.target import command_line, facts, menu, restarting
-from dpd.target.command_line import Boot, NotBooted
-from dpd.target.connection import Refused, Unreachable
-from dpd.target.desk import Desk, read_key
-from dpd.target.engine import End
-from dpd.target.patience import Patience
-from dpd.target.program import Programs
-from dpd.target.run import Run
-from dpd.target.state import NAME, State, StateFile
+from dpd.target.distribution_point.connection import Refused, Unreachable
+from dpd.target.distribution_point.desk import Desk, read_key
+from dpd.target.distribution_point.patience import Patience
+from dpd.target.run import command_line, menu, restarting
+from dpd.target.run.command_line import Boot, NotBooted
+from dpd.target.run.engine import End
+from dpd.target.run.run import Run
+from dpd.target.work import facts
+from dpd.target.work.program import Programs
+from dpd.target.work.state import NAME, State, StateFile
 
 EXIT_DONE, EXIT_FAILED, EXIT_NOTHING, EXIT_UNREACHABLE, EXIT_RESTART, EXIT_BOOT_AGAIN = 0, 1, 3, 4, 10, 11
 BOOT_AGAIN = frozenset(

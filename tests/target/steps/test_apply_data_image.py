@@ -10,8 +10,8 @@ import pytest
 from tests.target.point import opened_point
 from tests.target.stage import Stage, capture_tree, make_tree
 
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import apply_data_image
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "apply_data_image"\npackage = "DATA1"\nvolume = "root"\n'
 

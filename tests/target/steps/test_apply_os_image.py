@@ -15,9 +15,9 @@ from tests.target.point import Point, opened_point
 from tests.target.stage import MIB, Stage, capture_tree, make_tree, need, staged_disk
 
 from dpd.errors import ContentCorrupt
-from dpd.target import keeping
-from dpd.target.step_failure import StepFailed
+from dpd.target.images import keeping
 from dpd.target.steps import apply_os_image, download_content, join_multicast
+from dpd.target.work.step_failure import StepFailed
 
 ROOT = '{ name = "root", size = "rest", format = "ext4" }'
 APPLY = 'do = "apply_os_image"\npackage = "OS1"\nvolume = "root"\n'

@@ -10,10 +10,10 @@ import pytest
 from tests.target.stage import Stage, make_tree, need, run, staged_disk
 
 from dpd.sequence.exchange import CapturePlace, CaptureWish
-from dpd.target import keeping
-from dpd.target.connection import Unreachable
-from dpd.target.step_failure import StepFailed
+from dpd.target.distribution_point.connection import Unreachable
+from dpd.target.images import keeping
 from dpd.target.steps import capture_image
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "capture_image"\nvolume = "root"\npackage_id = "CAP%Number%"\n'
 ROOT = '{ name = "root", size = "rest", format = "ext4" }'

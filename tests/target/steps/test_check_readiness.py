@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.target.stage import FACTS, Stage
 
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import check_readiness
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "check_readiness"\n'
 

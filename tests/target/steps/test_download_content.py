@@ -10,9 +10,9 @@ import pytest
 from tests.target.point import opened_point
 from tests.target.stage import Stage
 
-from dpd.target import keeping
-from dpd.target.step_failure import StepFailed
+from dpd.target.images import keeping
 from dpd.target.steps import download_content
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "download_content"\npackage = "LAB00001"\n'
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.target.stage import FACTS, Stage, make_tree, need, staged_disk
 
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import install_boot_loader
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "install_boot_loader"\nvolume = "root"\n'
 ROOT = '{ name = "root", size = "rest", format = "ext4" }'

@@ -12,9 +12,9 @@ from tests.target.stage import Stage
 
 from dpd.errors import DpdError
 from dpd.service.receiver import open_group
-from dpd.target import reception
-from dpd.target.content import MulticastMissing
+from dpd.target.receiving import reception
 from dpd.target.steps import join_multicast
+from dpd.target.work.content import MulticastMissing
 
 DO = 'do = "join_multicast"\npackage = "LAB00001"\n'
 

@@ -12,9 +12,9 @@ from tests.target.stage import FACTS, MIB, Stage, loop_disk, need, run, staged_d
 
 from dpd.errors import DpdError
 from dpd.sequence.records import Disk
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import partition_disk
 from dpd.target.steps.partition_disk import Wish, lay_out
+from dpd.target.work.step_failure import StepFailed
 
 ESP = '{ name = "esp", size = "40MiB", kind = "esp", format = "fat32", label = "ESP" }'
 ROOT = '{ name = "root", size = "rest", format = "ext4", label = "root" }'

@@ -9,7 +9,7 @@ import pytest
 from tests.target.stage import Stage
 
 from dpd.target.steps import restart
-from dpd.target.work import RestartAsked
+from dpd.target.work.work import RestartAsked
 
 
 def test_it_asks_for_what_the_step_says(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.target.stage import Stage, need
 
 from dpd.sequence.variables import VariableError
-from dpd.target.program import ProgramFailed
 from dpd.target.steps import run_command_line
+from dpd.target.work.program import ProgramFailed
 
 DO = 'do = "run_command_line"\n'
 

@@ -11,9 +11,9 @@ from tests.target.point import opened_point
 from tests.target.stage import Stage
 
 from dpd.errors import DpdError
-from dpd.target.program import ProgramFailed
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import run_script
+from dpd.target.work.program import ProgramFailed
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "run_script"\n'
 

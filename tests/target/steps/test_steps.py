@@ -33,7 +33,7 @@ def test_before_the_first_step_nothing_is_imported_that_steps_alone_need() -> No
         "http.client",
         "email",
         "ssl",
-        "dpd.target.content",
+        "dpd.target.work.content",
         "xml.etree.ElementTree",
     }
     program = f"import sys, dpd.target.deploy; print(sorted({unwanted!r} & set(sys.modules)))"

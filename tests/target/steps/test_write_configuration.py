@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.target.stage import EXECUTION, Stage
 
-from dpd.target.step_failure import StepFailed
 from dpd.target.steps import write_configuration
+from dpd.target.work.step_failure import StepFailed
 
 DO = 'do = "write_configuration"\nvolume = "root"\n'
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 from dpd.sequence.records import StepKind
 
 if TYPE_CHECKING:
-    from dpd.target.work import Work
+    from dpd.target.work.work import Work
 
 
 def module_of(kind: StepKind) -> str:

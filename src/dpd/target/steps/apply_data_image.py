@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dpd.target.applying import Goal, apply
-from dpd.target.ntfs_protection import make_folders, protect_new
-from dpd.target.volumes import inside
-from dpd.target.work import Work
+from dpd.target.disks.ntfs_protection import make_folders, protect_new
+from dpd.target.images.applying import Goal, apply
+from dpd.target.work.volumes import inside
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dpd.target.ntfs_protection import make_folders, protect
-from dpd.target.size_text import shown
-from dpd.target.volumes import inside
-from dpd.target.work import Work
+from dpd.target.disks.ntfs_protection import make_folders, protect
+from dpd.target.work.size_text import shown
+from dpd.target.work.volumes import inside
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

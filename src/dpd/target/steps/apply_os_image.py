@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dpd.target.applying import Goal, apply
-from dpd.target.formatting import make_file_system
-from dpd.target.step_failure import StepFailed
-from dpd.target.work import Work
+from dpd.target.disks.formatting import make_file_system
+from dpd.target.images.applying import Goal, apply
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

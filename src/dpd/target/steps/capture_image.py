@@ -14,14 +14,14 @@ from pathlib import Path
 from dpd.content.signatures.document import PACKAGE_ID
 from dpd.errors import DpdError
 from dpd.sequence.exchange import CaptureWish
-from dpd.target import keeping
-from dpd.target.applying import images_of
-from dpd.target.connection import Unreachable
-from dpd.target.patience import Patience
-from dpd.target.size_text import shown
-from dpd.target.step_failure import StepFailed
-from dpd.target.wimlib import progress_of
-from dpd.target.work import Work
+from dpd.target.distribution_point.connection import Unreachable
+from dpd.target.distribution_point.patience import Patience
+from dpd.target.images import keeping
+from dpd.target.images.applying import images_of
+from dpd.target.images.wimlib import progress_of
+from dpd.target.work.size_text import shown
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.work import Work
 
 PIECE_BYTES = 4 << 20
 PATIENCE_S = 600.0

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpd.sequence.sizes import parse_bytes
-from dpd.target.size_text import shown
-from dpd.target.step_failure import StepFailed
-from dpd.target.work import Work
+from dpd.target.work.size_text import shown
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.work import Work
 
 KERNEL_SHARE = 0.93  # of the memory that is built in, firmware and kernel take some before it is counted
 

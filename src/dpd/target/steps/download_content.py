@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dpd.target import keeping
-from dpd.target.size_text import shown
-from dpd.target.step_failure import StepFailed
-from dpd.target.work import Work
+from dpd.target.images import keeping
+from dpd.target.work.size_text import shown
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

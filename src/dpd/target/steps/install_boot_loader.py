@@ -11,13 +11,13 @@ import os
 import shutil
 from pathlib import Path
 
-from dpd.target.boot_menu import file_systems, menu, stub
-from dpd.target.state import Volume
-from dpd.target.step_failure import StepFailed
-from dpd.target.volumes import inside
-from dpd.target.windows_boot import is_windows
-from dpd.target.windows_start import install_bios, install_uefi
-from dpd.target.work import Work
+from dpd.target.starting.boot_menu import file_systems, menu, stub
+from dpd.target.starting.windows_boot import is_windows
+from dpd.target.starting.windows_start import install_bios, install_uefi
+from dpd.target.work.state import Volume
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.volumes import inside
+from dpd.target.work.work import Work
 
 EFI_NAMES = {"x64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
 GRUB_TARGETS = {"x64": "x86_64-efi", "arm64": "arm64-efi"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 
 from dpd.target.steps import download_content
-from dpd.target.work import Work
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from dpd.errors import DpdError
 from dpd.sequence.sizes import parse_share
-from dpd.target.block_device import Extent, announce, forget, partition_device, size_of
-from dpd.target.formatting import check_label, make_file_system, new_uuid
-from dpd.target.program import ProgramFailed
-from dpd.target.size_text import shown
-from dpd.target.state import Volume
-from dpd.target.step_failure import StepFailed
-from dpd.target.work import Work
+from dpd.target.disks.block_device import Extent, announce, forget, partition_device, size_of
+from dpd.target.disks.formatting import check_label, make_file_system, new_uuid
+from dpd.target.work.program import ProgramFailed
+from dpd.target.work.size_text import shown
+from dpd.target.work.state import Volume
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.work import Work
 
 MIB = 1 << 20  # where partitions begin and end
 SECTOR_BYTES = 512

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dpd.target.work import RestartAsked, Work
+from dpd.target.work.work import RestartAsked, Work
 
 
 def run(work: Work) -> str:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from dpd.target.inside import run_inside
-from dpd.target.work import Work
+from dpd.target.work.inside import run_inside
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

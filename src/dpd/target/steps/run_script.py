@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dpd.target.inside import run_inside
-from dpd.target.step_failure import StepFailed
-from dpd.target.volumes import inside
-from dpd.target.work import Work
+from dpd.target.work.inside import run_inside
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.volumes import inside
+from dpd.target.work.work import Work
 
 NAME = "script"
 _SUFFIXES = {"cmd": ".cmd", "powershell": ".ps1"}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dpd.sequence.variables import HIDDEN
-from dpd.target.work import Work
+from dpd.target.work.work import Work
 
 
 def run(work: Work) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from xml.parsers import expat
 
 from dpd.sequence.variables import Variable, Variables
-from dpd.target.ntfs_protection import make_folders, protect
-from dpd.target.step_failure import StepFailed
-from dpd.target.volumes import inside
-from dpd.target.work import Work
+from dpd.target.disks.ntfs_protection import make_folders, protect
+from dpd.target.work.step_failure import StepFailed
+from dpd.target.work.volumes import inside
+from dpd.target.work.work import Work
 
 _DEFAULT_PATHS = {
     "unattend": "Windows/Panther/unattend.xml",
