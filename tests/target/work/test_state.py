@@ -60,7 +60,7 @@ def test_a_run_that_ended_leaves_nothing(tmp_path: Path) -> None:
 def test_a_kill_while_it_is_written_leaves_the_one_before(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "run.json")
     file.save(full())
-    (tmp_path / "run.json.new").write_text('{"format": "dpd-r')
+    (tmp_path / "run.json.dpd-new").write_text('{"format": "dpd-r')
     assert file.load() == full()
 
 
@@ -79,6 +79,6 @@ def test_keys_of_a_newer_program_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "run.json.new").mkdir()
+    (tmp_path / "run.json.dpd-new").mkdir()
     with pytest.raises(ContentError, match=r"run\.json: cannot be written"):
         StateFile(tmp_path / "run.json").save(full())

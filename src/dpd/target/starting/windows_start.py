@@ -22,6 +22,7 @@ from dpd.target.starting.partition_place import PartitionPlace, partition_place
 from dpd.target.work.state import Volume
 from dpd.target.work.step_failure import StepFailed
 from dpd.target.work.volumes import device_of
+from dpd.target.work.whole_file import replacing
 from dpd.target.work.work import Work
 
 DEFAULT_NAMES = {"x64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
@@ -48,7 +49,8 @@ def install_uefi(work: Work, volume: Volume, root: Path, esp: Volume) -> str:
         locale=windows_boot.locale(root),
         has_memory_test="memtest.efi" in files,
     )
-    _write(folder / "BCD", make_disk_bcd(boot))
+    with replacing(folder / "BCD") as file:
+        file.write(make_disk_bcd(boot))
     signed = f", signed below Microsoft's authority of {manager.generation}" if manager.generation else ""
     return f"Windows' boot manager on {esp.name}{signed}: {len(files)} files, {size_bytes >> 20} MiB, and its BCD"
 
@@ -76,7 +78,8 @@ def install_bios(work: Work, volume: Volume, root: Path) -> str:
     device = _device(place)
     has_test = any(name.lower() == "memtest.exe" for name in files)
     boot = DiskBoot(False, device, device, locale=windows_boot.locale(root), has_memory_test=has_test)
-    _write(folder / "BCD", make_disk_bcd(boot))
+    with replacing(folder / "BCD") as file:
+        file.write(make_disk_bcd(boot))
     protect(volume, folder, is_readable=True)
     write_boot_record(work.programs, volume, place, device_of(volume), work.room)
     return f"GRUB's boot record on {volume.disk} and Windows' boot manager on {volume.name}: {len(files)} files and its BCD"
@@ -104,13 +107,3 @@ def _hide(place: Path, attributes: int) -> None:
     """As ntfs-3g names it; where another driver mounted the volume the file shows, and Windows starts all the same."""
     with contextlib.suppress(OSError):
         os.setxattr(place, "system.ntfs_attrib_be", attributes.to_bytes(4, "big"))
-
-
-def _write(place: Path, content: bytes) -> None:
-    """All of it or nothing."""
-    fresh = place.with_name(place.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, place)

@@ -12,6 +12,7 @@ from dpd.sequence.variables import Variable, Variables
 from dpd.target.disks.ntfs_protection import make_folders, protect
 from dpd.target.work.step_failure import StepFailed
 from dpd.target.work.volumes import inside
+from dpd.target.work.whole_file import beside, replacing
 from dpd.target.work.work import Work
 
 _DEFAULT_PATHS = {
@@ -69,14 +70,10 @@ def _write(work: Work, root: Path, path: str, text: str) -> None:
     """All of the file or nothing; its folders are made."""
     place, volume = inside(root, path), work.volumes.find(work.text("volume"))
     make_folders(volume, place.parent)
-    fresh = place.with_name(place.name + ".dpd-new")
-    with fresh.open("w", encoding="utf-8", newline="") as file:
+    with replacing(place) as file:
         os.fchmod(file.fileno(), _mode(work))
-        protect(volume, fresh, is_readable=bool(_mode(work) & stat.S_IROTH))  # before the text is in it
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, place)
+        protect(volume, beside(place), is_readable=bool(_mode(work) & stat.S_IROTH))  # before the text is in it
+        file.write(text.encode())
 
 
 def _mode(work: Work) -> int:

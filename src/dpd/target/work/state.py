@@ -16,6 +16,7 @@ from typing import Any
 from dpd.errors import ContentCorrupt, ContentError, MalformedMessage
 from dpd.sequence.exchange import Report, from_tree
 from dpd.sequence.variables import Variable
+from dpd.target.work.whole_file import replacing
 
 FORMAT = "dpd-run/1"
 NAME = "run.json"
@@ -82,15 +83,10 @@ class StateFile:
         waiting = [asdict(each) for each in list(state.reports)]  # another thread takes out what the site has
         tree = {"format": FORMAT, **asdict(replace(state, reports=[])), "reports": waiting}
         content = json.dumps(tree, ensure_ascii=True).encode("ascii")
-        fresh = self.place.with_name(self.place.name + ".new")
         try:
             self.place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with replacing(self.place, 0o600) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(fresh, self.place)
             _sync_folder(self.place.parent)
         except OSError as error:
             raise ContentError(f"{self.place}: cannot be written: {error.strerror}") from None
