@@ -11,7 +11,7 @@ arrives. wimlib writes it; NTFS volumes as a whole, so that streams, descriptors
 from __future__ import annotations
 
 import itertools
-import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,7 @@ def check_image(work: Work, told: str, images: tuple[ImageSummary, ...], index: 
         )
     needed = image.size_bytes - image.hard_link_bytes
     if goal.is_folder:
-        found = os.statvfs(goal.place)
-        room = found.f_bavail * found.f_frsize
+        room = shutil.disk_usage(goal.place).free
     else:
         room = work.volumes.find(goal.volume).size_bytes
     if needed > room:
@@ -136,13 +135,12 @@ def _place(work: Work, description: Description, goal: Goal) -> str | None:
         )
     volume = keeping.place_for(work, description, wished, unless="" if goal.is_folder else goal.volume)
     if volume is not None and goal.is_folder and volume == goal.volume:
-        found = os.statvfs(goal.place)
         unpacked = sum(
             image.size_bytes - image.hard_link_bytes
             for image in description.images
             if image.index == work.step.whole("index")
         )
-        if found.f_bavail * found.f_frsize < description.size_bytes + unpacked:
+        if shutil.disk_usage(goal.place).free < description.size_bytes + unpacked:
             volume = None  # no room for both
     if volume is None and wish == "never":
         raise StepFailed(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -118,14 +117,13 @@ def drop(work: Work, received: Received) -> None:
 
 def _free_bytes(work: Work, name: str) -> int:
     try:
-        found = os.statvfs(work.volumes.folder(name))
+        free_bytes = shutil.disk_usage(work.volumes.folder(name)).free
     except (OSError, DpdError) as error:
         work.log.write(f"  volume {name}: cannot keep content: {error}")
         return 0
-    return max(0, found.f_bavail * found.f_frsize - SPARE_BYTES)
+    return max(0, free_bytes - SPARE_BYTES)
 
 
 def _room_bytes(room: Path) -> int:
     room.mkdir(parents=True, exist_ok=True)
-    found = os.statvfs(room)
-    return found.f_bavail * found.f_frsize
+    return shutil.disk_usage(room).free

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import shutil
 from pathlib import Path
 
 from dpd.content.signatures.document import PACKAGE_ID
@@ -71,15 +71,11 @@ def run(work: Work) -> str:
 
 def _place(work: Work, name: str, format: str) -> Path:
     """Where the WIM is written, with room for the worst: an image that compresses not at all."""
-    if format in ("ext4", "btrfs"):
-        found = work.volumes.folder(name)
-        needed = _used_bytes(found)
-        volume = keeping.choose(work, needed)
-    elif format == "ntfs":
-        needed = _used_bytes(work.volumes.folder(name))
-        volume = keeping.choose(work, needed, unless=name)
-    else:
+    if format not in ("ntfs", "ext4", "btrfs"):
         raise StepFailed(f"volume {name!r}: is {format or 'not formatted'}, expected ntfs, ext4 or btrfs to capture")
+    needed = shutil.disk_usage(work.volumes.folder(name)).used
+    itself = name if format == "ntfs" else ""  # which wimlib reads as a device
+    volume = keeping.choose(work, needed, unless=itself)
     if volume is None:
         raise StepFailed(
             f"volume {name!r}: its {shown(needed)} have no room on any volume and none in memory; add a disk or a partition for the image"
@@ -87,11 +83,6 @@ def _place(work: Work, name: str, format: str) -> Path:
     place = (work.volumes.folder(volume) if volume else work.room) / keeping.FOLDER
     place.mkdir(parents=True, exist_ok=True)
     return place
-
-
-def _used_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
 def _capture(work: Work, name: str, format: str, wim: Path) -> None:
