@@ -125,7 +125,7 @@ def _place(work: Work, description: Description, goal: Goal) -> str | None:
         return None
     if not description.is_one_file:
         raise StepFailed(
-            f"{description}: is a {description.content_format}, expected a WIM in one file; export it with `dpd wim export`"
+            f"{description}: is a {description.content_format}, expected a WIM in one file; export it with `dpd content export-image`"
         )
     wished = work.text("content_volume")
     if wished and not goal.is_folder and work.volumes.find(wished).name == goal.volume:
