@@ -219,6 +219,16 @@ async def test_a_capture_comes_in_pieces_and_goes_on_where_it_broke_off(
     )
 
 
+async def test_a_capture_that_is_no_image_is_refused_for_good_and_not_sent_again_and_again(serve: Serve) -> None:
+    served, junk = await serve(), b"no image " * 100
+    wish = {"execution": await served.begin(), "package_id": "LAB00009", "size_bytes": len(junk)}
+    path = f"/target/captures/{(await served.ask('POST', '/target/captures', wish))[1]['capture']}"
+    await served.ask("PUT", path, junk, Content_Range=f"bytes 0-{len(junk) - 1}/{len(junk)}")
+    answer = await served.ask("POST", f"{path}/finish", {"sha256": hashlib.sha256(junk).hexdigest()})
+    assert code_of(answer) == (422, "image_wrong")
+    assert "for LAB00009: no WIM: starts with" in json.dumps(answer[1])
+
+
 async def test_a_capture_that_stalls_is_not_awaited_for_ever(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target_routes, "STALL_S", 0.05)
     served = await serve()

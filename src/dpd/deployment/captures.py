@@ -327,8 +327,9 @@ class Captures:
         try:
             return self._library.publish(named, capture.package_id, is_ours=True)
         except ContentCorrupt as error:
-            self._end(replace(capture, state=CaptureState.FAILED, error=str(error)))
-            raise
+            told = str(error).replace(str(named), str(capture))
+            self._end(replace(capture, state=CaptureState.FAILED, error=told))
+            raise ContentCorrupt(told) from None
         finally:
             shutil.rmtree(named.parent, ignore_errors=True)
 

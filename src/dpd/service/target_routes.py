@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 
 from dpd.errors import (
     CaptureNotFound,
+    ContentCorrupt,
     DeploymentDiskFull,
     DeploymentError,
     ExecutionNotFound,
@@ -168,6 +169,8 @@ async def _ask(verb: Callable[..., M], *arguments: object) -> M:
         raise Refusal(507, "disk_full", str(error)) from None
     except DeploymentError as error:
         raise Refusal(409, "deployment_refused", str(error)) from None
+    except ContentCorrupt as error:  # what was captured is no image, however often it is sent
+        raise Refusal(422, "image_wrong", str(error)) from None
     except Unavailable as error:
         raise Refusal(503, "unavailable", str(error), {hdrs.RETRY_AFTER: str(RETRY_AFTER_S)}) from None
 
