@@ -45,6 +45,13 @@ def test_a_refused_file_that_the_boot_went_on_without_is_none() -> None:
     assert told(*ANSWERED, refused_file("no_ticket", 5), tftp(6)).cause is BootCause.FINE
 
 
+def test_a_refused_file_is_no_cause_where_the_target_speaks_for_itself() -> None:
+    assert (
+        told(*ANSWERED, tftp(), refused_file("bad_name", 7), event(8, "target", step="hello", offers=1)).cause
+        is BootCause.FINE
+    )
+
+
 def test_requests_that_end_at_the_network_card_are_this_hosts_firewall() -> None:
     story = told(*ANSWERED, event(9, "wire_request", file="ipxe.efi"), after=10)
     assert story.cause is BootCause.TFTP_BLOCKED

@@ -113,9 +113,9 @@ class Case:
         return events[-1] if events else None
 
     def unmended(self, *names: str) -> BootEvent | None:
-        """The newest event of these names, unless a file was fetched after it."""
+        """The newest event of these names, unless a file was fetched after it, or the boot has come to its end."""
         for event in reversed(self.attempt.events):
-            if fetched(event):
+            if fetched(event) or event.event == "target":
                 return None
             if event.event in names:
                 return event
