@@ -37,7 +37,7 @@ TABLES = {each.name: getattr(Settings(), each.name) for each in fields(Settings)
 SETTINGS = frozenset(  # such as "bus.token_file", which messages of errors name
     f"{name}.{key.name}" for name, table in TABLES.items() if is_dataclass(table) for key in fields(table)
 )
-FILE = re.compile(r".*\.(db|sock|toml|ipxe|wim|sdi|stl|efi|lock|key)")  # looks like an event's name and is none
+FILE = re.compile(r".*\.(db|sock|toml|ipxe|wim|sdi|stl|efi|lock|key|img)")  # looks like an event's name and is none
 
 
 def _trees() -> Iterator[tuple[str, ast.Module]]:
