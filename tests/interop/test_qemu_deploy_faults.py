@@ -244,7 +244,7 @@ condition = {{ variable = "Cut", equals = "Hold" }}
 """
 CUTS = (
     ("Receive", "by multicast"),
-    ("Apply", " applied"),
+    ("Apply", "applied"),
     ("Hold", ""),
 )  # of its power: in which step, and what it says
 
@@ -407,14 +407,14 @@ def publish_foreign(site: Site, folder: Path) -> None:
 
 
 def assert_nothing_unverified(disk: Path, folder: Path) -> None:
-    """Of the damaged content only the slab that is whole was written, and nothing is under its name; nothing was applied."""
+    """Of the damaged content nothing is under its name, and at most the slab that is whole was written; nothing was applied."""
     kept = files_of(disk, 1, folder / "kept") / ".dpd-content"
     names = {each.name for each in kept.iterdir()}
     assert names == {f"{package}-1.wim.{kind}" for package in (DAMAGED, SMALL) for kind in ("journal", "part")}
     journal = (kept / f"{DAMAGED}-1.wim.journal").read_text().splitlines()
-    assert {line for line in journal if line.startswith("v ")} == {"v 0"}
+    assert {line for line in journal if line.startswith("v ")} <= {"v 0"}  # HTTP begins with the other one
     part = (kept / f"{DAMAGED}-1.wim.part").read_bytes()
-    assert part[:SLAB_BYTES] == (folder / "damaged.wim").read_bytes()[:SLAB_BYTES]
+    assert part[:SLAB_BYTES] in ((folder / "damaged.wim").read_bytes()[:SLAB_BYTES], bytes(SLAB_BYTES))
     assert not any(part[SLAB_BYTES:])
     assert not list(files_of(disk, 3, folder / "little").iterdir())
 
