@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from dpd.sequence.checks import check_sequence, enabled, wanted_variables
+from dpd.sequence.checks import check_sequence, wanted_variables
 from dpd.sequence.document import read_document, tell
 from dpd.sequence.package_checks import KnownPackage
-from dpd.sequence.records import TaskSequence
+from dpd.sequence.records import TaskSequence, enabled
 
 HEAD = 'name = "x"\n'
 DISK = """
@@ -93,7 +93,7 @@ def test_an_image_on_a_partition_of_data_needs_no_boot_loader() -> None:
             "step 1 (Command): _SMSTSMachineName: no such variable",
         ),
         (WHOLE + COMMAND, "step 5 (Restart): resume_volume: step 6 (Command) is never reached"),
-        (WHOLE + COMMAND + "enabled = false\n", "step 6 (Command) is never reached"),
+        (WHOLE + COMMAND + "enabled = false\n" + COMMAND, "step 7 (Command) is never reached"),
         (WHOLE.replace(RESTART, RESTART + 'condition = { variable = "A" }\n') + COMMAND, "step 6 (Command) is never"),
         (WHOLE.replace(RESTART, RESTART + 'to = "network"\n') + COMMAND, "to: a run goes on from its disk alone"),
         (WHOLE + 'to = "network"\nresume_volume = "root"\n', "to: a run goes on from its disk alone"),
@@ -147,6 +147,7 @@ def test_what_is_refused(text: str, told: str) -> None:
         WHOLE.replace(RECEIVE, RECEIVE + 'volume = "root"\n').replace(APPLY, RESUMED + APPLY),
         WHOLE.replace(RESTART, RESTART + 'resume_volume = "root"\n') + COMMAND,
         WHOLE + 'to = "network"\n',
+        WHOLE + COMMAND + "enabled = false\n",
         WHOLE + 'resume_volume = "root"\n',
         WHOLE.replace('"LAB00001"\n', '"LAB00009"\nenabled = false\n', 1),
         'firmware = ["uefi"]\n' + HEAD + COMMAND + 'condition = { hardware = "firmware", not_equals = "bios" }\n',

@@ -28,6 +28,7 @@ from dpd.sequence.records import (
     TaskSequence,
     Value,
     VariableCondition,
+    enabled,
 )
 from dpd.sequence.step_checks import check_step
 from dpd.sequence.variables import BUILT_IN, uses
@@ -64,19 +65,6 @@ def wanted_variables(sequence: TaskSequence) -> tuple[str, ...]:
     return tuple(sorted(found[each] for each in found.keys() - known))
 
 
-def enabled(members: Sequence[Group | Step]) -> Iterator[Group | Step]:
-    """Groups and steps that may run, a group before its members."""
-    for each in members:
-        if each.is_enabled:
-            yield each
-            if isinstance(each, Group):
-                yield from enabled(each.members)
-
-
-def _steps(sequence: TaskSequence) -> list[Step]:
-    return [each for each in enabled(sequence.members) if isinstance(each, Step)]
-
-
 def _problem(member: Group | Step, key: str, message: str) -> SequenceProblem:
     place = f"step {member.id} ({member.name})"
     return SequenceProblem(member.line, f"{place}: {key}" if key else place, message)
@@ -86,7 +74,7 @@ def _problem(member: Group | Step, key: str, message: str) -> SequenceProblem:
 
 
 def _check_each(sequence: TaskSequence, look: Look | None) -> Iterator[SequenceProblem]:
-    steps = _steps(sequence)
+    steps = sequence.enabled_steps()
     if not steps:
         yield SequenceProblem(1, "", "no step is enabled; expected one that is")
     for step in steps:
@@ -105,7 +93,7 @@ def _check_each(sequence: TaskSequence, look: Look | None) -> Iterator[SequenceP
 def _check_volumes(sequence: TaskSequence) -> Iterator[SequenceProblem]:
     """A partition is there once a step has made it, and takes what its file system can."""
     made: dict[str, Mapping[str, Value]] = {}
-    steps = _steps(sequence)
+    steps = sequence.enabled_steps()
     ever = {str(each["name"]).lower() for step in steps for each in _partitions(step)}
     for step in steps:
         made |= {str(each["name"]).lower(): each for each in _partitions(step)}
@@ -146,7 +134,7 @@ def _cannot_take(step: Step, key: str, volume: str, partition: Mapping[str, Valu
 def _check_paths(sequence: TaskSequence) -> Iterator[SequenceProblem]:
     """The partition of a condition's path, which is judged before the member that it is of."""
     made: dict[str, Mapping[str, Value]] = {}
-    ever = {str(each["name"]).lower() for step in _steps(sequence) for each in _partitions(step)}
+    ever = {str(each["name"]).lower() for step in sequence.enabled_steps() for each in _partitions(step)}
     for member in enabled(sequence.members):
         for path in _of_kind(PathCondition, member.condition):
             volume, colon, _ = path.path.partition(":")
@@ -175,7 +163,7 @@ def _check_variables(sequence: TaskSequence) -> Iterator[SequenceProblem]:
 
 
 def _check_order(sequence: TaskSequence) -> Iterator[SequenceProblem]:
-    steps = _steps(sequence)
+    steps = sequence.enabled_steps()
     yield from _check_restarts(sequence, steps)
     yield from _check_boot_loader(sequence, steps)
     yield from _check_restarts_inside(steps)
@@ -183,7 +171,7 @@ def _check_order(sequence: TaskSequence) -> Iterator[SequenceProblem]:
 
 def _check_restarts(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[SequenceProblem]:
     """A run goes on behind a restart from the disk alone, where a step has put who goes on."""
-    last = sequence.steps()[-1]
+    last = steps[-1] if steps else None
     for step in steps:
         resumes = step.kind is StepKind.RESTART and bool(step.text("resume_volume"))
         if step.kind is not StepKind.RESTART or (step is last and not resumes):
@@ -194,7 +182,7 @@ def _check_restarts(sequence: TaskSequence, steps: Sequence[Step]) -> Iterator[S
             )
             yield _problem(step, "to", message)
         elif not resumes:
-            behind = sequence.steps()[sequence.steps().index(step) + 1]
+            behind = steps[steps.index(step) + 1]
             message = f"step {behind.id} ({behind.name}) is never reached: nobody goes on there after this restart"
             yield _problem(step, "resume_volume", f"{message}; give it a resume_volume, or make it the last step")
 

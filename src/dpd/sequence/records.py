@@ -6,7 +6,7 @@ A step's id is its place in the tree ("1", "2.1"), stable within a version. `lin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -271,10 +271,23 @@ class TaskSequence:
         """Every step, in the order of their turn."""
         return tuple(each for each in self.walk() if isinstance(each, Step))
 
+    def enabled_steps(self) -> tuple[Step, ...]:
+        """Those that may run, in the order of their turn."""
+        return tuple(each for each in enabled(self.members) if isinstance(each, Step))
+
     def packages(self) -> tuple[str, ...]:
         """The IDs of content that its steps name, each once; those that only a variable will tell are not among them."""
         found = (each.text("package") for each in self.steps() if "package" in each.keys)
         return tuple(dict.fromkeys(each for each in found if each and "%" not in each))
+
+
+def enabled(members: Sequence[Group | Step]) -> Iterator[Group | Step]:
+    """Groups and steps that nobody has turned off, a group before its members."""
+    for each in members:
+        if each.is_enabled:
+            yield each
+            if isinstance(each, Group):
+                yield from enabled(each.members)
 
 
 def _walk(members: tuple[Group | Step, ...]) -> Iterator[Group | Step]:

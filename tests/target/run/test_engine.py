@@ -179,7 +179,8 @@ def test_a_step_is_tried_again_as_often_as_it_says(tmp_path: Path) -> None:
     play = Play(tmp_path)
     assert play.run(command("fail a", retries=2, retry_delay_s=0)) is End.FAILED
     assert play.done == ["fail a"] * 3
-    assert [state for _, state in play.stage.desk.states()] == ["started", "failed", "sequence_failed"]
+    assert [state for _, state in play.stage.desk.states()] == ["started"] * 3 + ["failed", "sequence_failed"]
+    assert [each.message for each in play.stage.desk.reports][1] == "try 2: the one before failed: fail a did not work"
 
 
 def test_a_try_that_works_ends_the_tries(tmp_path: Path) -> None:
@@ -241,7 +242,8 @@ def test_after_a_kill_it_goes_on_with_the_step_in_which_it_was(tmp_path: Path) -
     assert play.done == ["a", "b", "c", "c", "d"]
     numbers = [each.number for each in play.stage.desk.reports]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert play.stage.desk.states().count(("2.2", "started")) == 1
+    tries = [each.message for each in play.stage.desk.reports if (each.step, each.state) == ("2.2", StepState.STARTED)]
+    assert tries == ["", "try 2: the one before was interrupted"]
 
 
 def test_a_groups_condition_is_not_asked_again_after_a_kill(tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_a_restart_that_goes_on_elsewhere_is_told_and_the_rest_runs_behind_it(tm
 
 def test_a_restart_with_nothing_behind_it_ends_the_sequence(tmp_path: Path) -> None:
     play = Play(tmp_path)
-    assert play.run(command("a") + command("restart")) is End.DONE
+    assert play.run(command("a") + command("restart") + command("off", enabled="false")) is End.DONE
     assert play.engine.restart is not None
     assert play.stage.desk.states()[-2:] == [("2", "done"), ("", "sequence_done")]
 

@@ -208,7 +208,6 @@ class Engine:
                 self._skip(step, reason)
                 return
             self._write_down(step.id, "begun")
-            self._reporter.tell(step.id, StepState.STARTED)
         self._variables.put_built_in("_DPDStep", step.name)
         self._show(f"step {self._places[step.id]} of {len(self._places)}: {step.name}")
         try:
@@ -237,12 +236,14 @@ class Engine:
 
     def _try(self, step: Step) -> str:
         """Its message, after as many tries as it has. Raises DpdError, RestartAsked."""
+        before = "the one before was interrupted" if self._state.tries.get(step.id) else ""
         while True:
             count = self._state.tries[step.id] = self._state.tries.get(step.id, 0) + 1
             if count > step.retries + 1 + MAX_INTERRUPTIONS:
                 raise DpdError(
                     f"was interrupted {count - 1} times, the machine with it; look at its power and its console"
                 )
+            self._reporter.tell(step.id, StepState.STARTED, f"try {count}: {before}" if before else "")
             self._save()
             self._log.write(f"{step.id} {step.name}: {step.kind} begins, try {count}")
             try:
@@ -254,6 +255,7 @@ class Engine:
                 self._log.write(f"{step.id} {step.name}: try {count} failed: {told}; again in {step.retry_delay_s} s")
                 self._reporter.progress(step.id, 0, 0, message=f"try {count} of {step.retries + 1} failed: {told}")
                 self._wait(step.retry_delay_s)
+                before = f"the one before failed: {told}"
 
     def _do(self, step: Step) -> str:
         self._deadline = time.monotonic() + step.time_limit_s if step.time_limit_s else None
@@ -281,7 +283,7 @@ class Engine:
 
     def _prepare_restart(self, step: Step, restart: RestartAsked) -> None:
         """Raises DpdError where steps wait behind it that nobody would run."""
-        is_last = self._places[step.id] == len(self._places)
+        is_last = step.id == self._sequence.enabled_steps()[-1].id
         if restart.to != "disk" and (restart.resume_volume or not is_last):
             raise DpdError(
                 'a run goes on from its disk alone: set to = "disk" and resume_volume, or make this the last step'
