@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,7 @@ def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from commands(child, f"{name} {child_name}".strip())
 
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = dict(commands(typer.main.get_command(app)))
 for its_own in ("receive", "mc-test"):  # the target's own parsers, tested with them
     del COMMANDS[its_own]
@@ -51,9 +53,41 @@ def test_each_help_says_what_it_does_and_shows_an_example_that_parses(
         assert context.params
 
 
+def test_every_command_that_is_named_in_a_sentence_is_one_that_there_is() -> None:
+    """What to try next is worth nothing where it is no command: in messages, alerts and the manual."""
+    named = [
+        (place.name, told)
+        for place in (
+            *ROOT.glob("src/**/*.py"),
+            *ROOT.glob("docs/*.md"),
+            *ROOT.glob("config/**/*.*"),
+            ROOT / "README.md",
+        )
+        for told in re.findall(r"`dpd ([^`\n]*)`", place.read_text("utf-8"))
+    ]
+    assert len(named) > 100
+    assert [each for each in named if not is_command(each[1].split())] == []
+
+
+def is_command(words: list[str]) -> bool:
+    """Whether these name a command, as far as they say which: `dpd content status --json`, `dpd {kind} list`, `dpd site a|b`."""
+    command = typer.main.get_command(app)
+    while words and (children := getattr(command, "commands", None)):
+        word, *words = words
+        if word in ("--dp", "--group"):
+            words = words[1:]
+        elif not word.startswith("-"):
+            if "{" in word or "…" in word:
+                return True
+            if any(each not in children for each in word.split("|")):
+                return False
+            command = children[word.split("|")[0]]
+    return True
+
+
 def test_the_version_is_told_and_agrees_with_the_package(dpd: Dpd) -> None:
     assert dpd("--version").out == f"dpd {__version__}\n"
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
 
 
