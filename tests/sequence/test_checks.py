@@ -54,7 +54,7 @@ def test_an_image_on_a_partition_of_data_needs_no_boot_loader() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (WHOLE.replace('"LAB00001"', '"LAB00009"', 1), "line 11: step 2 (Receive): package: no package LAB00009 here"),
+        (WHOLE.replace('"LAB00001"', '"LAB00009"', 1), "line 14: step 2 (Receive): package: no package LAB00009 here"),
         (WHOLE.replace('"LAB00001"\n', '"LAB00001"\nversion = 3\n', 1), "no package LAB00001 of version 3 here"),
         (
             WHOLE.replace('"root"\n', '"rot"\n', 1),

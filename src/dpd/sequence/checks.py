@@ -67,7 +67,7 @@ def wanted_variables(sequence: TaskSequence) -> tuple[str, ...]:
 
 def _problem(member: Group | Step, key: str, message: str) -> SequenceProblem:
     place = f"step {member.id} ({member.name})"
-    return SequenceProblem(member.line, f"{place}: {key}" if key else place, message)
+    return SequenceProblem(member.lines.get(key, member.line), f"{place}: {key}" if key else place, message)
 
 
 # ---- each step by itself

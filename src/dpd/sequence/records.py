@@ -187,7 +187,7 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do. `keys` has every key of its kind, those that the document leaves out with their defaults. A time limit of 0
-    is none of its own; `retries` are tries after the first one."""
+    is none of its own; `retries` are tries after the first one. `line` and `lines`: of it and its keys in the document."""
 
     id: str
     name: str
@@ -201,6 +201,7 @@ class Step:
     retry_delay_s: int = RETRY_DELAY_S
     time_limit_s: int = 0
     line: int = field(default=0, compare=False)
+    lines: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def text(self, key: str) -> str:
         """A key that is a text; variables in it are not yet put in."""
@@ -247,6 +248,7 @@ class Group:
     is_enabled: bool = True
     continue_on_error: bool = False
     line: int = field(default=0, compare=False)
+    lines: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ class Table:
     def line(self) -> int:
         return self.problems.line(self.path)
 
+    def lines(self) -> Mapping[str, int]:
+        """Of each key that is there."""
+        return MappingProxyType({name: self.problems.line((*self.path, name)) for name in self.content})
+
     def wrong(self, inside: Path, message: str) -> None:
         """Something at or below this table cannot be."""
         key = ".".join(part for part in inside if isinstance(part, str))

@@ -160,6 +160,7 @@ class _Steps:
             both["enabled"] is True,
             both["continue_on_error"] is True,
             line=table.line,
+            lines=table.lines(),
         )
 
 
@@ -188,6 +189,7 @@ def _step(table: Table, place: str, both: Mapping[str, Value], condition: Condit
         own["retry_delay_s"],
         own["time_limit_s"],
         line=table.line,
+        lines=table.lines(),
     )
 
 
