@@ -135,7 +135,16 @@ def executions(dpd: Daemon) -> dict[str, dict[str, Any]]:
 
 def wait_until_done(dpd: Daemon, computer: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
     """The computer's newest run, when the site has heard that it is done. Raises AssertionError where it failed."""
-    return wait_for(lambda: _done(dpd, computer), f"{computer} to be deployed", limit_s)
+    heard = -1
+
+    def look() -> dict[str, Any] | None:
+        nonlocal heard
+        before, heard = heard, dpd.text().count('"message": "deployment.')
+        return (
+            _done(dpd, computer) if heard != before else None
+        )  # a command for each look would take what the machine needs
+
+    return wait_for(look, f"{computer} to be deployed", limit_s)
 
 
 def _done(dpd: Daemon, computer: str) -> dict[str, Any] | None:
