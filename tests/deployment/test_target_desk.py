@@ -15,6 +15,7 @@ from tests.content.wim_builder import make_wim
 from tests.deployment.target_site import ABOUT, ADDRESS, MAC, OTHER, T, TargetSite, debian, said
 
 from dpd.deployment.execution import ExecutionState
+from dpd.deployment.target_desk import TO_TELL_S
 from dpd.errors import TargetRefused
 from dpd.sequence.exchange import CaptureWish, Receipt, Resume, StepState, Take
 from dpd.sequence.signed import read_signed
@@ -231,6 +232,19 @@ def test_a_session_that_takes_nothing_ends_with_its_ticket(site: TargetSite) -> 
 # ---- what becomes of it
 
 
+def test_a_machine_whose_time_is_over_tells_so_and_leaves_its_log(site: TargetSite) -> None:
+    site.deploy()
+    session, taken = site.begin()
+    site.desk.report(session, said(taken.execution, ("1", StepState.STARTED)))
+    site.clock.now = T + 7201
+    again = site.desk.resume(Resume(taken.execution, taken.resume), ADDRESS).session
+    for each in (session, again):
+        site.desk.keep_log(each, taken.execution, b"it waited\n")
+    site.desk.report(session, said(taken.execution, ("1", StepState.STARTED), ("", StepState.SEQUENCE_FAILED)))
+    assert site.book.find(taken.execution).state is ExecutionState.FAILED
+    assert site.logs.read(taken.execution) == "it waited\n"
+
+
 def test_a_required_run_is_over_when_its_sequence_says_so(site: TargetSite) -> None:
     id = site.deploy()
     session, taken = site.begin()
@@ -343,7 +357,7 @@ def test_a_secret_opens_its_own_execution_until_its_time_is_over(site: TargetSit
     _, taken = site.begin()
     assert refusal(site.desk.resume, Resume(taken.execution, "00" * 32), ADDRESS)[0] == "resume_wrong"
     assert refusal(site.desk.resume, Resume("00" * 8, taken.resume), ADDRESS)[0] == "resume_wrong"
-    site.clock.now = T + 7200
+    site.clock.now = T + 7200 + TO_TELL_S
     assert refusal(site.desk.resume, Resume(taken.execution, taken.resume), ADDRESS)[0] == "resume_expired"
 
 

@@ -53,6 +53,7 @@ from dpd.telemetry.stats import bump, counter, counts
 
 log = logging.getLogger(__name__)
 
+TO_TELL_S = 86400.0  # behind a run's time: that it was too long, its log, and whatever it could not tell while the point was away
 UNBOUNDED_S = 720 * 60.0  # the original's for a sequence whose run time is 0
 MAX_SHOWN = 5
 _STAGES = {ExecutionState.RUNNING: Stage.RUNNING, ExecutionState.RESTARTING: Stage.RESTARTING}
@@ -275,10 +276,10 @@ class TargetDesk:
             now,
             run_time_s=limit_s,
         )
-        place = Place(execution, holder.machine, holder.computer, holder.mac, id, now + limit_s)
+        place = Place(execution, holder.machine, holder.computer, holder.mac, id, now + limit_s + TO_TELL_S)
         resume = self._books.resumes.keep(place, now)
         self._runs.note_work(holder.machine, Work(id, now + limit_s))
-        holder.deployment, holder.execution, holder.ends_by = id, execution, now + limit_s
+        holder.deployment, holder.execution, holder.ends_by = id, execution, place.ends_by
         holder.taken = Taken(execution, published.document, variables, resume)
         self.stats.taken += 1
         self._journal.note(holder.mac, "target", step="taken", sequence=published.name, version=published.version, execution=execution)  # fmt: skip
@@ -332,7 +333,7 @@ class TargetDesk:
             bump(self.stats.refused, "resume_expired")
             raise TargetRefused(
                 "resume_expired",
-                f"the time of execution {place.execution} is over; boot the machine from the network again",
+                f"the time of execution {place.execution} has long been over; boot the machine from the network again",
             )
         holder = TargetSession(
             place.machine,
