@@ -39,6 +39,10 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             "Look at the way from the machine to this distribution point: `dpd pxe why {mac}`, then its HTTP ports.",
         ),
         (
+            r"the sequence took longer than",
+            "Raise the time_limit_s of the sequence itself, or look in the log for what it waited for.",
+        ),
+        (
             r"time limit|took longer than",
             "Raise the step's time_limit_s, or look in the log for what it waited for.",
         ),
