@@ -39,9 +39,10 @@ CAPTURE, NTFS = "CAP00001", "NTF00001"
 CAPTURE_SEQUENCE = Path(__file__).parents[2] / "config/sequences/capture.toml"
 PATIENT = """
 [multicast]
+rate_mbit_s = 16.0
 member_timeout_s = 60
 floor_kib_s = 0
-"""  # a machine in QEMU may stand still for a while, and is not to go on by HTTP because of that
+"""  # a machine in QEMU takes no more, and what it loses it has to compute; it may stand still, and is not to go on by HTTP
 SECOND_DISK = f"""
 [[step]]
 name = "Prepare the second disk"
