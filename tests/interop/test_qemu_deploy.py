@@ -118,6 +118,7 @@ def test_a_known_uefi_machine_and_an_unknown_bios_machine_are_deployed_in_one_mu
 ) -> None:
     for computer in ("PC-031", "PC-032"):
         assert wait_until_done(dpd, computer, limit_s=60)["error"] == ""
+        assert "while it arrived" in dpd.tell("deploy", "show", computer, "--json")  # the environment has FUSE
     received = dpd.events("receiver completed", package=PACKAGE)
     assert len(peers(received)) == 2, received
     assert len({each["session"] for each in received}) == 1, received
