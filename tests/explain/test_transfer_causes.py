@@ -46,10 +46,10 @@ def test_a_refused_file_that_the_boot_went_on_without_is_none() -> None:
 
 
 def test_a_refused_file_is_no_cause_where_the_target_speaks_for_itself() -> None:
-    assert (
-        told(*ANSWERED, tftp(), refused_file("bad_name", 7), event(8, "target", step="hello", offers=1)).cause
-        is BootCause.FINE
-    )
+    found = told(*ANSWERED, tftp(), refused_file("bad_name", 7), event(8, "target", step="hello", offers=1))
+    assert found.cause is BootCause.FINE
+    assert "has asked for a task sequence" in found.sentence
+    assert found.next_step.startswith("`dpd deploy list`")
 
 
 def test_requests_that_end_at_the_network_card_are_this_hosts_firewall() -> None:

@@ -83,6 +83,9 @@ def not_started(case: Case) -> Finding | None:
 
 def in_the_end(case: Case) -> Finding:
     """Nothing is wrong that can be seen from here."""
+    if case.attempt.last("target") is not None:
+        sentence = "The machine has booted its deployment environment, which has asked for a task sequence."
+        return Finding(BootCause.FINE, sentence, "`dpd deploy list` tells how far it has come since.")
     last = case.last_fetched
     if last is not None:
         sentence = f"The machine asked, was answered, and has fetched {text_of(last, 'file', 'its file')}: nothing is wrong that dpd can see."
