@@ -102,6 +102,19 @@ def test_the_table_has_those_under_way_first_a_sum_and_what_to_try() -> None:
     assert lines[-1].startswith("PC-9: ")
 
 
+def test_a_narrow_terminal_takes_from_what_was_said_and_not_from_who_and_how_it_stands() -> None:
+    board = Board()
+    board.take(
+        told(said(1, "2.2", "failed", "no EFI partition " * 20), said(2, "", "sequence_failed"), machine="ws-00017")
+    )
+    for width in (100, 160):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(view_of(board, 1103.0))
+        _, head, row, *_ = console.export_text().splitlines()
+        assert row.split()[:4] == ["WS-00017", "debian@3", "failed", "···✗"]
+        assert head.split()[:5] == ["MACHINE", "SEQUENCE", "STATE", "STEPS", "STEP"]
+
+
 def test_an_ended_execution_makes_room_for_the_next_of_its_machine_whatever_comes_first() -> None:
     older = told(said(1, "", "sequence_failed"), id="e1")
     newer = told(id="e2", started_at=1050.0)

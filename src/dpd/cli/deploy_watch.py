@@ -26,6 +26,11 @@ COLUMNS = ("MACHINE", "SEQUENCE", "STATE", "STEPS", "STEP", "DONE>", "SPEED>", "
 MARKS = {"waiting": "·", "running": "▶", "restarting": "↻", "done": "✓", "failed": "✗", "skipped": "–"}
 STYLES = {"done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow", "silent": "yellow"}
 MAX_MARKS = 30
+ELASTIC = {
+    "STEP": 1,
+    "MESSAGE": 3,
+}  # these share what the others leave, and have so many characters for each share at least:
+SHARE = 5
 
 
 @dataclass(slots=True)
@@ -225,9 +230,18 @@ def view_of(board: Board, now: float) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     for title in COLUMNS:
-        table.add_column(title.removesuffix(">"), justify="right" if title.endswith(">") else "left", no_wrap=True, overflow="ellipsis")  # fmt: skip
+        head = title.removesuffix(">")
+        share = ELASTIC.get(head)
+        table.add_column(
+            head,
+            justify="right" if title.endswith(">") else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=share,
+            width=share and share * SHARE,
+        )
     for execution in board.rows():
         style = STYLES.get(shown_state(execution), "")
         table.add_row(*(Text(cell) for cell in row_of(execution, now)), style=style)
