@@ -106,7 +106,7 @@ async def test_the_audit_names_the_local_user(api: aiohttp.ClientSession, operat
         ("POST", "/v1/computers", {"name": "PC1", "macs": ["x"]}, 400, "mac 'x': expected six bytes such as 52:54:00:12:34:56"),
         ("POST", "/v1/computers", {"name": "PC1", "mac": A}, 400, "Object contains unknown field `mac`"),
         ("POST", "/v1/deployments", {"target": "PC9"}, 404, "no computer PC9; `dpd computer list` shows those there are"),
-        ("POST", "/v1/deployments", {"target": "all", "purpose": "x"}, 400, "purpose: Invalid enum value 'x'"),
+        ("POST", "/v1/deployments", {"target": "all", "purpose": "x"}, 400, "purpose: Invalid enum value 'x'; expected one of required, available"),
         ("GET", "/v1/deployments/0", None, 400, "deployment: Expected `int` >= 1"),
         ("POST", "/v1/pxe/rules", {"kind": "network", "value": "lan"}, 400, "network 'lan': expected such as 10.1.0.0/16 or fd00:1::/64"),
         ("POST", "/v1/pxe/pending/nonsense/deny", None, 400, "mac 'nonsense': expected six bytes such as 52:54:00:12:34:56"),
