@@ -34,7 +34,7 @@ from dpd.content.boot_files import BootFiles  # noqa: E402
 from dpd.content.library import Library  # noqa: E402
 from dpd.protocol.multicast.geometry import SLAB_BYTES  # noqa: E402
 from dpd.service.boot_tree import BootTree  # noqa: E402
-from dpd.service.http import HttpService  # noqa: E402
+from dpd.service.http.server import HttpService  # noqa: E402
 from dpd.settings import HttpSettings  # noqa: E402
 from dpd.telemetry.journal import BootJournal  # noqa: E402
 

@@ -29,7 +29,7 @@ from dpd.bus.connection import BusConnection
 from dpd.bus.messages import Hello, encode
 from dpd.bus.subjects import Subjects
 from dpd.bus_settings import BusSettings
-from dpd.control.bus_policy import PolicyFollower
+from dpd.control.bus.policy import PolicyFollower
 from dpd.settings import Settings
 from dpd.site.model import SiteModel, encode_model
 from dpd.site.records import Collection, Computer, Deployment, MemberKind, MembershipRule, Purpose

@@ -389,7 +389,7 @@ def serve(endpoint: str, folder: Path) -> None:
     """The child: the service as the daemon runs it, on uvloop where that is installed."""
     from dpd.content.boot_files import BootFiles
     from dpd.service.boot_tree import BootTree
-    from dpd.service.tftp import TftpService
+    from dpd.service.tftp.server import TftpService
     from dpd.settings import TftpSettings
     from dpd.telemetry.journal import BootJournal
 

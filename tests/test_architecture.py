@@ -36,7 +36,7 @@ TESTED_ELSEWHERE = {
         "distribution/pulling/test_http_source.py",
         "shapes of what a source is, and no behaviour; each outcome is seen where it comes from",
     ),
-    "service/doors.py": ("service/test_routes.py", "shapes of what the routes ask, and no behaviour"),
+    "service/http/doors.py": ("service/http/test_routes.py", "shapes of what the routes ask, and no behaviour"),
     "target/images/applying.py": (
         "target/steps/test_apply_os_image.py",
         "what both steps that apply an image share; real images on real volumes there",

@@ -20,13 +20,13 @@ from dpd.boot.boot_images import BootImageStore
 from dpd.boot.chain_guard import ChainGuard
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
-from dpd.control.application import make_application
+from dpd.control.access.listener import ControlListener
+from dpd.control.api.application import make_application
 from dpd.control.boot_watch import BootWatch
-from dpd.control.bus_point import PointBus
-from dpd.control.console import Console
+from dpd.control.bus.point import PointBus
+from dpd.control.console.page import Console
 from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained, serve_metrics
-from dpd.control.listener import ControlListener
-from dpd.control.operations import MulticastSender, Operations, Service
+from dpd.control.operations.verbs import MulticastSender, Operations, Service
 from dpd.control.signals import signals_handled
 from dpd.deployment.opening import OpenDeployments
 from dpd.deployment.resume_book import ResumeBook
@@ -36,15 +36,15 @@ from dpd.distribution.opening import OpenDistribution
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_desk import BootDesk
 from dpd.service.boot_tree import BootTree
-from dpd.service.conflict_watch import ConflictWatch
-from dpd.service.http import HttpService
-from dpd.service.multicast import MulticastService
-from dpd.service.neighbours import mac_at
-from dpd.service.probe import ProbeService
-from dpd.service.pxe import PxeService
-from dpd.service.pxe6 import Pxe6Service
-from dpd.service.querier import QuerierService
-from dpd.service.tftp import TftpService
+from dpd.service.diagnosis.probe import ProbeService
+from dpd.service.diagnosis.querier import QuerierService
+from dpd.service.http.server import HttpService
+from dpd.service.multicast.service import MulticastService
+from dpd.service.network.neighbours import mac_at
+from dpd.service.pxe.conflict_watch import ConflictWatch
+from dpd.service.pxe.dhcp6 import Pxe6Service
+from dpd.service.pxe.proxy_dhcp import PxeService
+from dpd.service.tftp.server import TftpService
 from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore

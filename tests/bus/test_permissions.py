@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.bus.conftest import linked
 from tests.bus.site_side import SITE, SiteSide, until
-from tests.control.test_bus_point import MODEL, Place
+from tests.control.bus.test_point import MODEL, Place
 from tests.nats_server import HUB_DOMAIN, NatsServer, needs_nats
 
 from dpd.bus.messages import Desired, DesiredPackage

@@ -15,9 +15,9 @@ from dpd.content.library import Library
 from dpd.errors import DpdError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
-from dpd.service.pxe import PxeService
-from dpd.service.tftp import TftpService
+from dpd.service.http.server import HttpService
+from dpd.service.pxe.proxy_dhcp import PxeService
+from dpd.service.tftp.server import TftpService
 from dpd.settings import HttpSettings, PxeSettings, TftpSettings
 from dpd.telemetry.journal import BootJournal
 

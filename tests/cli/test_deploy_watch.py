@@ -24,7 +24,7 @@ from tests.daemon_process import DaemonProcess
 from tests.deployment.executions import STEPS, begin, open_book, said
 
 from dpd.cli.deploy_watch import MAX_MARKS, Board, line_of, marks, row_of, view_of
-from dpd.control.execution_messages import reply_of
+from dpd.control.api.messages.execution import reply_of
 from dpd.deployment.execution import Execution, plan_steps, take_progress, take_report
 from dpd.sequence.exchange import Report
 

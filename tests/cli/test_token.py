@@ -9,8 +9,8 @@ import pytest
 from tests.cli.conftest import Dpd
 
 from dpd.cli.token import Role
-from dpd.control.access import Role as Known
-from dpd.control.roles_file import read_roles
+from dpd.control.access.callers import Role as Known
+from dpd.control.access.roles_file import read_roles
 
 
 @pytest.fixture

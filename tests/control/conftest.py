@@ -13,11 +13,11 @@ import pytest
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
-from dpd.control.application import make_application
-from dpd.control.listener import ControlListener
-from dpd.control.operations import Operations
+from dpd.control.access.listener import ControlListener
+from dpd.control.api.application import make_application
+from dpd.control.operations.verbs import Operations
 from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.service.multicast import MulticastService
+from dpd.service.multicast.service import MulticastService
 from dpd.settings import ControlSettings, DaemonSettings, MulticastSettings, Settings
 from dpd.telemetry.events import EventLog
 from dpd.telemetry.journal import BootJournal

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dpd.control.declaration_operations import DeclarationOperations
+from dpd.control.operations.declaration import DeclarationOperations
 from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore

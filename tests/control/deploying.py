@@ -12,9 +12,9 @@ import aiohttp
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
-from dpd.control.application import make_application
-from dpd.control.listener import ControlListener
-from dpd.control.operations import Operations
+from dpd.control.access.listener import ControlListener
+from dpd.control.api.application import make_application
+from dpd.control.operations.verbs import Operations
 from dpd.deployment.opening import OpenDeployments
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.settings import ControlSettings, DaemonSettings, Settings

@@ -30,8 +30,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.daemon_process import DaemonProcess
 from tests.nats_server import free_port
 
-from dpd.control.listener import MAX_TARGET_BYTES
-from dpd.control.openapi import JSON, Route
+from dpd.control.access.listener import MAX_TARGET_BYTES
+from dpd.control.api.openapi import JSON, Route
 
 EXAMPLES = int(os.environ.get("DPD_API_EXAMPLES", "4"))
 TOKEN = "t" * 20

@@ -15,9 +15,9 @@ from tests.distribution.contents import OtherPlace
 
 from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
-from dpd.control.application import make_application
-from dpd.control.listener import ControlListener
-from dpd.control.operations import Operations
+from dpd.control.access.listener import ControlListener
+from dpd.control.api.application import make_application
+from dpd.control.operations.verbs import Operations
 from dpd.distribution.database import open_database
 from dpd.distribution.distribution import Distribution, Means
 from dpd.distribution.jobs.events import tell_to

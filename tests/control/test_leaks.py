@@ -22,9 +22,9 @@ from tests.control.authority import Authority
 from tests.daemon_process import DaemonProcess
 from tests.nats_server import free_port
 
-from dpd.control.access import Role
-from dpd.control.api import ROUTES
-from dpd.control.roles_file import add_token
+from dpd.control.access.callers import Role
+from dpd.control.access.roles_file import add_token
+from dpd.control.api.table import ROUTES
 
 CONTENT = b"a file behind a token\n" * 1000
 ADMIN_TOKEN = "SECRETadmin" + "a" * 20

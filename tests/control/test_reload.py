@@ -17,8 +17,8 @@ from tests.control.authority import Authority
 from tests.daemon_process import PATIENCE_S, DaemonProcess
 from tests.nats_server import free_port
 
-from dpd.control.access import Role
-from dpd.control.roles_file import add_token
+from dpd.control.access.callers import Role
+from dpd.control.access.roles_file import add_token
 
 
 class Place:

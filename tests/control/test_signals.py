@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dpd.control.content_operations import Publishing
-from dpd.control.operations import Operations
+from dpd.control.operations.content import Publishing
+from dpd.control.operations.verbs import Operations
 from dpd.control.signals import signals_handled
 
 

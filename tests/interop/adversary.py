@@ -33,7 +33,7 @@ from dpd.protocol.multicast.message import (
     Tally,
     decode_header,
 )
-from dpd.service.udp import SO_RCVBUFFORCE
+from dpd.service.network.udp import SO_RCVBUFFORCE
 
 SHARE = 0.01
 LATE = 200  # datagrams later

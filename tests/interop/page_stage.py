@@ -23,8 +23,8 @@ from tests.interop.site_stage import BOOT_SETTINGS, SiteServerProcess
 from tests.nats_server import NatsServer
 from tests.protocol.pxe.models import Boot, Firmware
 
-from dpd.control.access import Role
-from dpd.control.roles_file import add_token
+from dpd.control.access.callers import Role
+from dpd.control.access.roles_file import add_token
 from dpd.protocol.pxe.client import PxeClient
 from dpd_probe.client import Target, Told
 from dpd_probe.fetch import fetch

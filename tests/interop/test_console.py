@@ -17,7 +17,7 @@ from tests.interop.daemon import DPD
 from tests.interop.page_orders import PageOrders
 from tests.interop.page_stage import CHROMIUM, PATIENCE_MS, Stage, alone_staged, check_looks
 
-from dpd.control.access import Role
+from dpd.control.access.callers import Role
 from dpd.deployment.database import open_database
 from dpd.deployment.execution_book import ExecutionBook
 from dpd_probe.steps import ProbeError

@@ -13,7 +13,7 @@ from itertools import groupby
 import pytest
 from bench.netns import DEVICE, Host, Lan, missing
 
-from dpd.service.udp import SO_RCVBUFFORCE, UDP_SEGMENT
+from dpd.service.network.udp import SO_RCVBUFFORCE, UDP_SEGMENT
 
 GROUP, PORT = "239.192.77.1", 7777
 TRAIN, SYMBOL_BYTES = 32, 100

@@ -22,7 +22,7 @@ from tests.interop.daemon import DPD, Daemon
 
 from dpd.protocol.igmp.message import Query, decode_packet
 from dpd.protocol.igmp.querier import Intervals
-from dpd.service.querier import QuerierService
+from dpd.service.diagnosis.querier import QuerierService
 from dpd.settings import MulticastSettings
 from dpd.target.network_test.diagnosis import WANTED_BUFFER_BYTES
 from dpd.target.network_test.listener import BUFFER_BYTES

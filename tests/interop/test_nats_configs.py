@@ -19,7 +19,7 @@ from dpd.bus.connection import BusConnection
 from dpd.bus.messages import Notice, encode
 from dpd.bus.subjects import Subjects
 from dpd.bus_settings import BusSettings
-from dpd.control.bus_policy import PolicyFollower
+from dpd.control.bus.policy import PolicyFollower
 from dpd.settings import Settings
 from dpd.site.records import Computer
 from dpd.site.store import SiteStore

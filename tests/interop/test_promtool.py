@@ -18,22 +18,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dpd.bus.stats import BusStats
 from dpd.cli import app
-from dpd.control.bus_desired import DesiredStats
-from dpd.control.bus_policy import FollowerStats
-from dpd.control.bus_runs import RunStats
-from dpd.control.bus_status import ShipperStats
+from dpd.control.bus.desired import DesiredStats
+from dpd.control.bus.policy import FollowerStats
+from dpd.control.bus.runs import RunStats
+from dpd.control.bus.status import ShipperStats
 from dpd.deployment.metrics import DeploymentLevels, DeploymentStats
 from dpd.deployment.target_desk import TargetStats
 from dpd.distribution.metrics import DistributionLevels, EventStats, LibraryLevels, ValidationLevels
 from dpd.distribution.pulling.pull_stats import PullStats
 from dpd.distribution.validation.validation import ValidationStats
-from dpd.service.conflict_watch import ConflictStats
-from dpd.service.http import HttpStats
-from dpd.service.multicast import MulticastStats
-from dpd.service.probe import ProbeStats
-from dpd.service.pxe import PxeStats
-from dpd.service.querier import QuerierStats
-from dpd.service.tftp_reading import TftpStats
+from dpd.service.diagnosis.probe import ProbeStats
+from dpd.service.diagnosis.querier import QuerierStats
+from dpd.service.http.server import HttpStats
+from dpd.service.multicast.service import MulticastStats
+from dpd.service.pxe.conflict_watch import ConflictStats
+from dpd.service.pxe.proxy_dhcp import PxeStats
+from dpd.service.tftp.reading import TftpStats
 from dpd.site_server.archive import ArchiveStats
 from dpd.site_server.lease import LeaseStats
 from dpd.site_server.points import PointStats

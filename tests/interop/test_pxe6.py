@@ -20,7 +20,7 @@ from tests.protocol.pxe.firmware6 import BootOffer, read_http_offer, read_pxe_of
 from tests.protocol.pxe.test_identity6 import changed
 
 from dpd.protocol.dhcp6.message import MessageType, Packet, decode, encode
-from dpd.service.pxe6_answers import own_duid
+from dpd.service.pxe.answers6 import own_duid
 
 pytestmark = pytest.mark.interop
 

@@ -25,7 +25,7 @@ from tests.data.dhcp_vectors import VECTORS
 from dpd.protocol.dhcp.message import Message, MessageType, decode, encode
 from dpd.protocol.dhcp.options import Option, pack_address
 from dpd.protocol.pxe.client import PxeClient
-from dpd.service.pxe import PxeService
+from dpd.service.pxe.proxy_dhcp import PxeService
 from dpd.settings import PxeSettings
 from dpd.telemetry.journal import BootJournal
 

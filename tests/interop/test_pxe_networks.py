@@ -21,7 +21,7 @@ from dpd.protocol.dhcp.message import Message
 from dpd.protocol.dhcp.options import Option
 from dpd.protocol.pxe.client import PxeClient
 from dpd.protocol.pxe.rules import ClientClass
-from dpd.service.neighbours import mac_at
+from dpd.service.network.neighbours import mac_at
 
 LEASES = (
     *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--leasefile-ro"),

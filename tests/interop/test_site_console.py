@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from tests.deployment.executions import begin, said
 from tests.interop.page_stage import CHROMIUM, ORIGIN, PATIENCE_MS, POINT, SITE, Stage, check_looks, site_staged
 
-from dpd.control.access import Role
+from dpd.control.access.callers import Role
 from dpd.deployment.database import open_database
 from dpd.deployment.execution_book import ExecutionBook
 

@@ -20,7 +20,7 @@ from tests.interop.page_orders import PageOrders
 from tests.interop.page_stage import CHROMIUM, CONSOLE, ORIGIN, PATIENCE_MS, chromium_at, known_by, make_roles, window
 from tests.interop.site_stage import PACKAGE, POINTS, Answer, Stage, make_stage
 
-from dpd.control.access import Role
+from dpd.control.access.callers import Role
 
 POINT, GROUP = "b1", "branches"
 BRANCHES = ("b1", "b2")

@@ -14,7 +14,7 @@ import pytest
 
 from dpd.content.boot_files import BootFiles
 from dpd.service.boot_tree import BootTree
-from dpd.service.tftp import TftpService
+from dpd.service.tftp.server import TftpService
 from dpd.settings import TftpSettings
 from dpd.telemetry.journal import BootJournal
 

@@ -12,7 +12,7 @@ import pytest
 from tests.content.wim_builder import make_wim
 
 from dpd.content.library import Library
-from dpd.control.sequence_operations import SequenceOperations
+from dpd.control.operations.sequence import SequenceOperations
 from dpd.sequence.catalogue import CATALOGUE, Key
 from dpd.sequence.document import read_document, tell
 from dpd.sequence.records import HardwareFact, Operator, StepKind

@@ -18,7 +18,7 @@ from dpd.content.library import Library
 from dpd.errors import ContentNotFound, MalformedMessage, SessionError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
+from dpd.service.http.server import HttpService
 from dpd.settings import HttpSettings
 from dpd.telemetry.journal import BootJournal
 

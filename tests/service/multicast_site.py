@@ -17,8 +17,8 @@ from dpd.content.manifest import decode_signed
 from dpd.protocol.multicast.geometry import ROW_BYTES, SLAB_BYTES, Geometry, encode_slab_set
 from dpd.protocol.multicast.receiver import SessionFact
 from dpd.service.isal import best_codec
-from dpd.service.multicast import MulticastService
-from dpd.service.receiver import Membership, Progress, ReceiverSession, open_group
+from dpd.service.multicast.service import MulticastService
+from dpd.service.receiving.receiver import Membership, Progress, ReceiverSession, open_group
 from dpd.settings import MulticastSettings
 from dpd.target.receiving.slab_store import SlabStore
 

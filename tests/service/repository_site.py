@@ -18,7 +18,7 @@ from dpd.content_settings import SourceSettings
 from dpd.distribution.pulling.fetch_on_miss import FetchOnMiss
 from dpd.errors import Unavailable
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
+from dpd.service.http.server import HttpService
 from dpd.settings import HttpSettings
 from dpd.telemetry.journal import BootJournal
 

@@ -18,7 +18,7 @@ import pytest
 
 from dpd.protocol.machine import Address, Buffer, Transmit
 from dpd.service.driver import Driver
-from dpd.service.udp import open_udp
+from dpd.service.network.udp import open_udp
 
 
 class Echo:

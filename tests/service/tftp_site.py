@@ -11,8 +11,8 @@ from pathlib import Path
 from dpd.content.boot_files import BootFiles
 from dpd.protocol.tftp.packet import Ack, Data, Message, OptionAck, ReadRequest, decode, encode
 from dpd.service.boot_tree import BootTree
-from dpd.service.tftp import TftpService
-from dpd.service.udp import open_udp
+from dpd.service.network.udp import open_udp
+from dpd.service.tftp.server import TftpService
 from dpd.settings import PxeSettings, Settings, TftpSettings
 from dpd.telemetry.journal import BootJournal
 

@@ -8,7 +8,7 @@ from openapi_spec_validator import validate
 from tests.site_process import LoopbackSite
 
 from dpd.cli.client import RefusedByDaemon
-from dpd.control.access import Role
+from dpd.control.access.callers import Role
 from dpd.site_server.api import OWN_ROUTES, ROUTES, SiteApi, openapi_document
 
 

@@ -8,8 +8,8 @@ import pytest
 from tests.site_process import LoopbackSite
 
 from dpd.cli.client import RefusedByDaemon
-from dpd.control.access import Caller, Role
-from dpd.control.site_messages import ApproveRequest
+from dpd.control.access.callers import Caller, Role
+from dpd.control.api.messages.site import ApproveRequest
 from dpd.errors import BusError
 from dpd.site.waiting_room import PendingMachine
 from dpd.site_server.approval import _find, names_computer

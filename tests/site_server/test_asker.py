@@ -12,8 +12,8 @@ from tests.site_server.at_work import at_work
 
 from dpd.bus.connection import BusConnection
 from dpd.bus.messages import Answer, Hello, encode
-from dpd.control.access import Caller, Role
-from dpd.control.openapi import JSON, NDJSON
+from dpd.control.access.callers import Caller, Role
+from dpd.control.api.openapi import JSON, NDJSON
 from dpd.database import Database
 from dpd.errors import BusError, BusUnavailable, Unavailable
 from dpd.settings import Settings

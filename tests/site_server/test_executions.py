@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from tests.deployment.executions import begin, open_book, said
 
-from dpd.control.access import Caller, Role
-from dpd.control.execution_messages import reply_of
+from dpd.control.access.callers import Caller, Role
+from dpd.control.api.messages.execution import reply_of
 from dpd.errors import BusError, ExecutionNotFound, Unavailable
 from dpd.site_server.asker import Question, WholeAnswer
 from dpd.site_server.executions import MAX_FOLLOWERS, SiteExecutions

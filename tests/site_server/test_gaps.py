@@ -20,7 +20,7 @@ from dpd.bus import edge
 from dpd.bus.messages import StatusReport
 from dpd.bus.subjects import Subjects
 from dpd.bus_settings import BusSettings, SiteSettings
-from dpd.control.bus_status import AT_ONCE, READER, StatusShipper
+from dpd.control.bus.status import AT_ONCE, READER, StatusShipper
 from dpd.database import Database
 from dpd.settings import Settings
 from dpd.site_server import collecting

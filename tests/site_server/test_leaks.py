@@ -14,8 +14,8 @@ from tests.control.document_examples import Drained
 from tests.daemon_process import DaemonProcess
 from tests.nats_server import PATIENCE_S, NatsServer, free_port, needs_nats
 
-from dpd.control.access import Role
-from dpd.control.roles_file import add_token
+from dpd.control.access.callers import Role
+from dpd.control.access.roles_file import add_token
 
 pytestmark = needs_nats
 BUS_TOKEN = "SECRETbustoken0123456789"

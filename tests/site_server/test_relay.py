@@ -17,8 +17,8 @@ from tests.site_process import LoopbackSite
 
 from dpd.bus.messages import Answer
 from dpd.cli.client import RefusedByDaemon
-from dpd.control.access import Caller, Role
-from dpd.control.api import ROUTES
+from dpd.control.access.callers import Caller, Role
+from dpd.control.api.table import ROUTES
 from dpd.errors import BusError
 from dpd.site_server import relay
 from dpd.site_server.asker import Question, WholeAnswer

@@ -11,7 +11,7 @@ from tests.control.document_examples import Api, Drained, has_end, hold_to_docum
 from tests.daemon_process import DaemonProcess
 from tests.nats_server import PATIENCE_S, NatsServer, needs_nats
 
-from dpd.control.openapi import Route
+from dpd.control.api.openapi import Route
 from dpd.site_server.api import ROUTES
 
 pytestmark = needs_nats

@@ -22,8 +22,8 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
-from dpd.service.multicast import MulticastService
+from dpd.service.http.server import HttpService
+from dpd.service.multicast.service import MulticastService
 from dpd.settings import HttpSettings
 from dpd.telemetry.journal import BootJournal
 

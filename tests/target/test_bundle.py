@@ -50,12 +50,15 @@ def test_it_holds_what_the_receiver_imports_and_nothing_of_the_daemon(bundle: Pa
         "__main__.py",
         "dpd/target/receiving/receive.py",
         "dpd/target/steps/partition_disk.py",
-        "dpd/service/receiver.py",
+        "dpd/service/receiving/receiver.py",
         "dpd/content/signatures/ed25519.py",
     } <= names
     rooms = {name.split("/")[1] for name in names if name.count("/") > 1}
     assert rooms == {"boot", "content", "protocol", "sequence", "service", "target"}
-    assert not {"dpd/service/multicast.py", "dpd/content/library.py", "dpd/settings.py", "dpd/target/bundle.py"} & names
+    assert (
+        not {"dpd/service/multicast/service.py", "dpd/content/library.py", "dpd/settings.py", "dpd/target/bundle.py"}
+        & names
+    )
     sources = {name for name in names if name.endswith(".py")}
     assert len(sources) == len(modules()) + 1
     assert names - sources == {f"{name}c" for name in sources}

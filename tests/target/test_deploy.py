@@ -22,8 +22,8 @@ from tests.target.steps.test_install_boot_loader import put_system
 from dpd.content.boot_files import BootFiles
 from dpd.deployment.execution import Execution, ExecutionState
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
-from dpd.service.multicast import MulticastService
+from dpd.service.http.server import HttpService
+from dpd.service.multicast.service import MulticastService
 from dpd.settings import HttpSettings
 from dpd.site.records import Purpose, Variable
 from dpd.target.bundle import build

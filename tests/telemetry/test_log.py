@@ -30,7 +30,7 @@ class Unprintable:
 def make_record(message: str = "file sent", *args: Any, level: int = logging.INFO, **fields: Any) -> logging.LogRecord:
     return logging.makeLogRecord(
         {
-            "name": "dpd.service.http",
+            "name": "dpd.service.http.server",
             "levelno": level,
             "levelname": logging.getLevelName(level),
             "msg": message,
@@ -66,7 +66,7 @@ def root() -> Iterator[logging.Logger]:
 
 def test_text_has_level_logger_message_and_fields() -> None:
     line = TextFormatter().format(make_record(peer="10.0.0.5", size_bytes=12))
-    assert line.split(" ", 1)[1] == "INFO    service.http  file sent peer=10.0.0.5 size_bytes=12"
+    assert line.split(" ", 1)[1] == "INFO    service.http.server  file sent peer=10.0.0.5 size_bytes=12"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_json_is_one_object_with_the_values_as_they_are() -> None:
     assert entry == {
         "time": "2023-11-14T22:13:20.250+00:00",
         "level": "info",
-        "logger": "dpd.service.http",
+        "logger": "dpd.service.http.server",
         "message": "file sent",
         "bytes": 5,
         "rate": 1.5,

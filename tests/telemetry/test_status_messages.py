@@ -30,7 +30,7 @@ PREFIXES = frozenset(name.partition(".")[0] for name in CATALOGUE if "." in name
 
 # Calls of these names that note something else than an event.
 OTHER_NOTES = {
-    "service/file_answers.py": "steps of a download, for the journal",
+    "service/http/file_answers.py": "steps of a download, for the journal",
     "site/model_checks.py": "names that are taken",
 }
 TABLES = {each.name: getattr(Settings(), each.name) for each in fields(Settings)}

@@ -188,7 +188,7 @@ def _check(client: Client, text: bytes) -> dict[str, Any]:
 def _check_here(text: bytes) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from dpd.control.sequence_operations import SequenceCheck, outline
+    from dpd.control.operations.sequence import SequenceCheck, outline
     from dpd.sequence.checks import check_sequence
     from dpd.sequence.document import read_document
 

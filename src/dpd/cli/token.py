@@ -16,7 +16,7 @@ from dpd.cli.serve import NAMED, load_named
 from dpd.errors import SettingsError
 
 if TYPE_CHECKING:
-    from dpd.control.access import Role as ControlRole
+    from dpd.control.access.callers import Role as ControlRole
     from dpd.settings import Settings
 
 app = typer.Typer(help="Tokens of the API on TCP: add, list, remove.", no_args_is_help=True, rich_markup_mode=None)
@@ -46,8 +46,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Make a token and print it, this once: the file keeps its hash. A daemon that runs knows it at once."""
-    from dpd.control.access import Role as Known
-    from dpd.control.roles_file import add_token
+    from dpd.control.access.callers import Role as Known
+    from dpd.control.access.roles_file import add_token
 
     path, group = _place(config, file)
     known: ControlRole = Known(role.value)
@@ -62,7 +62,7 @@ def add(
 @app.command("list", epilog="Example: dpd token list --json")
 def list_tokens(config: ConfigOption = None, file: FileOption = None, as_json: JsonOption = False) -> None:
     """List who is known by a token or a certificate, and in which role. Tokens themselves are nowhere."""
-    from dpd.control.roles_file import read_roles
+    from dpd.control.access.roles_file import read_roles
 
     path, _ = _place(config, file)
     roles = read_roles(path)
@@ -81,7 +81,7 @@ def remove(
     name: NameArgument, config: ConfigOption = None, file: FileOption = None, as_json: JsonOption = False
 ) -> None:
     """Take a token back: its next request is refused."""
-    from dpd.control.roles_file import remove_token
+    from dpd.control.access.roles_file import remove_token
 
     path, _ = _place(config, file)
     removed = remove_token(path, name)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from aiohttp import web
 
 from dpd import __version__
-from dpd.control.listener import bind_tcp, serve
+from dpd.control.access.listener import bind_tcp, serve
 from dpd.errors import SettingsError
 from dpd.settings import Settings
 from dpd.telemetry import log as logs

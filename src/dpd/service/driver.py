@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 from dpd.protocol.machine import Buffer, Machine, Transmit
-from dpd.service.udp import TRANSIENT, TrainSender, peer_address
+from dpd.service.network.udp import TRANSIENT, TrainSender, peer_address
 
 RECEIVE_BYTES = 2048  # what a client of a sending machine says is small: an ACK, a NACK, an ERROR
 MIN_DELAY_S = 0.001  # uvloop's timers count whole milliseconds and would fire early again and again

@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import web
 
 import dpd
-from dpd.control.access import Role
-from dpd.control.actor import actor_of
-from dpd.control.api import ROUTES as POINT_ROUTES
-from dpd.control.messages import Refusal
-from dpd.control.openapi import Route, describe
+from dpd.control.access.actor import actor_of
+from dpd.control.access.callers import Role
+from dpd.control.api.messages.message import Refusal
+from dpd.control.api.openapi import Route, describe
+from dpd.control.api.table import ROUTES as POINT_ROUTES
 from dpd.site_server.approval import APPROVE, approve_as_computer, names_computer
 from dpd.site_server.assignments import Assignment
 from dpd.site_server.execution_api import ROUTES as EXECUTION_ROUTES

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
-from dpd.control.access import Caller, caller_of
-from dpd.control.site_messages import ApproveRequest
-from dpd.control.site_operations import SiteOperations, Unknown
+from dpd.control.access.callers import Caller, caller_of
+from dpd.control.api.messages.site import ApproveRequest
+from dpd.control.operations.site import SiteOperations, Unknown
 from dpd.errors import BusError, Unavailable
 from dpd.site.identity import EMPTY_GUIDS
 from dpd.site.records import Computer, SiteError, SiteNotFound, normal_guid, normal_mac_prefix

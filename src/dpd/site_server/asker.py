@@ -15,8 +15,8 @@ from dpd.bus.asking import ask
 from dpd.bus.connection import BusConnection
 from dpd.bus.messages import Answer, Ask, BusCaller
 from dpd.bus.subjects import Subjects
-from dpd.control.access import Caller
-from dpd.control.messages import Refusal
+from dpd.control.access.callers import Caller
+from dpd.control.api.messages.message import Refusal
 from dpd.errors import BusError, Unavailable
 from dpd.site_server.points import Points
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Protocol
 from aiohttp import web
 from msgspec import Meta, json
 
-from dpd.control.access import Role, caller_of
-from dpd.control.execution_api import ROUTES as OF_A_POINT
-from dpd.control.execution_messages import DeploymentNumber, ExecutionParameters, FollowParameters, Machine, Which
-from dpd.control.messages import Request
-from dpd.control.openapi import JSON, Route
-from dpd.control.server_sent import EVENT_STREAM, send
+from dpd.control.access.callers import Role, caller_of
+from dpd.control.api.messages.execution import DeploymentNumber, ExecutionParameters, FollowParameters, Machine, Which
+from dpd.control.api.messages.message import Request
+from dpd.control.api.openapi import JSON, Route
+from dpd.control.api.routes.execution import ROUTES as OF_A_POINT
+from dpd.control.api.streams.server_sent import EVENT_STREAM, send
 from dpd.site_server.asker import Question
 from dpd.site_server.executions import SiteExecution, SiteExecutionList, SiteExecutions
 from dpd.site_server.relay import read_text

@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from dpd.control.access import Caller, Role
-from dpd.control.execution_messages import ExecutionReply
+from dpd.control.access.callers import Caller, Role
+from dpd.control.api.messages.execution import ExecutionReply
 from dpd.errors import DpdError, ExecutionNotFound, Unavailable
 from dpd.site_server.asker import Asker, Question, WholeAnswer
 from dpd.site_server.points import Points, Presence

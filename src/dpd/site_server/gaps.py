@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from dpd.bus.messages import StatusReport
-from dpd.control.bus_status import AT_ONCE
+from dpd.control.bus.status import AT_ONCE
 
 SETTLE_S = 3600.0
 DROPPED = "messages.dropped"

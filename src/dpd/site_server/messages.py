@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from dpd.control.messages import Failure, PackageId, Request, SourceVersion
+from dpd.control.api.messages.message import Failure, PackageId, Request, SourceVersion
 from dpd.site_server.assignments import Assignment
 from dpd.site_server.lease import LeaseStatus
 from dpd.site_server.points import PointStatus

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dpd import __version__
 from dpd.bus.connection import BusConnection
-from dpd.control.message_operations import MessageOperations
-from dpd.control.sequence_operations import SequenceOperations
+from dpd.control.operations.message import MessageOperations
+from dpd.control.operations.sequence import SequenceOperations
+from dpd.control.operations.site import SiteOperations
 from dpd.control.settings_reload import read_settings_again, reloading
-from dpd.control.site_operations import SiteOperations
 from dpd.settings import Settings
 from dpd.site.policy import BootPolicy
 from dpd.site.store import SiteStore

@@ -18,11 +18,11 @@ import msgspec
 from aiohttp import web
 
 from dpd.bus.messages import MAX_ASK_BYTES, Answer
-from dpd.control.access import Caller, Role, caller_of, still_may
-from dpd.control.messages import Failure
-from dpd.control.openapi import JSON, NDJSON, Route
-from dpd.control.refusals import RequestRefused, classify
-from dpd.control.server_sent import STALLED_S
+from dpd.control.access.callers import Caller, Role, caller_of, still_may
+from dpd.control.api.messages.message import Failure
+from dpd.control.api.openapi import JSON, NDJSON, Route
+from dpd.control.api.refusals import RequestRefused, classify
+from dpd.control.api.streams.server_sent import STALLED_S
 from dpd.errors import BusError, DpdError
 from dpd.site_server.asker import LINES, Asker, Question, WholeAnswer
 from dpd.site_server.messages import AtGroup, AtPoint, GroupAnswer, PointAnswer

@@ -18,12 +18,12 @@ from dpd.bus.connection import BusConnection, Work
 from dpd.bus.link import Link
 from dpd.bus.messages import Hello, PolicyHead, decode
 from dpd.bus.subjects import Subjects, point_of
-from dpd.control.application import serve_routes
-from dpd.control.bus_memory import BusMemory
-from dpd.control.bus_runs import SharedRuns
-from dpd.control.console import Console
+from dpd.control.access.listener import ControlListener
+from dpd.control.api.application import serve_routes
+from dpd.control.bus.memory import BusMemory
+from dpd.control.bus.runs import SharedRuns
+from dpd.control.console.page import Console
 from dpd.control.lifetime import check_state_dir, run_in_loop, run_until_drained, serve_metrics
-from dpd.control.listener import ControlListener
 from dpd.control.signals import signals_handled
 from dpd.errors import BusError, SettingsError
 from dpd.settings import Settings

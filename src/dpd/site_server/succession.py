@@ -21,7 +21,7 @@ from dpd.bus.connection import Tell, tell_nobody
 from dpd.bus.link import Link
 from dpd.bus.messages import PolicyHead, decode, encode
 from dpd.bus.subjects import ESTATE, POLICY_HEAD, Subjects
-from dpd.control.bus_policy import PolicyFollower
+from dpd.control.bus.policy import PolicyFollower
 from dpd.database import Database
 from dpd.errors import BusError
 from dpd.site.model import SiteModel, encode_model

@@ -9,8 +9,8 @@ from typing import Protocol
 from dpd.protocol.dhcp.message import BOOT_REPLY, UNSPECIFIED, Message, MessageType, decode, encode
 from dpd.protocol.dhcp.options import Option, pack_address
 from dpd.protocol.pxe.responder import Arrival, Grant, Policy, Reply, respond
-from dpd.service.pxe_ports import build_packet
-from dpd.service.raw_listener import read_udp
+from dpd.service.network.raw_listener import read_udp
+from dpd.service.pxe.ports import build_packet
 
 DPD = "10.77.0.10"
 LEASE_SERVER = "10.77.0.2"

@@ -11,7 +11,7 @@ import pytest
 from tests.target.canned import Canned, serving
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
-from dpd.service.receiver import Membership
+from dpd.service.receiving.receiver import Membership
 from dpd.target.distribution_point.connection import Refused
 from dpd.target.distribution_point.distribution_point import DistributionPoint, Unicast, Unreachable
 

@@ -235,7 +235,7 @@ def test_a_port_that_wakes_late() -> None:
 
 
 def test_names_of_checks_are_those_that_the_daemon_takes() -> None:
-    from dpd.service.probe import CHECK_NAME, MAX_CHECKS
+    from dpd.service.diagnosis.probe import CHECK_NAME, MAX_CHECKS
 
     findings = [*diagnose(good()), *diagnose(silent())]
     assert all(CHECK_NAME.fullmatch(each.check) for each in findings)

@@ -15,7 +15,7 @@ from bench.netns import DEVICE, Lan, missing
 from dpd.errors import SessionError
 from dpd.protocol.igmp.message import Query
 from dpd.protocol.multicast.probe import Probe, Stream
-from dpd.service.querier import open_igmp
+from dpd.service.diagnosis.querier import open_igmp
 from dpd.target.network_test.interface import Interface, find_interface, other_interfaces
 from dpd.target.network_test.listener import Listener
 

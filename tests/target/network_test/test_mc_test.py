@@ -18,8 +18,8 @@ from dpd.content.boot_files import BootFiles
 from dpd.content.library import Library
 from dpd.protocol.multicast.geometry import SLAB_BYTES
 from dpd.service.boot_tree import BootTree
-from dpd.service.http import HttpService
-from dpd.service.probe import ProbeService
+from dpd.service.diagnosis.probe import ProbeService
+from dpd.service.http.server import HttpService
 from dpd.settings import HttpSettings, MulticastSettings
 from dpd.target.network_test.diagnosis import Finding, Verdict
 from dpd.target.network_test.mc_test import EXIT_FIT, EXIT_UNFIT, EXIT_UNREACHABLE, Screen, main, table

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dpd.protocol.multicast.receiver import ReceiverCounters
-from dpd.service.receiver import Progress
+from dpd.service.receiving.receiver import Progress
 from dpd.target.receiving.progress import BAR_WIDTH, Display
 
 HALF = Progress(4, 2, 4000, 2000, 2.0, ReceiverCounters(symbols=10_000, lost=7, repairs=5, recovered=6, nacks=2))

@@ -21,7 +21,7 @@ from dpd.errors import ContentCorrupt
 from dpd.protocol.multicast.geometry import SLAB_BYTES, SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.message import Flag, Header, MessageType
 from dpd.protocol.multicast.receiver import ReceiverCounters
-from dpd.service.receiver import GroupSocket, Progress, open_group
+from dpd.service.receiving.receiver import GroupSocket, Progress, open_group
 from dpd.target.bundle import build
 from dpd.target.distribution_point.distribution_point import DistributionPoint
 from dpd.target.receiving import fall_back

@@ -15,7 +15,7 @@ from dpd.protocol.multicast import receiver as machine
 from dpd.protocol.multicast.fec import StandardCodec
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES, Geometry
 from dpd.protocol.multicast.receiver import SessionFact
-from dpd.service.receiver import Membership, Progress, ReceiverSession, open_group
+from dpd.service.receiving.receiver import Membership, Progress, ReceiverSession, open_group
 from dpd.target.distribution_point.distribution_point import DistributionPoint
 from dpd.target.receiving import fall_back
 from dpd.target.receiving.fall_back import FallBack

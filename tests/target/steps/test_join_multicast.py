@@ -11,7 +11,7 @@ from tests.target.point import opened_point
 from tests.target.stage import Stage
 
 from dpd.errors import DpdError
-from dpd.service.receiver import open_group
+from dpd.service.receiving.receiver import open_group
 from dpd.target.receiving import reception
 from dpd.target.steps import join_multicast
 from dpd.target.work.content import MulticastMissing

@@ -56,7 +56,7 @@ from dpd.protocol.tftp.packet import (
 )
 from dpd.protocol.tftp.retransmission import RetransmissionTimer
 
-MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/udp.py
+MAX_TRAIN_BYTES = 65507  # what one UDP_SEGMENT call takes, see service/network/udp.py
 MAX_TRAIN_SEGMENTS = 64
 MAX_STRAYS = 4  # answers to strangers kept at once
 UNANSWERED_ATTEMPTS = 3

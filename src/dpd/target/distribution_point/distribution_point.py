@@ -15,7 +15,7 @@ from dpd.errors import DpdError, SessionError
 from dpd.target.distribution_point.connection import TIMEOUT_S, Connection, Unreachable, trust
 
 if TYPE_CHECKING:  # for who joins; whoever only speaks HTTP starts sooner without
-    from dpd.service.receiver import Membership
+    from dpd.service.receiving.receiver import Membership
 
 __all__ = ["DistributionPoint", "Unicast", "Unreachable"]
 
@@ -92,7 +92,7 @@ class DistributionPoint:
 
     def _read_place(self, answer: Mapping[str, Any]) -> Membership | Unicast:
         """Raises KeyError, TypeError, ValueError for what is missing or cannot be."""
-        from dpd.service.receiver import Membership
+        from dpd.service.receiving.receiver import Membership
 
         if answer.get("mode") == "unicast":
             return Unicast(int(answer["member"], 16), str(answer.get("reason", "")))

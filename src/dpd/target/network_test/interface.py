@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpd.errors import ServiceError
-from dpd.service.udp import interface_index, receiving_address
+from dpd.service.network.udp import interface_index, receiving_address
 
 SIOCGIFNETMASK, SIOCGIFFLAGS = 0x891B, 0x8913  # <linux/sockios.h>
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8

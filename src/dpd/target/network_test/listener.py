@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from dpd.errors import MalformedMessage, SessionError
 from dpd.protocol.igmp.message import PROTOCOL_NUMBER, Query, decode_packet
 from dpd.protocol.multicast.probe import Probe, ProbeTally, Stream, decode
-from dpd.service.udp import SO_RXQ_OVFL, grow_receive_buffer, join_group, kernel_address
+from dpd.service.network.udp import SO_RXQ_OVFL, grow_receive_buffer, join_group, kernel_address
 from dpd.target.network_test.interface import Interface
 
 BUFFER_BYTES = 16 << 20

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from dpd.errors import ContentNotFound, DpdError, SessionError
 from dpd.protocol.multicast.probe import BEAT_INTERVAL_S, Stream
-from dpd.service.udp import receiving_address
+from dpd.service.network.udp import receiving_address
 from dpd.target.distribution_point.connection import Unreachable
 from dpd.target.distribution_point.distribution_point import DistributionPoint
 from dpd.target.network_test.diagnosis import Finding, Observation, Verdict, diagnose, is_fit, moment_text

@@ -8,7 +8,7 @@ import sys
 from typing import Any, TextIO
 
 from dpd.protocol.multicast.geometry import SYMBOL_BYTES
-from dpd.service.receiver import Progress
+from dpd.service.receiving.receiver import Progress
 
 BAR_WIDTH = 30
 PROGRESS_S = 0.2  # between two states shown

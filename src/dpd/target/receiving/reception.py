@@ -21,8 +21,8 @@ from dpd.errors import ContentCorrupt, DpdError, SessionError
 from dpd.protocol.multicast.geometry import SLAB_BYTES, Geometry, encode_slab_set
 from dpd.protocol.multicast.receiver import ReceiverCounters, SessionFact
 from dpd.service.isal import best_codec
-from dpd.service.receiver import Membership, Progress, ReceiverSession, granted_credit, open_group
-from dpd.service.udp import interface_index, receiving_address
+from dpd.service.network.udp import interface_index, receiving_address
+from dpd.service.receiving.receiver import Membership, Progress, ReceiverSession, granted_credit, open_group
 from dpd.target.distribution_point.connection import Connection, Unreachable
 from dpd.target.distribution_point.distribution_point import DistributionPoint, Unicast, content_path
 from dpd.target.distribution_point.patience import Patience

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dpd.service.receiver import ReceiverSession
+from dpd.service.receiving.receiver import ReceiverSession
 from dpd.target.receiving.fall_back import FallBack
 from dpd.target.receiving.unicast import JoinAnew, UnicastSource
 

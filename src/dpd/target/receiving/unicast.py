@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dpd.content.manifest import Manifest
 from dpd.errors import ContentNotFound, DpdError, SessionError
 from dpd.protocol.multicast.geometry import encode_slab_set
-from dpd.service.receiver import ReceiverSession, Store
+from dpd.service.receiving.receiver import ReceiverSession, Store
 from dpd.target.distribution_point.connection import Connection, Unreachable
 from dpd.target.distribution_point.distribution_point import DistributionPoint, content_path
 

@@ -20,7 +20,7 @@ from dpd.content.description import decode_signed as decode_description
 from dpd.content.manifest import Manifest, SlabCheck, decode_signed
 from dpd.errors import ContentCorrupt, ContentError, ContentNotFound, DpdError
 from dpd.protocol.multicast.geometry import SLAB_BYTES
-from dpd.service.receiver import Progress
+from dpd.service.receiving.receiver import Progress
 from dpd.target.distribution_point.connection import Unreachable
 from dpd.target.distribution_point.distribution_point import DistributionPoint
 from dpd.target.distribution_point.patience import Patience
