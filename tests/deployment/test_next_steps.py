@@ -35,6 +35,7 @@ def test_each_kind_of_step_has_something_to_try_and_where_to_look(kind: StepKind
         ("LAB00001 version 3 is damaged: slab 7", "`dpd content verify LAB00001`"),
         ("package 'office-x64' is not in the library", "`dpd content distribute office-x64`"),
         ("http://10.0.0.1:8080: connection refused", "`dpd pxe why 52:54:00:00:00:01`"),
+        ("http://dp: no byte of the content came for 600 s; is dpd running there?", "`dpd pxe why 52:54:00:00:00:01`"),
         ("took longer than its time_limit_s of 600 s", "Raise the step's time_limit_s"),
         ("the sequence took longer than its 7200 s; where that is too short", "time_limit_s of the sequence itself"),
         ("no disk was found", "controller"),

@@ -281,7 +281,7 @@ def test_a_machine_whose_power_is_cut_again_and_again_is_deployed(site: Site, tm
 
 
 TROUBLES = {  # by the step's name: what the machine says, and what the site adds to try
-    "Away": ("Connection refused; is dpd running there", "Look at the way from the machine to this distribution point"),
+    "Away": ("is dpd running there", "Look at the way from the machine to this distribution point"),
     "Deaf": (
         "no multicast arrived for 3 s, and fall_back is false",
         "`dpd mc-test` tells whether multicast gets through",

@@ -35,7 +35,7 @@ _BY_WORDS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
             "`dpd content list` shows what is here; `dpd content distribute {package}` brings what is not.",
         ),
         (
-            r"unreachable|refused|timed out waiting|no route|name resolution|connection|certificate",
+            r"unreachable|refused|timed out waiting|no route|name resolution|connection|certificate|is dpd running",
             "Look at the way from the machine to this distribution point: `dpd pxe why {mac}`, then its HTTP ports.",
         ),
         (
