@@ -358,4 +358,14 @@ def test_how_the_last_step_ended_is_a_variable(tmp_path: Path) -> None:
 def test_a_condition_that_cannot_be_judged_is_told(tmp_path: Path) -> None:
     play = Play(tmp_path)
     assert play.run(command("a", condition='{ file = "/%nothing%/x" }')) is End.FAILED
+    assert "its condition cannot be judged: %nothing%" in play.stage.desk.message("1", StepState.FAILED)
     assert "its condition cannot be judged: %nothing%" in play.stage.desk.message("", StepState.SEQUENCE_FAILED)
+
+
+def test_one_whose_condition_cannot_be_judged_has_failed_and_what_may_go_on_does(tmp_path: Path) -> None:
+    unknown = '{ file = "/%nothing%/x" }'
+    text = command("a", condition=unknown, continue_on_error="true")
+    text += group("g", inner("b"), condition=unknown, continue_on_error="true") + command("c")
+    play = Play(tmp_path)
+    assert play.run(text) is End.DONE
+    assert play.done == ["c"]

@@ -51,6 +51,10 @@ class StepOutOfTime(DpdError):
     """A step has had its time."""
 
 
+class _NotJudged(DpdError):
+    """A condition that neither holds nor does not."""
+
+
 class _Failed(Exception):
     """A member failed, and nothing continues."""
 
@@ -148,13 +152,9 @@ class Engine:
         outcome = self._state.outcomes.get(group.id)
         if outcome in ("done", "skipped", "failed"):
             return
-        if outcome is None:
-            if reason := self._skip_reason(group):
-                self._skip_all(group, reason)
-                return
-            self._write_down(group.id, "begun")  # its condition is not asked again after a restart
-            self._log.write(f"{group.id} {group.name}: group begins")
         try:
+            if outcome is None and not self._begin_group(group):
+                return
             self._walk(group.members)
         except _Failed as failure:
             if not group.continue_on_error:
@@ -164,6 +164,19 @@ class Engine:
             return
         self._write_down(group.id, "done")
 
+    def _begin_group(self, group: Group) -> bool:
+        """Whether it runs. Raises _Failed."""
+        try:
+            reason = self._skip_reason(group)
+        except _NotJudged as error:
+            raise _Failed(f"group {group.id} {group.name}: {error}") from None
+        if reason:
+            self._skip_all(group, reason)
+            return False
+        self._write_down(group.id, "begun")  # its condition is not asked again after a restart
+        self._log.write(f"{group.id} {group.name}: group begins")
+        return True
+
     def _skip_all(self, group: Group, reason: str) -> None:
         told = f"group {group.name}: {reason}"
         for each in TaskSequence(group.name, group.members).steps():
@@ -171,12 +184,15 @@ class Engine:
         self._write_down(group.id, "skipped")
 
     def _skip_reason(self, member: Group | Step) -> str:
+        """Why it does not run, if so. Raises _NotJudged."""
         if not member.is_enabled:
             return "is disabled"
         try:
             is_wanted = holds(member.condition, self._any.facts, self._variables, self._exists)
         except DpdError as error:
-            raise _Failed(f"{member.id} {member.name}: its condition cannot be judged: {error}") from None
+            if isinstance(error, RunEnded):
+                raise
+            raise _NotJudged(f"its condition cannot be judged: {error}") from None
         return "" if is_wanted else "its condition does not hold"
 
     def _exists(self, path: str, is_folder: bool) -> bool:
@@ -204,7 +220,12 @@ class Engine:
             return
         self.check()
         if outcome is None:
-            if reason := self._skip_reason(step):
+            try:
+                reason = self._skip_reason(step)
+            except _NotJudged as error:
+                self._fail(step, str(error))
+                return
+            if reason:
                 self._skip(step, reason)
                 return
             self._write_down(step.id, "begun")
