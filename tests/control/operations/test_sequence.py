@@ -100,7 +100,7 @@ async def test_a_check_tells_what_publishing_would_and_keeps_nothing(place: Plac
     checked = await place.operations.check(CONTENT)
     assert checked.outline is not None
     assert checked.outline.packages == ["LAB00001"]
-    assert [(each.line, each.place) for each in checked.problems] == [(16, "step 3 (Fetch): package")]
+    assert [(each.line, each.place) for each in checked.problems] == [(19, "step 3 (Fetch): package")]
     assert (await place.operations.check("name: x")).outline is None
     with pytest.raises(SequenceRefused, match="no package LAB00001 here"):
         await place.operations.publish(CONTENT, 0, "anna")
