@@ -10,6 +10,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,18 @@ async def test_each_refusal_has_a_status_and_a_code(serve: Serve) -> None:
     )
     assert code_of(await served.ask("POST", "/target/nothing")) == (404, "not_found")
     assert code_of(await served.ask("GET", "/target/hello")) == (405, "method_not_allowed")
+
+
+async def test_a_sequence_of_a_newer_dpd_is_refused_for_good(serve: Serve) -> None:
+    served = await serve()
+    book = served.site.store.sequences
+    newest, *_ = book.versions("debian")
+    strange = newest.text.replace('do = "', 'do = "strange_', 1)
+    book.by_name = {"debian": (replace(newest, text=strange),)}
+    hello = Hello(served.site.boot(address=LOCAL), (MAC,), "", "x64", "uefi", "0.1", "0" * 16)
+    status, answer = await served.ask("POST", "/target/hello", encode(hello))
+    assert (status, answer["error"]["code"]) == (422, "sequence_damaged")
+    assert "is this dpd older than the one that it was published at?" in answer["error"]["message"]
 
 
 async def test_without_a_door_there_are_no_sequences(serve: Serve) -> None:

@@ -52,7 +52,7 @@ STATUS = {
     "session_unknown": HTTPStatus.UNAUTHORIZED,
     "execution_unknown": HTTPStatus.NOT_FOUND,
     "sequence_missing": HTTPStatus.NOT_FOUND,
-    "sequence_damaged": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "sequence_damaged": HTTPStatus.UNPROCESSABLE_ENTITY,  # a machine asks again for minutes after a 500
     "wrong_machine": HTTPStatus.CONFLICT,
     "not_offered": HTTPStatus.CONFLICT,
     "already_taken": HTTPStatus.CONFLICT,
