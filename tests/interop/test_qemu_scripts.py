@@ -110,10 +110,10 @@ def test_windows_is_fetched_by_http_and_handed_to_wimboot(
         guest.wait_for("Probing EDD", BIOS_LIMIT_S)  # the kernel's first words: iPXE has handed over
 
 
-def wait_for_again(guest: Guest, text: str) -> None:
-    """Until the text comes once more, and nothing has booted."""
-    seen, deadline = len(guest.console), time.monotonic() + BIOS_LIMIT_S
-    while text not in guest.console[seen:]:
+def wait_for_both(guest: Guest, text: str) -> None:
+    """Until the text has come twice, and nothing has booted."""
+    deadline = time.monotonic() + BIOS_LIMIT_S
+    while guest.console.count(text) < 2:
         guest.watch(1)
         assert linux.MARK not in guest.console
         assert time.monotonic() < deadline, guest.console[-1000:]
@@ -152,6 +152,6 @@ def test_the_right_pin_opens_the_image_and_a_wrong_one_asks_again(
     with typing_at(lan, tmp_path) as (guest, keyboard):
         guest.wait_for("PIN:", BIOS_LIMIT_S)
         keyboard.press("9", "9", "ret")
-        wait_for_again(guest, "PIN:")
+        wait_for_both(guest, "PIN:")
         keyboard.press(*PIN, "ret")
         guest.wait_for(linux.MARK, BIOS_LIMIT_S)
