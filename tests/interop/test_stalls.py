@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One receiver is stopped, one has a slow disk, one is killed: the fourth completes while the first still stands, and all
-that live have the image in the end. `bench/stall_netns.py` measures what it costs the others."""
+that live have the image in the end. `bench/stall_netns.py` measures what it costs the others. Where all stand still, hardly
+anything is sent."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ import pytest
 from bench.netns import DEVICE, Lan
 from tests.interop.daemon import DPD, Daemon
 from tests.interop.receiving import Receiving
+
+from dpd.protocol.multicast.geometry import SYMBOL_BYTES
 
 PACKAGE = "STALL001"
 IMAGE_BYTES = 72 << 20  # 13 slabs; 3 s at the rate below
@@ -74,3 +79,15 @@ def test_the_stopped_the_slow_and_the_killed_hold_nobody_up(scene: Scene) -> Non
         receiver.complete()
     for receiver in (stopped, slow, other):
         assert receiver.output.read_bytes() == scene.image
+
+
+def test_while_its_only_receiver_stands_still_a_sender_does_not_send_the_rest_to_nobody(scene: Scene) -> None:
+    alone = scene.receive("stopped")
+    alone.wait_for_share(0.1)
+    alone.process.send_signal(signal.SIGSTOP)
+    time.sleep(5)  # in the fourth of which all of the image would have left
+    alone.process.send_signal(signal.SIGCONT)
+    alone.complete()
+    assert alone.output.read_bytes() == scene.image
+    (session,) = json.loads(scene.daemon.tell("session", "list", "--json"))["sessions"]
+    assert session["datagrams_sent"] * SYMBOL_BYTES < 1.5 * IMAGE_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpd.protocol.multicast.brake import WINDOW_SHARE, Brake
+from dpd.protocol.multicast.brake import PROBE_S, WINDOW_SHARE, Brake
 from dpd.protocol.multicast.geometry import COLUMNS
 from dpd.protocol.multicast.member import Member, SlabsSent, Wait
 from dpd.protocol.multicast.membership import Membership
@@ -88,3 +88,14 @@ def test_several_rows_fit_everybody(
     join(membership, 1, window=1 << 20)
     join(membership, 2, window=window)
     assert brake.rows_allowed(8, under_way - 1, 1.0) == rows
+
+
+def test_where_none_is_heard_a_train_leaves_now_and_then(membership: Membership, brake: Brake) -> None:
+    """A receiver that recovers a slab with its only processor gets no time to say so while datagrams come at the line's rate."""
+    for number in (1, 2):
+        join(membership, number, window=64).standing.stalled_s = STALL_S
+    asked = [1.0 + tenth / 200 for tenth in range(200)]
+    sent = [now for now in asked if not brake.holds_train(500, now)]
+    assert len(sent) == pytest.approx(1.0 / PROBE_S, abs=1)
+    join(membership, 3, window=1000)
+    assert not any(brake.holds_train(500, now) for now in (3.0, 3.001, 3.002))

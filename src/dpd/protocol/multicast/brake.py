@@ -7,6 +7,9 @@ from dpd.protocol.multicast.geometry import COLUMNS
 from dpd.protocol.multicast.member import Member, SlabsSent, Wait, Waiting
 from dpd.protocol.multicast.membership import Membership
 
+# Between two trains to receivers none of whom was heard of for STALL_S: none of the rest would be taken, and a machine with one
+# slow processor that is recovering a slab gets no time to say so while its kernel drops what comes at the line's rate.
+PROBE_S = 0.05
 WINDOW_SHARE = 8  # several rows that leave at once are no more than one part in so many of anybody's window
 
 
@@ -16,6 +19,7 @@ class Brake:
     def __init__(self, membership: Membership) -> None:
         self.waiting = Waiting()
         self._membership = membership
+        self._probed_at = float("-inf")
 
     def holds_train(self, latest_seq: int, now: float) -> bool:
         """Whether to wait for room for one more train behind the symbol `latest_seq`."""
@@ -25,7 +29,9 @@ class Brake:
         ]
         if not without_room and not self.waiting:
             return False
-        return self._must_wait(Wait.CREDIT, without_room, latest_seq, now)
+        if self._must_wait(Wait.CREDIT, without_room, latest_seq, now):
+            return True
+        return self._are_all(without_room, now) and not self._may_probe(now)
 
     def holds_slab(self, sent: SlabsSent, latest_seq: int, now: float) -> bool:
         """Whether to wait for a free slab buffer."""
@@ -37,6 +43,15 @@ class Brake:
         others = (m for m in self._membership.representatives(now) if m not in without_room)
         is_shared = not any(m.could_go_on(latest_seq) for m in others)
         return self.waiting.must_wait(why, without_room, is_shared, now)
+
+    def _are_all(self, without_room: list[Member], now: float) -> bool:
+        return bool(without_room) and len(without_room) == len(self._membership.representatives(now))
+
+    def _may_probe(self, now: float) -> bool:
+        if now - self._probed_at < PROBE_S:
+            return False
+        self._probed_at = now
+        return True
 
     def rows_allowed(self, most: int, latest_seq: int, now: float) -> int:
         """How many rows, at most `most`, may leave at once."""
