@@ -15,9 +15,10 @@ from tests.deployment.executions import begin, open_book, said
 
 from dpd.control.access.callers import Caller, Role
 from dpd.control.api.messages.execution import reply_of
+from dpd.control.operations.execution import MAX_FOLLOWERS
 from dpd.errors import BusError, ExecutionNotFound, Unavailable
 from dpd.site_server.asker import Question, WholeAnswer
-from dpd.site_server.executions import MAX_FOLLOWERS, SiteExecutions
+from dpd.site_server.executions import SiteExecutions
 from dpd.site_server.points import Presence
 
 ANNA = Caller("anna", Role.VIEWER, "unix")

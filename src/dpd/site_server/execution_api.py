@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Protocol
 
 from aiohttp import web
-from msgspec import Meta, json
+from msgspec import Meta
 
 from dpd.control.access.callers import Role, caller_of
 from dpd.control.api.messages.execution import DeploymentNumber, ExecutionParameters, FollowParameters, Machine, Which
 from dpd.control.api.messages.message import Request
 from dpd.control.api.openapi import JSON, Route
 from dpd.control.api.routes.execution import ROUTES as OF_A_POINT
-from dpd.control.api.streams.server_sent import EVENT_STREAM, send
+from dpd.control.api.streams.execution import send_executions
+from dpd.control.api.streams.server_sent import EVENT_STREAM
 from dpd.site_server.asker import Question
 from dpd.site_server.executions import SiteExecution, SiteExecutionList, SiteExecutions
 from dpd.site_server.relay import read_text
@@ -53,14 +52,7 @@ async def stream_site_executions(
     caller = caller_of(request)
     api.executions.refuse_crowd(is_operator=caller.role.covers(Role.OPERATOR))
     pages = api.executions.follow(caller, machine=parameters.machine, deployment=parameters.deployment)
-    async with aclosing(pages):
-        first = await anext(pages)  # while a refusal can still have a status of its own
-        begin = b"\n" + _events(first) + b"event: current\ndata: {}\n\n"
-        return await send(request, begin, pages, lambda page: _events(page) or b": heartbeat\n\n")
-
-
-def _events(page: Sequence[SiteExecution]) -> bytes:
-    return b"".join(b"event: execution\ndata: %b\n\n" % json.encode(each) for each in page)
+    return await send_executions(request, pages, lambda each: each)
 
 
 def _passing_on(route: Route) -> Any:

@@ -18,16 +18,14 @@ import msgspec
 
 from dpd.control.access.callers import Caller, Role
 from dpd.control.api.messages.execution import ExecutionReply
-from dpd.errors import DpdError, ExecutionNotFound, Unavailable
-from dpd.site_server.asker import Asker, Question, WholeAnswer
+from dpd.control.operations.execution import refuse_crowd
+from dpd.errors import DpdError, ExecutionNotFound
+from dpd.site_server.asker import Asker, Question, WholeAnswer, ask_each
 from dpd.site_server.points import Points, Presence
 
 FRESH_S = 1.0  # an answer is told again to whoever asks the same within that time
 POINTS_PER_S = 50  # asked; with more points answers stay good for longer
-AT_ONCE = 64
 FOLLOWED_ENDED = 100  # of each point, to who begins to follow
-MAX_FOLLOWERS = 100
-KEPT_FOR_OPERATORS = 20  # of these places; whoever only looks on may be anybody
 MAX_PLACES = 10_000  # executions of which it is known where they are
 
 
@@ -102,9 +100,7 @@ class SiteExecutions:
 
     def refuse_crowd(self, *, is_operator: bool) -> None:
         """Raises Unavailable where as many follow as may."""
-        places = MAX_FOLLOWERS if is_operator else MAX_FOLLOWERS - KEPT_FOR_OPERATORS
-        if self._followers >= places:
-            raise Unavailable(f"{self._followers} follow the deployments already, as many as may; try again later")
+        refuse_crowd(self._followers, is_operator=is_operator)
 
     async def follow(self, caller: Caller, **query: object) -> AsyncGenerator[Sequence[SiteExecution], None]:
         """What is open and what ended last, then what changes, looked for again and again; empty where nothing changed. Ends when
@@ -127,15 +123,8 @@ class SiteExecutions:
 
     async def _gather(self, target: str, caller: Caller) -> SiteExecutionList:
         present = [each.name for each in self._points.all() if each.state is Presence.PRESENT]
-        places, question = asyncio.Semaphore(AT_ONCE), Question("GET", target)
-
-        async def one(point: str) -> Sequence[SiteExecution] | Unanswered:
-            async with places:
-                return await self._of_point(point, question, caller)
-
-        async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(one(point)) for point in present]
-        answers = [each.result() for each in asked]
+        question = Question("GET", target)
+        answers = await ask_each(present, lambda point: self._of_point(point, question, caller))
         found = [each for answer in answers if not isinstance(answer, Unanswered) for each in answer]
         for each in found:
             self._places[each.id] = each.point
@@ -161,19 +150,15 @@ class SiteExecutions:
         """The point that has it. Raises ExecutionNotFound."""
         question = Question("GET", f"/v1/executions/{id}")
         names = [each.name for each in self._points.all() if each.state is Presence.PRESENT]
-        places = asyncio.Semaphore(AT_ONCE)
 
         async def has(point: str) -> bool:
-            async with places:
-                try:
-                    return (await self._asker.whole(point, question, caller)).status == 200
-                except DpdError:
-                    return False
+            try:
+                return (await self._asker.whole(point, question, caller)).status == 200
+            except DpdError:
+                return False
 
-        async with asyncio.TaskGroup() as tasks:
-            asked = {point: tasks.create_task(has(point)) for point in names}
-        for point, found in asked.items():
-            if found.result():
+        for point, is_there in zip(names, await ask_each(names, has), strict=True):
+            if is_there:
                 self._places[id] = point
                 return point
         raise ExecutionNotFound(

@@ -24,12 +24,11 @@ from dpd.control.api.openapi import JSON, NDJSON, Route
 from dpd.control.api.refusals import RequestRefused, classify
 from dpd.control.api.streams.server_sent import STALLED_S
 from dpd.errors import BusError, DpdError
-from dpd.site_server.asker import LINES, Asker, Question, WholeAnswer
+from dpd.site_server.asker import LINES, Asker, Question, WholeAnswer, ask_each
 from dpd.site_server.messages import AtGroup, AtPoint, GroupAnswer, PointAnswer
 from dpd.site_server.points import Points
 
 POINT_PREFIX, GROUP_PREFIX = "/v1/points/{dp}", "/v1/groups/{dp_group}"
-AT_ONCE = 64  # points of a group that are asked at the same time
 _ANSWER_HEADERS = ("Content-Type", "Allow", "Cache-Control")
 _REFUSALS = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE)
 _EVENTS = "text/event-stream"
@@ -138,20 +137,13 @@ async def _write(response: web.StreamResponse, part: Answer) -> None:
 
 
 def _asking_each(route: Route) -> Any:
-    async def ask_each(api: Asked, request: web.Request, parameters: Any, body: Any) -> GroupAnswer:
-        question = await read_question(request, route)
-        names, caller, places = api.points.names(parameters.dp_group), caller_of(request), asyncio.Semaphore(AT_ONCE)
+    async def ask_group(api: Asked, request: web.Request, parameters: Any, body: Any) -> GroupAnswer:
+        question, caller = await read_question(request, route), caller_of(request)
+        names = api.points.names(parameters.dp_group)
+        return GroupAnswer(await ask_each(names, lambda name: ask_one(api.asker, name, question, caller)))
 
-        async def one(name: str) -> PointAnswer:
-            async with places:
-                return await ask_one(api.asker, name, question, caller)
-
-        async with asyncio.TaskGroup() as tasks:
-            answers = [tasks.create_task(one(name)) for name in names]
-        return GroupAnswer([answer.result() for answer in answers])
-
-    ask_each.__name__ = f"{route.verb.__name__}_at_group"
-    return ask_each
+    ask_group.__name__ = f"{route.verb.__name__}_at_group"
+    return ask_group
 
 
 async def ask_one(asker: Asker, point: str, question: Question, caller: Caller) -> PointAnswer:

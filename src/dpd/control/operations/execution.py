@@ -94,9 +94,7 @@ class ExecutionOperations:
 
     def refuse_crowd(self, *, is_operator: bool) -> None:
         """Raises Unavailable where as many follow as may."""
-        places = MAX_FOLLOWERS if is_operator else MAX_FOLLOWERS - KEPT_FOR_OPERATORS
-        if self._followers >= places:
-            raise Unavailable(f"{self._followers} follow the deployments already, as many as may; try again later")
+        refuse_crowd(self._followers, is_operator=is_operator)
 
     async def follow(self, wanted: Wanted, heartbeat_s: float) -> AsyncGenerator[Sequence[Execution], None]:
         """What is open and what ended last, then what changes, gathered for a moment; nothing where nothing changed for a while. Ends
@@ -120,6 +118,12 @@ class ExecutionOperations:
     def release(self) -> None:
         """Let those who wait look again. Any thread."""
         self._news.release()
+
+
+def refuse_crowd(followers: int, *, is_operator: bool) -> None:
+    """Of deployments, here as at the site server. Raises Unavailable where as many follow as may."""
+    if followers >= (MAX_FOLLOWERS if is_operator else MAX_FOLLOWERS - KEPT_FOR_OPERATORS):
+        raise Unavailable(f"{followers} follow the deployments already, as many as may; try again later")
 
 
 def _has_news(book: ExecutionBook, behind: int) -> bool:
