@@ -26,11 +26,8 @@ COLUMNS = ("MACHINE", "SEQUENCE", "STATE", "STEPS", "STEP", "DONE>", "SPEED>", "
 MARKS = {"waiting": "·", "running": "▶", "restarting": "↻", "done": "✓", "failed": "✗", "skipped": "–"}
 STYLES = {"done": "green", "failed": "bold red", "lost": "bold red", "cancelled": "yellow", "silent": "yellow"}
 MAX_MARKS = 30
-ELASTIC = {
-    "STEP": 1,
-    "MESSAGE": 3,
-}  # these share what the others leave, and have so many characters for each share at least:
-SHARE = 5
+ELASTIC = {"STEP": 1, "MESSAGE": 3}  # these share what the others leave
+SHARE = 5  # characters for each share, at least
 
 
 @dataclass(slots=True)

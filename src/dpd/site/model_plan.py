@@ -46,7 +46,7 @@ def plan_model(
 ) -> ModelPlan:
     """What the declaration makes of a site. `has_image` tells whether there is a boot image; only where one is newly named it has to
     be there."""
-    problems = [*declaration.problems]
+    problems = list(declaration.problems)
     merged = _merge(old, declaration, problems)
     problems += _dangling(old, merged, declaration)
     new, others = examine(merged)

@@ -91,7 +91,6 @@ def test_several_rows_fit_everybody(
 
 
 def test_where_none_is_heard_a_train_leaves_now_and_then(membership: Membership, brake: Brake) -> None:
-    """A receiver that recovers a slab with its only processor gets no time to say so while datagrams come at the line's rate."""
     for number in (1, 2):
         join(membership, number, window=64).standing.stalled_s = STALL_S
     asked = [1.0 + tenth / 200 for tenth in range(200)]

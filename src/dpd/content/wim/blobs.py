@@ -31,10 +31,8 @@ from dpd.content.wim.header import (
 from dpd.errors import ContentCorrupt
 
 _ENTRY = struct.Struct("<QQQHI20s")
-_FLAGS_AT, _HUGE_AT = (
-    7,
-    20,
-)  # bytes of an entry: its flags, and the one that is 1 in the original size of a solid resource
+# Bytes of an entry: its flags, and the one that is 1 in the original size of a solid resource.
+_FLAGS_AT, _HUGE_AT = 7, 20
 _METADATA = re.compile(
     b"[" + re.escape(bytes(each for each in range(256) if each & RESOURCE_METADATA)) + b"]", re.DOTALL
 )

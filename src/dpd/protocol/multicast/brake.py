@@ -7,8 +7,8 @@ from dpd.protocol.multicast.geometry import COLUMNS
 from dpd.protocol.multicast.member import Member, SlabsSent, Wait, Waiting
 from dpd.protocol.multicast.membership import Membership
 
-# Between two trains to receivers none of whom was heard of for STALL_S: none of the rest would be taken, and a machine with one
-# slow processor that is recovering a slab gets no time to say so while its kernel drops what comes at the line's rate.
+# Between two trains to receivers none of whom shows progress: while the only one stood still for 5 s, all the rest of 72 MiB left
+# for nobody at 200 Mbit/s, and then again.
 PROBE_S = 0.05
 WINDOW_SHARE = 8  # several rows that leave at once are no more than one part in so many of anybody's window
 
